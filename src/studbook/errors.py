@@ -1,0 +1,113 @@
+"""The error tree. Every error says what was got, what was expected and what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StudbookError(Exception):
+    """Root of every error that studbook raises on purpose.
+
+    Attributes:
+        code: Stable identifier; the docs have one page section per code.
+        exit_code: What the command line exits with.
+        hint: What to do about it, in one sentence, or ``None``.
+
+    Example:
+        >>> from studbook.errors import ConfigError
+        >>> str(ConfigError("samples is -3, expected 1 or more", hint="set study.samples"))
+        'samples is -3, expected 1 or more (set study.samples)'
+    """
+
+    code: ClassVar[str] = "SB000"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.hint)
+
+
+def _rebuild(kind: type[StudbookError], message: str, hint: str | None) -> StudbookError:
+    return kind(message, hint=hint)
+
+
+class ConfigError(StudbookError, ValueError):
+    """A study file or an argument that can't be meant: unknown key, kind or metric, impossible size."""
+
+    code = "SB101"
+    exit_code = 2
+
+
+class DataError(StudbookError, ValueError):
+    """Data that can't be read, or that holds something no record may hold."""
+
+    code = "SB201"
+
+
+class FitError(StudbookError, ValueError):
+    """A learner met data that it can't be fitted to; the message names the records."""
+
+    code = "SB301"
+
+
+class MetricError(StudbookError, ValueError):
+    """A metric that doesn't fit the data, or that has no value on them."""
+
+    code = "SB302"
+    exit_code = 2
+
+
+class RunFolderError(StudbookError):
+    """A run folder that isn't one, is damaged, or belongs to another config."""
+
+    code = "SB401"
+
+
+class FolderBusyError(RunFolderError):
+    """Another process is running in this folder."""
+
+    code = "SB402"
+
+
+class SchemaVersionError(RunFolderError):
+    """A run folder written by a newer studbook."""
+
+    code = "SB403"
+
+
+class StorageError(StudbookError, OSError):
+    """The disk refused: full, read-only, or no permission."""
+
+    code = "SB404"
+
+
+class WorkerLostError(StudbookError):
+    """A worker process died more often than is retried."""
+
+    code = "SB501"
+
+
+class UnitFailedError(StudbookError):
+    """A unit raised something unexpected in its worker; the original error is the cause."""
+
+    code = "SB502"
+
+
+class MissingExtraError(StudbookError, ImportError):
+    """An optional dependency that isn't installed; the hint is the pip line."""
+
+    code = "SB601"
+
+
+class InterruptedRunError(StudbookError):
+    """The user pressed Ctrl-C; what was finished stays."""
+
+    code = "SB130"
+    exit_code = 130

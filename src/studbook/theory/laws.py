@@ -1,0 +1,109 @@
+"""The laws that models and sources have in closed form, for many replicates at once.
+
+Every array has a leading replicate axis of length R (1 for a single law), so that one vectorised step serves all runs of a study.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from studbook.arrays import AnyArray, Floats, Ints
+from studbook.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GaussianLaw:
+    """Normal distributions on d numbers.
+
+    Attributes:
+        mean: ``(R, d)``.
+        covariance: ``(R, d, d)``, symmetric and positive semi-definite; zero is a collapsed law.
+    """
+
+    mean: Floats
+    covariance: Floats
+
+    @property
+    def n_replicates(self) -> int:
+        """R."""
+        return len(self.mean)
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Mean ``(R, d)`` and covariance ``(R, d, d)``."""
+        return self.mean, self.covariance
+
+    def sample(self, n: int, *, rng: np.random.Generator) -> Floats:
+        """``n`` draws of a single law (R = 1): ``(n, d)``."""
+        _require_single(self.n_replicates)
+        return self.mean[0] + rng.standard_normal((n, self.mean.shape[1])) @ matrix_root(self.covariance)[0].T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoissonLaw:
+    """Poisson distributions.
+
+    Attributes:
+        rate: ``(R,)``, 0 or more; 0 is extinct.
+    """
+
+    rate: Floats
+
+    @property
+    def n_replicates(self) -> int:
+        """R."""
+        return len(self.rate)
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Mean ``(R, 1)`` and covariance ``(R, 1, 1)``."""
+        return self.rate[:, None], self.rate[:, None, None]
+
+    def sample(self, n: int, *, rng: np.random.Generator) -> Ints:
+        """``n`` draws of a single law (R = 1): ``(n,)``."""
+        _require_single(self.n_replicates)
+        return rng.poisson(self.rate[0], n)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CategoricalLaw:
+    """Distributions on K unordered states; a Bernoulli law is the case K = 2 (state 1 is success).
+
+    Attributes:
+        probabilities: ``(R, K)``, rows sum to 1.
+    """
+
+    probabilities: Floats
+
+    @property
+    def n_replicates(self) -> int:
+        """R."""
+        return len(self.probabilities)
+
+    def sample(self, n: int, *, rng: np.random.Generator) -> Ints:
+        """``n`` draws of a single law (R = 1), in random order: ``(n,)``."""
+        _require_single(self.n_replicates)
+        cumulative = np.cumsum(self.probabilities[0])
+        cumulative /= cumulative[-1]
+        return np.searchsorted(cumulative, rng.random(n), side="right").astype(np.int64)
+
+
+Law: TypeAlias = GaussianLaw | PoissonLaw | CategoricalLaw
+
+
+def matrix_root(covariance: Floats) -> Floats:
+    """A matrix ``A`` with ``A @ A.T == covariance`` for each of ``(R, d, d)``, singular ones included.
+
+    One dimension takes the square root; otherwise the symmetric eigen-decomposition, with rounding errors below zero clipped.
+    """
+    if covariance.shape[-1] == 1:
+        return np.sqrt(np.maximum(covariance, 0.0))
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    root: AnyArray = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))[..., None, :]
+    return root
+
+
+def _require_single(n_replicates: int) -> None:
+    if n_replicates != 1:
+        raise DataError(f"samples are drawn from a single law, this one holds {n_replicates} replicates")
