@@ -1,1 +1,9 @@
-"""execution"""
+"""Where units run: in this process, in worker processes, on Ray. An executor chooses only the place; the results are the same."""
+
+from studbook.execution.create import EXECUTORS, MAX_WORKERS, ExecutorName, create_executor
+from studbook.execution.local import LocalExecutor
+from studbook.execution.on_ray import RayExecutor
+from studbook.execution.processes import ProcessExecutor
+from studbook.execution.protocols import Executor
+
+__all__ = ["EXECUTORS", "MAX_WORKERS", "Executor", "ExecutorName", "LocalExecutor", "ProcessExecutor", "RayExecutor", "create_executor"]

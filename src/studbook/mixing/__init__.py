@@ -1,1 +1,12 @@
-"""mixing"""
+"""What the next generation trains on."""
+
+from studbook.mixing.accumulate import Accumulate
+from studbook.mixing.blend import Blend
+from studbook.mixing.fresh import Fresh
+from studbook.mixing.keep import Keep
+from studbook.mixing.part import Mix, Origin, Part
+from studbook.mixing.replace import Replace
+from studbook.mixing.subsample import Subsample
+from studbook.mixing.weighted import Weighted
+
+__all__ = ["Accumulate", "Blend", "Fresh", "Keep", "Mix", "Origin", "Part", "Replace", "Subsample", "Weighted"]

@@ -1,1 +1,5 @@
-"""planning"""
+"""Planning: how much real data keeps diversity, and how long a measured pipeline has left."""
+
+from studbook.planning.dosage import Dose, DoseMetric, dose, golden_weight, share_kept
+
+__all__ = ["Dose", "DoseMetric", "dose", "golden_weight", "share_kept"]

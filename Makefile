@@ -1,0 +1,57 @@
+# studbook: make setup | check | test | test-all | bench | demo | docs
+# Everything is installed into .venv, with the exact versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export RAY_USAGE_STATS_ENABLED := 0
+# Two test processes on two cores; loadgroup keeps tests that share a cluster or a browser together.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: setup check test test-all bench demo docs clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "studbook needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--group test --group check --group docs --editable '.[mnist,cluster]'
+	@touch $@
+
+$(VENV)-bare/.ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-bare
+	$(VENV)-bare/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt numpy
+	@touch $@
+
+check: setup $(VENV)-bare/.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(VENV)-bare/bin/python tools/check_light_imports.py
+
+test: setup
+	$(PYTEST)
+
+test-all: setup $(VENV)/.bench
+	$(PYTEST) -m ''
+
+$(VENV)/.bench: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	@touch $@
+
+bench: setup $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+demo: setup
+	@$(BIN)/python tools/demo.py
+
+docs: setup
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) $(VENV)-bare site .mypy_cache .ruff_cache

@@ -1,0 +1,22 @@
+"""``studbook catalog``: learners, mixes and metrics with their parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from studbook.cli.rendering import Format, show_json, show_table
+
+
+def catalog_command(format_: Annotated[Format, typer.Option("--format")] = Format.TABLE) -> None:
+    """List the learners, mixes and metrics that study files can name."""
+    from studbook.study.catalog import catalog_rows
+
+    tables = catalog_rows()
+    if format_ is Format.JSON:
+        show_json(tables)
+        return
+    for title, rows in tables.items():
+        show_table(rows, title=title)
+        typer.echo()

@@ -1,0 +1,161 @@
+"""``studbook study``: run, resume, list, show, report, export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studbook.cli.rendering import Bar, Format, show_json, show_table
+
+app = typer.Typer(help="Run studies of recursive training and look at them.", no_args_is_help=True, rich_markup_mode=None)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME-DIGEST.")]
+Workers = Annotated[int, typer.Option("--workers", help="Worker processes.")]
+Folder = Annotated[Path, typer.Argument(help="A run folder.")]
+
+
+class ExecutorName(StrEnum):
+    """Where units run."""
+
+    LOCAL = "local"
+    PROCESSES = "processes"
+    RAY = "ray"
+
+
+class ExportFormat(StrEnum):
+    """What measurements can be exported to."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
+Where = Annotated[
+    ExecutorName | None, typer.Option("--executor", help="Where units run; by default local for one worker, else processes.")
+]
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A study file (TOML).")],
+    out: Out = None,
+    workers: Workers = 1,
+    executor: Where = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the study file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,  # noqa: FBT002
+) -> None:
+    """Run a study, or go on with one that was stopped."""
+    from studbook.api import create_study
+
+    study = create_study(file, overrides=overrides or [])
+    if dry_run:
+        _show_plan(study.plan, out or study.default_folder)
+        return
+    result = study.run(out, executor=_executor(executor, workers), progress=Bar())
+    _say_done(result.folder)
+
+
+@app.command()
+def resume(folder: Folder, workers: Workers = 1, executor: Where = None) -> None:
+    """Go on with a run that was stopped: only what is missing is run."""
+    from studbook.api import resume_study
+
+    result = resume_study(folder).run(folder, executor=_executor(executor, workers), progress=Bar())
+    _say_done(result.folder)
+
+
+@app.command(name="list")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Where run folders are.")] = Path("runs"),
+    format_: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+) -> None:
+    """List the runs in a folder."""
+    from studbook.errors import RunFolderError
+    from studbook.study import RunFolder
+
+    rows = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            manifest = RunFolder(path).read_manifest()
+        except RunFolderError as error:
+            if (path / "manifest.json").exists():
+                typer.echo(f"studbook: {error}", err=True)
+            continue
+        units = f"{manifest['units']['done']}/{manifest['units']['total']}"
+        rows.append({"run": str(path), "status": manifest["status"], "units": units, "started": manifest["started"], "seconds": manifest["seconds"]})
+    if format_ is Format.JSON:
+        show_json(rows)
+    elif rows:
+        show_table(rows)
+    else:
+        typer.echo(f"no runs in {folder}", err=True)
+
+
+@app.command()
+def show(folder: Folder, format_: Annotated[Format, typer.Option("--format")] = Format.TABLE) -> None:
+    """Show a run's metrics, first and last, beside theory."""
+    from studbook.report import load_run, table
+
+    loaded = load_run(folder)
+    rows = table(loaded).to_dicts()
+    if format_ is Format.JSON:
+        show_json({"manifest": loaded.manifest, "table": rows})
+    else:
+        show_table(rows, title=f"{loaded.manifest['name']}: {loaded.manifest['status']}")
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write the report of a run, one HTML file that works offline, and its charts as SVG and PNG."""
+    from studbook.report import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[ExportFormat, typer.Option("--to", help="File format.")],
+    file: Annotated[Path | None, typer.Option("--file", help="Where to write; by default standard output.")] = None,
+) -> None:
+    """Write a run's measurements as CSV or JSON."""
+    from studbook.api import load_result
+    from studbook.study import RunFolder
+
+    frame = load_result(folder).frame()
+    text = frame.write_csv() if to is ExportFormat.CSV else frame.write_json()
+    if file is None:
+        typer.echo(text, nl=to is ExportFormat.JSON)
+    else:
+        RunFolder(file.parent).write(file.name, text.encode())
+
+
+def _executor(name: ExecutorName | None, workers: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from studbook.execution import create_executor
+
+    chosen = name.value if name else ("local" if workers == 1 else "processes")
+    return create_executor(chosen, workers)
+
+
+def _say_done(folder: Path) -> None:
+    typer.echo(f"finished; the report: studbook study report {folder}", err=True)
+    typer.echo(folder)
+
+
+def _show_plan(plan, folder: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    rows = [
+        {
+            "cell": job.cell.label,
+            "data": plan.datasets[job.data_digest].name,
+            "original": job.n_original,
+            "samples": job.n,
+            "generations": job.cell.study.generations,
+            "replicates": job.cell.study.replicates,
+            "method": job.method,
+            "units": sum(unit.job is job for unit in plan.units),
+        }
+        for job in plan.jobs
+    ]
+    show_table(rows, title=f"{plan.name}: nothing was run; it would write {folder}")

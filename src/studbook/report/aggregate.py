@@ -1,0 +1,116 @@
+"""From measurements to the few numbers that are drawn: one row a cell, metric and generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from studbook.report.run import Run
+
+FEW_REPLICATES = 20
+"""Below this many replicates a 5 % quantile means nothing: the band is the range of all replicates."""
+
+
+def aggregate(run: Run) -> pl.DataFrame:
+    """Median, mean, band, theory and z over the replicates.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A table sorted by ``metric, cell, generation`` with the columns ``n, median, mean, low, high, stderr, theory, theory_median, exact,
+        z``. ``low`` and ``high`` are the 5 % and 95 % quantiles, or the range where there are fewer than 20 replicates. ``stderr`` is
+        the standard error of the mean, ``z`` is (mean - theory) / stderr where theory is exact and replicates differ, else null.
+    """
+    value = pl.col("value")
+    few = pl.len() < FEW_REPLICATES
+    table = run.measurements.group_by("metric", "cell", "generation").agg(
+        n=pl.len(),
+        median=value.median(),
+        mean=value.mean(),
+        low=pl.when(few).then(value.min()).otherwise(value.quantile(0.05, "linear")),
+        high=pl.when(few).then(value.max()).otherwise(value.quantile(0.95, "linear")),
+        stderr=value.std() / pl.len().sqrt(),
+    )
+    theory = run.theory.select("metric", "cell", "generation", theory="mean", theory_median="median", exact="exact")
+    joined = table.join(theory.unique(["metric", "cell", "generation"]), on=["metric", "cell", "generation"], how="left")
+    # Replicates that agree to rounding carry no information on chance: no z.
+    informative = (pl.col("stderr") > 1e-12 * pl.col("mean").abs()) & pl.col("stderr").is_finite() & pl.col("exact")
+    z = (pl.col("mean") - pl.col("theory")) / pl.col("stderr")
+    return joined.with_columns(
+        z=pl.when(informative & z.is_finite()).then(z), stderr=pl.when(pl.col("stderr").is_finite()).then("stderr")
+    ).sort("metric", "cell", "generation")
+
+
+def thin(curve: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """At most ``limit`` generations of a curve, evenly spread, the first and the last among them."""
+    generations = curve["generation"].unique().sort()
+    if len(generations) <= limit:
+        return curve
+    rows = np.unique(np.rint(np.linspace(0, len(generations) - 1, limit)).astype(np.int64))
+    return curve.filter(pl.col("generation").is_in(generations.gather(rows).implode()))
+
+
+def table(run: Run) -> pl.DataFrame:
+    """The run in one table: a row for each cell and metric.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Columns ``cell`` (label), ``metric``, ``replicates``, ``first_generation``, ``last_generation``, ``first_median``, ``first_mean``,
+        ``last_median``, ``last_mean``, ``last_q05``, ``last_q95`` (the range, where there are fewer than 20 replicates), ``theory`` (mean,
+        last generation), ``z`` (last generation) and ``max_abs_z`` (over all generations).
+    """
+    labels = pl.DataFrame({"cell": [c.index for c in run.cells], "label": [c.label for c in run.cells]}, schema_overrides={"cell": pl.Int32})
+    first, last = (lambda name: pl.col(name).first()), (lambda name: pl.col(name).last())
+    rows = aggregate(run).group_by("cell", "metric", maintain_order=True)
+    summary = rows.agg(
+        replicates=last("n"),
+        first_generation=first("generation"),
+        last_generation=last("generation"),
+        first_median=first("median"),
+        first_mean=first("mean"),
+        last_median=last("median"),
+        last_mean=last("mean"),
+        last_q05=last("low"),
+        last_q95=last("high"),
+        theory=last("theory"),
+        z=last("z"),
+        max_abs_z=pl.col("z").abs().max(),
+    )
+    return summary.sort("cell", "metric").join(labels, on="cell", how="left").select(pl.col("label").alias("cell"), pl.exclude("cell", "label"))
+
+
+@dataclass(frozen=True, slots=True)
+class ZVerdict:
+    """How far theory and simulation lie apart, over many comparisons.
+
+    Attributes:
+        largest: The largest ``|z|``.
+        n: Number of comparisons.
+        limit: What one of ``n`` comparisons exceeds with a probability of 5 % at most (Bonferroni, Student's t).
+    """
+
+    largest: float
+    n: int
+    limit: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the largest deviation is within what chance explains."""
+        return self.largest <= self.limit
+
+
+def judge_z(curves: pl.DataFrame) -> ZVerdict | None:
+    """The verdict on all z-scores of an aggregated table, ``None`` where there is none."""
+    from scipy.special import stdtrit
+
+    scores = curves.filter(pl.col("z").is_not_null())
+    if scores.is_empty():
+        return None
+    n = len(scores)
+    degrees = int(scores["n"].min()) - 1  # type: ignore[arg-type]
+    return ZVerdict(float(scores["z"].abs().max()), n, float(stdtrit(degrees, 1 - 0.025 / n)))  # type: ignore[arg-type]

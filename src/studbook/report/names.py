@@ -1,0 +1,153 @@
+"""What the metrics are called in a report, what they mean, and in which order they come."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How a metric is presented.
+
+    Attributes:
+        title: Its name in a heading.
+        about: One sentence for the reader who meets it for the first time.
+        noun: Its name inside a sentence; for a share, what is kept.
+        share: Whether it is a share of the original, between 0 and 1.
+        tail: Whether it belongs with the tails, which move first.
+    """
+
+    title: str
+    about: str
+    noun: str
+    share: bool = False
+    tail: bool = False
+
+
+_T = True
+_LABELS: dict[str, Label] = {
+    # The tails, in the order in which they tell the story.
+    "types_share": Label("Word types kept", "Word types in the generated text, as a share of the original's.", "word types", _T, _T),
+    "hapax_survival": Label(
+        "Survival of hapaxes", "Words that occur once in the original and still occur.", "words that occur only once", _T, _T
+    ),
+    "rare_survival": Label(
+        "Survival of rare words", "The rarest quarter of the original's word types that still occur.", "rarest quarter of types", _T, _T
+    ),
+    "support_share": Label("States kept", "States that the model can still produce, as a share of the original's.", "states", _T, _T),
+    "support": Label("States alive", "States that the model can still produce.", "number of states alive", False, _T),
+    "coverage": Label(
+        "Coverage", "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).", "coverage of the real data", _T, _T
+    ),
+    "recall": Label(
+        "Recall", "Real pictures that lie within the generated ones' neighbourhoods (Kynkäänniemi et al. 2019).", "recall", _T, _T
+    ),
+    "tail_mass": Label("Mass in the tails", "Probability beyond the original's 1 % and 99 % quantiles.", "mass in the tails", False, _T),
+    "types": Label("Word types", "Different words in the generated text.", "number of word types", False, _T),
+    # The rest.
+    "heterozygosity": Label("Heterozygosity", "The probability that two draws differ, 1 − Σp².", "heterozygosity"),
+    "variance": Label("Variance", "Spread of what the model generates; in several dimensions the trace.", "variance"),
+    "std": Label("Standard deviation", "Spread of what the model generates.", "standard deviation"),
+    "mean": Label("Mean", "Centre of what the model generates.", "mean"),
+    "w2": Label("W₂ distance to the original", "Wasserstein distance of order two.", "W₂ distance to the original"),
+    "w2_squared": Label("W₂² to the original", "Squared Wasserstein distance of order two.", "squared W₂ distance to the original"),
+    "sliced_w2": Label(
+        "Sliced W₂ to the original", "Wasserstein distance over random one-dimensional projections.", "sliced W₂ distance to the original"
+    ),
+    "entropy": Label("Entropy", "Of single records or words, in nats.", "entropy"),
+    "kl": Label("Kullback–Leibler divergence", "Of the model from the original, in nats.", "KL divergence from the original"),
+    "total_variation": Label("Total variation", "Largest difference in probability of any event.", "total variation distance"),
+    "perplexity": Label(
+        "Perplexity on real text", "How surprised the model is by real text it never saw; lower is better.", "perplexity on real text"
+    ),
+    "own_perplexity": Label(
+        "Perplexity of its own text",
+        "How surprised generation 0 is by what this generation writes. A fall means ever more probable, ever poorer text.",
+        "perplexity of its own text under generation 0",
+    ),
+    "block_perplexity": Label(
+        "Perplexity of single blocks",
+        "How probable each generated block is under generation 0's model: median and quantiles over blocks.",
+        "perplexity of a block",
+    ),
+    "class_shares": Label(
+        "Classes", "What share of the generated pictures a classifier trained on real ones takes for each class.", "class shares"
+    ),
+    "precision": Label("Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "precision", _T),
+    "density": Label("Density", "How deep generated pictures lie within the real ones' neighbourhoods (Naeem et al. 2020).", "density"),
+    "nearest_distance": Label(
+        "Distance to the training set", "Distance of a generated picture to its nearest neighbour in training.", "distance to training"
+    ),
+    "distinct_1": Label("Distinct words", "Different words among all words.", "share of distinct words", _T),
+    "distinct_2": Label("Distinct word pairs", "Different pairs among all pairs of neighbouring words.", "share of distinct pairs", _T),
+    "distinct_3": Label("Distinct word triples", "Different triples among all triples.", "share of distinct triples", _T),
+}
+_ORDER = {name: position for position, name in enumerate(_LABELS)}
+
+# Which metrics the summary and the verdict table speak of, best first; at most four are taken.
+HEADLINES = (
+    "types_share", "hapax_survival", "support_share", "coverage", "own_perplexity", "perplexity", "variance", "std",
+    "recall", "heterozygosity", "w2_squared", "w2", "sliced_w2", "tail_mass", "support", "rare_survival",
+)  # fmt: skip
+
+
+def label_of(metric: str) -> Label:
+    """How ``metric`` is presented; an unknown one by its own name.
+
+    Example:
+        >>> label_of("std").title, label_of("my_metric.low").title, label_of("my_share").share
+        ('Standard deviation', 'My metric, low', True)
+    """
+    if metric in _LABELS:
+        return _LABELS[metric]
+    head, _, member = metric.partition(".")
+    known = _LABELS.get(head)
+    noun = known.noun if known else head.replace("_", " ").strip() or metric
+    title = known.title if known else noun[:1].upper() + noun[1:]
+    suffix = f", {member.replace('_', ' ')}" if member else ""
+    share = known.share if known else head.endswith(("_share", "_survival"))
+    return Label(title + suffix, known.about if known else "", noun + suffix, share, bool(known and known.tail) or share)
+
+
+def sort_key(metric: str) -> tuple[bool, int, list[int | str]]:
+    """Tails first, then the order of the list above, unknown ones last; numbers inside a name count as numbers."""
+    parts: list[int | str] = [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", metric)]
+    return not label_of(metric).tail, _ORDER.get(metric.partition(".")[0], len(_ORDER)), parts
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Metrics that are drawn in one chart.
+
+    Attributes:
+        name: The metric's name, without the member.
+        members: Full names, in order.
+        style: ``"line"`` (one member), ``"fan"`` (quantiles) or ``"stack"`` (shares that sum to one).
+    """
+
+    name: str
+    members: tuple[str, ...]
+    style: str
+
+
+def group_families(metrics: list[str]) -> list[Family]:
+    """Puts quantiles and class shares together, everything else stays by itself.
+
+    Example:
+        >>> [(f.name, f.style) for f in group_families(["std", "b.p05", "b.p50", "b.p95", "c_shares.0", "c_shares.1"])]
+        [('b', 'fan'), ('c_shares', 'stack'), ('std', 'line')]
+    """
+    heads: dict[str, list[str]] = {}
+    for metric in sorted(metrics, key=sort_key):
+        heads.setdefault(metric.partition(".")[0], []).append(metric)
+    families: list[Family] = []
+    for head, members in heads.items():
+        suffixes = [m.partition(".")[2] for m in members]
+        if len(members) > 2 and all(re.fullmatch(r"p\d{1,3}", s) for s in suffixes):
+            families.append(Family(head, tuple(members), "fan"))
+        elif len(members) > 1 and head.endswith("_shares"):
+            families.append(Family(head, tuple(members), "stack"))
+        else:
+            families.extend(Family(m, (m,), "line") for m in members)
+    return sorted(families, key=lambda f: sort_key(f.name))

@@ -1,0 +1,69 @@
+"""Numbers as a reader wants them: three digits, no noise."""
+
+from __future__ import annotations
+
+import math
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_NBSP = "\u00a0"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """``value`` with ``digits`` significant digits, powers of ten where it is very large or small.
+
+    Example:
+        >>> [number(x) for x in (0.47213, 12345.6, 5.5e-5, 1.0, float("inf"), None)]
+        ['0.472', '12,346', '5.5\\xa0×\\xa010⁻⁵', '1', '∞', '–']
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -4 or exponent >= 7:
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        head = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{head}{_NBSP}×{_NBSP}10{str(int(power)).translate(_SUPERSCRIPT)}".replace("-", "−")
+    decimals = max(0, digits - 1 - exponent)
+    text = f"{value:,.{decimals}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent; never rounds a part to nothing or to all.
+
+    Example:
+        >>> [percent(x) for x in (0.2413, 0.024, 0.0002, 0.9996, 1.0, 0.0)]
+        ['24\\xa0%', '2.4\\xa0%', '<\\xa00.1\\xa0%', '>\\xa099.9\\xa0%', '100\\xa0%', '0\\xa0%']
+    """
+    if share is None or not math.isfinite(share):
+        return number(share)
+    if 0 < share < 0.001:
+        return f"<{_NBSP}0.1{_NBSP}%"
+    if 0.999 < share < 1:
+        return f">{_NBSP}99.9{_NBSP}%"
+    decimals = 1 if 0 < share < 0.0995 or 0.995 <= share < 1 else 0
+    return f"{share * 100:,.{decimals}f}{_NBSP}%"
+
+
+def count(n: int, noun: str) -> str:
+    """``n`` and its noun, in the plural where it is due.
+
+    Example:
+        >>> count(1, "cell"), count(1200, "replicate")
+        ('1 cell', '1,200 replicates')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def slug(text: str) -> str:
+    """``text`` as part of a file name or an anchor: ASCII letters, digits, dots and dashes.
+
+    Example:
+        >>> slug("block_perplexity.p50"), slug("../Ω x")
+        ('block-perplexity.p50', 'x')
+    """
+    kept = "".join(c if c.isascii() and (c.isalnum() or c == ".") else "-" for c in text)
+    return "-".join(part for part in kept.strip("-.").split("-") if part.strip("."))[:80] or "x"

@@ -1,0 +1,233 @@
+"""Reading a run folder: the manifest, the measurements, the theory and the pictures."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from studbook.arrays import AnyArray
+from studbook.errors import RunFolderError, SchemaVersionError
+
+SCHEMA_VERSION = 1
+"""The newest run folder that this version reads."""
+
+_MEASUREMENTS = {"cell": pl.Int32, "replicate": pl.Int32, "generation": pl.Int32, "metric": pl.String, "value": pl.Float64}
+_THEORY = {
+    "cell": pl.Int32,
+    "metric": pl.String,
+    "generation": pl.Int32,
+    "mean": pl.Float64,
+    "median": pl.Float64,
+    "exact": pl.Boolean,
+    "source": pl.String,
+    "formula": pl.String,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One combination of the grid.
+
+    Attributes:
+        index: Its number in the tables.
+        label: Its short name, unique in the run.
+        keys: Grid key to value, as text.
+        about: Everything the manifest says of it: learner, mix, data, method.
+    """
+
+    index: int
+    label: str
+    keys: Mapping[str, str]
+    about: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """What replicate 0 of one cell generated, at a few generations.
+
+    Attributes:
+        kind: The kind of the records, as in :class:`studbook.arrays.Kind`.
+        original: Real records: ``(m, h, w[, 3])`` uint8 for images, values for numbers and counts, counts by rank for states and text.
+        generations: The same for each generation that was kept, in order.
+        original_text: Real blocks (text only).
+        texts: Generated blocks by generation (text only).
+    """
+
+    kind: str
+    original: AnyArray | None
+    generations: Mapping[int, AnyArray]
+    original_text: tuple[str, ...] = ()
+    texts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A run folder's content, checked.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: The manifest as it was written.
+        measurements: Columns ``cell, replicate, generation, metric, value, …``; rows without a value are left out.
+        theory: Columns ``cell, metric, generation, mean, median, exact, source, formula``; empty where no theory applies.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    measurements: pl.DataFrame = field(repr=False)
+    theory: pl.DataFrame = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.manifest["name"])
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of the grid that have measurements, in order."""
+        measured = set(self.measurements["cell"].unique().to_list())
+        listed = [c for c in self.manifest["cells"] if c["index"] in measured]
+        labels = Counter(str(c["label"]) for c in listed)
+        return tuple(_cell(c, unique=labels[str(c["label"])] == 1) for c in listed)
+
+    @property
+    def n_replicates(self) -> int:
+        """The largest number of replicates that any cell has."""
+        return int(self.measurements["replicate"].n_unique())
+
+    @property
+    def last_generation(self) -> int:
+        """The last generation that was measured."""
+        return int(self.measurements["generation"].max())  # type: ignore[arg-type]
+
+    def pictures(self, cell: int) -> Pictures | None:
+        """The samples kept of a cell, or ``None`` where none were.
+
+        Raises:
+            RunFolderError: The files are there but damaged; the message names the file.
+        """
+        stem = self.folder / "samples" / f"cell-{cell:03d}"
+        note = stem.with_suffix(".json")
+        if not note.is_file():
+            return None
+        return _pictures(_read_json(note), stem.with_suffix(".npz"), note)
+
+
+def load_run(folder: Path) -> Run:
+    """Reads a run folder.
+
+    Args:
+        folder: A folder that ``studbook study run`` wrote; the run may be unfinished.
+
+    Returns:
+        The run, with tables checked for their columns.
+
+    Raises:
+        RunFolderError: It is not a run folder, holds no measurement yet, or a file is damaged (the message says which).
+        SchemaVersionError: A newer studbook wrote it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> load_run(Path("no-such-folder"))
+        Traceback (most recent call last):
+        studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (pass the folder that 'studbook ...
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise RunFolderError(
+            f"{folder} is not a run folder: it has no manifest.json", hint="pass the folder that 'studbook study run' printed"
+        )
+    manifest = _check_manifest(_read_json(path), path)
+    measurements = _read_table(folder / "measurements.parquet", _MEASUREMENTS)
+    measurements = measurements.filter(pl.col("value").is_not_nan() & pl.col("value").is_not_null())
+    if measurements.is_empty():
+        raise RunFolderError(f"{folder} holds no measurement yet", hint="resume the study with 'studbook study resume'")
+    theory_path = folder / "theory.parquet"
+    theory = _read_table(theory_path, _THEORY) if theory_path.is_file() else pl.DataFrame(schema=_THEORY)
+    run = Run(folder, manifest, measurements, theory)
+    unknown = set(measurements["cell"].unique().to_list()) - {c.index for c in run.cells}
+    if unknown:
+        raise RunFolderError(f"measurements.parquet holds cell {min(unknown)}, which manifest.json doesn't know", hint=_DAMAGED)
+    return run
+
+
+def _cell(about: Mapping[str, Any], *, unique: bool) -> Cell:
+    index, label = int(about["index"]), str(about["label"]) or "cell"
+    keys = about.get("keys")
+    named = {str(k): str(v) for k, v in keys.items()} if isinstance(keys, dict) else {}
+    return Cell(index, label if unique else f"{label} #{index}", named, about)
+
+
+_DAMAGED = "the folder is damaged; 'studbook study resume' writes the tables again"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} can't be read: {_first_line(error)}", hint=_DAMAGED) from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} holds a {type(content).__name__}, expected an object", hint=_DAMAGED)
+    return content
+
+
+def _check_manifest(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    version = manifest.get("schema_version")
+    if manifest.get("kind") != "studbook.study" or not isinstance(version, int):
+        raise RunFolderError(f"{path} is not the manifest of a study", hint="pass the folder that 'studbook study run' printed")
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{path} has schema version {version}, this studbook reads up to {SCHEMA_VERSION}", hint="install a newer studbook"
+        )
+    missing = [key for key in ("name", "status", "cells") if key not in manifest]
+    if missing:
+        raise RunFolderError(f"{path} lacks {', '.join(missing)}", hint=_DAMAGED)
+    cells = manifest["cells"]
+    if not isinstance(cells, list) or not all(isinstance(c, dict) and isinstance(c.get("index"), int) and "label" in c for c in cells):
+        raise RunFolderError(f"{path}: every cell needs an index and a label", hint=_DAMAGED)
+    return manifest
+
+
+def _read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(path)
+        missing = [name for name in schema if name not in table.columns]
+        if missing:
+            raise RunFolderError(f"{path} lacks the column {missing[0]}", hint=_DAMAGED)
+        return table.with_columns(pl.col(name).cast(kind) for name, kind in schema.items())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunFolderError(f"{path} can't be read: {_first_line(error)}", hint=_DAMAGED) from error
+
+
+def _pictures(note: Mapping[str, Any], archive: Path, note_path: Path) -> Pictures:
+    arrays = _read_arrays(archive) if archive.is_file() else {}
+    try:
+        named = {int(name.removeprefix("generation-")): a for name, a in arrays.items() if name.startswith("generation-")}
+        generations = dict(sorted(named.items()))
+        blocks = note.get("generations") if note.get("kind") == "text" else None
+        texts = {int(g): tuple(map(str, t)) for g, t in sorted(dict(blocks or {}).items(), key=lambda item: int(item[0]))}
+        original_text = tuple(map(str, note.get("original") or ())) if blocks is not None else ()
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{note_path} or {archive.name} can't be understood: {_first_line(error)}", hint=_DAMAGED) from error
+    return Pictures(str(note.get("kind", "")), arrays.get("original"), generations, original_text, texts)
+
+
+def _read_arrays(path: Path) -> dict[str, AnyArray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunFolderError(f"{path} can't be read: {_first_line(error)}", hint=_DAMAGED) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

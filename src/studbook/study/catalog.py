@@ -1,0 +1,188 @@
+"""The names that config files and the command line use, in one explicit place.
+
+To add a model family: one file in ``learners/`` and one line in ``LEARNERS``. The same for a mix (``mixing/``, ``MIXES``) and a metric
+(``metrics/``, ``METRICS``). Other packages add names through the entry points ``studbook.learners``, ``studbook.mixes`` and
+``studbook.metrics``; each points to a class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from studbook import learners, metrics, mixing
+from studbook.errors import ConfigError
+from studbook.parameters import build
+
+LEARNERS: Mapping[str, type] = {
+    "gaussian": learners.Gaussian,
+    "bernoulli": learners.Bernoulli,
+    "poisson": learners.Poisson,
+    "categorical": learners.Categorical,
+    "gmm": learners.GaussianMixture,
+    "kde": learners.KernelDensity,
+    "ngram": learners.NGram,
+    "ols": learners.LeastSquares,
+}
+
+MIXES: Mapping[str, type] = {
+    "replace": mixing.Replace,
+    "accumulate": mixing.Accumulate,
+    "subsample": mixing.Subsample,
+    "keep": mixing.Keep,
+    "fresh": mixing.Fresh,
+    "blend": mixing.Blend,
+    "weighted": mixing.Weighted,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEntry:
+    """A metric's name: a class, parameters that the name fixes, and which of its values it means (none: all)."""
+
+    cls: type
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    values: tuple[str, ...] = ()
+
+
+METRICS: Mapping[str, MetricEntry] = {
+    "mean": MetricEntry(metrics.Mean),
+    "std": MetricEntry(metrics.Std),
+    "variance": MetricEntry(metrics.Variance),
+    "drift": MetricEntry(metrics.Drift),
+    "w2": MetricEntry(metrics.Wasserstein),
+    "w2_squared": MetricEntry(metrics.WassersteinSquared),
+    "tail_mass": MetricEntry(metrics.TailMass),
+    "support": MetricEntry(metrics.Support),
+    "support_share": MetricEntry(metrics.SupportShare),
+    "heterozygosity": MetricEntry(metrics.Heterozygosity),
+    "entropy": MetricEntry(metrics.Entropy),
+    "kl": MetricEntry(metrics.KullbackLeibler),
+    "tv": MetricEntry(metrics.TotalVariation),
+    "extinct": MetricEntry(metrics.Extinct),
+    "information": MetricEntry(metrics.Information),
+    "types": MetricEntry(metrics.Types),
+    "types_share": MetricEntry(metrics.TypesShare),
+    "hapax_survival": MetricEntry(metrics.HapaxSurvival),
+    "rare_survival": MetricEntry(metrics.RareSurvival),
+    "distinct_1": MetricEntry(metrics.Distinct, {"n": 1}),
+    "distinct_2": MetricEntry(metrics.Distinct, {"n": 2}),
+    "distinct_3": MetricEntry(metrics.Distinct, {"n": 3}),
+    "perplexity": MetricEntry(metrics.Perplexity),
+    "own_perplexity": MetricEntry(metrics.OwnPerplexity),
+    "block_perplexity": MetricEntry(metrics.BlockPerplexity),
+    "low_perplexity_share": MetricEntry(metrics.LowPerplexityShare),
+    "high_perplexity_share": MetricEntry(metrics.HighPerplexityShare),
+    "prdc": MetricEntry(metrics.PrecisionRecall),
+    "precision": MetricEntry(metrics.PrecisionRecall, values=("precision",)),
+    "recall": MetricEntry(metrics.PrecisionRecall, values=("recall",)),
+    "density": MetricEntry(metrics.PrecisionRecall, values=("density",)),
+    "coverage": MetricEntry(metrics.PrecisionRecall, values=("coverage",)),
+    "nearest_training": MetricEntry(metrics.NearestTraining),
+    "class_shares": MetricEntry(metrics.ClassShares),
+    "weight_error": MetricEntry(metrics.WeightError),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenMetric:
+    """A metric as a study uses it: its name, the object, and which of its values are kept (none: all)."""
+
+    name: str
+    metric: Any
+    values: tuple[str, ...] = ()
+
+    def wants(self, value_name: str) -> bool:
+        """Whether a value that the metric gives is asked for."""
+        return not self.values or value_name in self.values
+
+
+def create_learner(section: Mapping[str, object]) -> Any:
+    """The learner that a ``[learner]`` table means."""
+    return _create("learner", {**LEARNERS, **_plugins("learners", LEARNERS)}, section)
+
+
+def create_mix(section: Mapping[str, object]) -> Any:
+    """The mix that a ``[mix]`` table means."""
+    return _create("mix", {**MIXES, **_plugins("mixes", MIXES)}, section)
+
+
+def choose_metric(name: str, parameters: Mapping[str, object]) -> ChosenMetric:
+    """The metric of that name, with parameters from its own ``[metrics.NAME]`` table."""
+    table = dict(METRICS)
+    table.update({key: MetricEntry(cls) for key, cls in _plugins("metrics", METRICS).items()})
+    entry = table[_known("metric", name, table)]
+    clash = set(entry.fixed) & set(parameters)
+    if clash:
+        raise ConfigError(f"metrics.{name}.{min(clash)} is fixed by the metric's name", hint=f"leave it out, or choose another metric than {name}")
+    metric = build(entry.cls, {**entry.fixed, **parameters}, where=f"metrics.{name}")
+    return ChosenMetric(name, metric, entry.values)
+
+
+def describe(thing: object) -> dict[str, object]:
+    """A learner or mix as the table that creates it; a class outside the catalog is named ``module:Class``."""
+    kind = kind_of(thing)
+    fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
+    values = {f.name: getattr(thing, f.name) for f in fields if f.init and not f.name.startswith("_")}
+    return {"kind": kind, **values}
+
+
+def kind_of(thing: object) -> str:
+    """The catalog's name for an object's class, or ``module:Class`` where it has none."""
+    for table in ({**LEARNERS, **MIXES}, {**_plugins("learners", LEARNERS), **_plugins("mixes", MIXES)}):
+        for kind, cls in table.items():
+            if type(thing) is cls:
+                return kind
+    return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+
+def _create(what: str, table: Mapping[str, type], section: Mapping[str, object]) -> Any:
+    parameters = dict(section)
+    kind = parameters.pop("kind", None)
+    if not isinstance(kind, str):
+        raise ConfigError(f"{what}.kind is {kind!r}, expected one of {', '.join(sorted(table))}", hint=f"set kind in [{what}]")
+    return build(table[_known(what, kind, table)], parameters, where=what)
+
+
+def _known(what: str, name: str, table: Mapping[str, object]) -> str:
+    if name in table:
+        return name
+    near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"there is no {what} {name!r}", hint=f"{hint}known are {', '.join(sorted(table))}")
+
+
+def _plugins(group: str, taken: Mapping[str, object]) -> dict[str, type]:
+    """Classes that installed packages offer; they can't take the place of a built-in name."""
+    found = {point.name: point for point in entry_points(group=f"studbook.{group}")}
+    clash = sorted(set(found) & set(taken))
+    if clash:
+        raise ConfigError(f"an installed package offers studbook.{group} {clash[0]!r}, which studbook has itself", hint="rename its entry point")
+    return {name: point.load() for name, point in found.items()}
+
+
+def catalog_rows() -> dict[str, list[dict[str, str]]]:
+    """Every learner, mix and metric with its parameters and what it is, for people."""
+    tables: dict[str, list[dict[str, str]]] = {
+        "learners": [_row(kind, cls) for kind, cls in {**LEARNERS, **_plugins("learners", LEARNERS)}.items()],
+        "mixes": [_row(kind, cls) for kind, cls in {**MIXES, **_plugins("mixes", MIXES)}.items()],
+    }
+    entries = [(name, entry.cls, set(entry.fixed)) for name, entry in METRICS.items()]
+    entries += [(name, cls, set()) for name, cls in _plugins("metrics", METRICS).items()]
+    tables["metrics"] = [
+        {**_row(name, cls, fixed), "data": ", ".join(sorted(kind.value for kind in cls.kinds))} for name, cls, fixed in entries
+    ]
+    return tables
+
+
+def _row(kind: str, cls: type, fixed: set[str] | None = None) -> dict[str, str]:
+    shown = []
+    for f in dataclasses.fields(cls):
+        if f.init and not f.name.startswith("_") and f.name not in (fixed or set()):
+            required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+            shown.append(f.name if required else f"{f.name} = {f.default!r}")
+    return {"name": kind, "parameters": ", ".join(shown), "what": (cls.__doc__ or "").strip().split("\n")[0]}

@@ -1,0 +1,156 @@
+"""The run folder: one writer at a time, nothing half-written, damaged units found out."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studbook.errors import FolderBusyError, RunFolderError, SchemaVersionError, StorageError
+from studbook.study.units import UnitResult, decode
+
+SCHEMA_VERSION = 1
+KIND = "studbook.study"
+MAX_MANIFEST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A folder that holds one study's run.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder if need be and hold it alone; the lock goes with the process, however that ends.
+
+        Raises:
+            FolderBusyError: Another process holds it.
+            StorageError: It can't be created or written.
+        """
+        with _storage(self.path):
+            (self.path / "units").mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FolderBusyError(
+                    f"another process is running in {self.path}", hint="wait for it, or choose another folder with --out"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            RunFolderError: There is none, or it is damaged.
+            SchemaVersionError: It was written by a newer studbook.
+        """
+        path = self.path / "manifest.json"
+        try:
+            if path.stat().st_size > MAX_MANIFEST_BYTES:
+                raise RunFolderError(f"{path} is larger than a manifest can be", hint="this isn't a run folder")
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunFolderError(f"{self.path} is no run folder: it has no manifest.json", hint="studbook study list shows the runs") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{path} is damaged: {error}", hint="run the study again in a new folder") from error
+        except OSError as error:
+            raise StorageError(f"{path} can't be read: {error.strerror}") from error
+        return check_manifest(manifest, path)
+
+    def has_manifest(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "manifest.json").is_file()
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replace the manifest in one step."""
+        self.write("manifest.json", (json.dumps(manifest, indent=2, default=str) + "\n").encode())
+
+    def read_unit(self, key: str) -> UnitResult | None:
+        """A finished unit's result, or ``None`` where there is none or it is damaged."""
+        try:
+            return decode((self.path / "units" / f"{key}.unit").read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{self.path}/units/{key}.unit can't be read: {error.strerror}") from error
+
+    def write_unit(self, key: str, data: bytes) -> None:
+        """Store a finished unit."""
+        self.write(f"units/{key}.unit", data)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the folder under a temporary name, flush it to the disk, then rename it.
+
+        Raises:
+            StorageError: The disk is full, read-only, or not ours; nothing is half-written.
+        """
+        path = self.path / name
+        with _storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).chmod(0o644)
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+
+    def remove_leftovers(self) -> None:
+        """Delete files that a killed process was writing."""
+        with _storage(self.path):
+            for leftover in self.path.rglob(".writing-*"):
+                leftover.unlink(missing_ok=True)
+
+
+def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:
+    """The manifest, if it is one that this version reads."""
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise RunFolderError(f"{path} isn't the manifest of a study", hint="studbook study list shows the runs")
+    version = manifest.get("schema_version")
+    if not isinstance(version, int) or version < 1:
+        raise RunFolderError(f"{path} has schema version {version!r}, expected a whole number", hint="run the study again in a new folder")
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{path} has schema version {version}; this studbook reads up to {SCHEMA_VERSION}", hint="pip install --upgrade studbook"
+        )
+    return manifest
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        reasons = {
+            errno.ENOSPC: ("the disk is full", "free some space, then: studbook study resume DIR"),
+            errno.EDQUOT: ("the disk quota is used up", "free some space, then: studbook study resume DIR"),
+            errno.EROFS: ("the file system is read-only", "choose another folder with --out"),
+            errno.EACCES: ("permission denied", "choose another folder with --out"),
+            errno.ENOTDIR: ("a part of the path is a file", "choose another folder with --out"),
+            errno.EEXIST: ("a file of that name is in the way", "choose another folder with --out"),
+        }
+        reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
+        raise StorageError(f"can't write {path}: {reason}", hint=hint) from error

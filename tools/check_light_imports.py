@@ -1,0 +1,40 @@
+"""Import every light module in an environment that has NumPy and nothing else.
+
+A module that isn't light is a leaf: it is listed here, and nothing light imports it at import time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent / "src"
+LEAVES = {
+    "studbook.cli": "Typer",
+    "studbook.testing": "pytest",
+    "studbook.learners._count_kernels": "Numba",
+    "studbook.learners._ngram_kernels": "Numba",
+    "studbook.planning._support_kernels": "Numba",
+}
+
+
+def main() -> int:
+    sys.path.insert(0, str(ROOT))
+    names = ["studbook", *(module.name for module in pkgutil.walk_packages([str(ROOT / "studbook")], "studbook."))]
+    light = [name for name in names if not any(name == leaf or name.startswith(leaf + ".") for leaf in LEAVES)]
+    failures = 0
+    for name in light:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            failures += 1
+            print(f"{name} isn't light: {error}")
+    loaded = sorted(name for name in sys.modules if name.split(".")[0] in {"scipy", "sklearn", "numba", "polars", "altair", "ray", "torch", "pydantic"})
+    print(f"{len(light) - failures} of {len(light)} light modules import with NumPy alone" + (f"; loaded: {loaded}" if loaded else ""))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
