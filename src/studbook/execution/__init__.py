@@ -1,6 +1,7 @@
 """Where units run: in this process, in worker processes, on Ray. An executor chooses only the place; the results are the same."""
 
-from studbook.execution.create import EXECUTORS, MAX_WORKERS, ExecutorName, create_executor
+from studbook.execution.checks import MAX_WORKERS
+from studbook.execution.create import EXECUTORS, ExecutorName, create_executor
 from studbook.execution.local import LocalExecutor
 from studbook.execution.on_ray import RayExecutor
 from studbook.execution.processes import ProcessExecutor

@@ -6,12 +6,14 @@ import pickle
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
-from studbook.errors import StudbookError, UnitFailedError
+from studbook.errors import ConfigError, StudbookError, UnitFailedError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+OUT_OF_MEMORY = "it may be out of memory: try fewer workers, or smaller units"
 
 _MESSAGE_LENGTH = 300
 
@@ -33,7 +35,7 @@ class Success(Generic[R]):
 
     value: R
 
-    def result(self, index: int) -> R:  # noqa: ARG002 - the same signature as Failure
+    def result(self, index: int) -> R:
         """The result of task ``index``."""
         return self.value
 
@@ -66,7 +68,7 @@ class Failure:
         error = self.error if isinstance(copied, Success) else RemoteError(self.summary)
         return Failure(error, self.summary, trace)
 
-    def result(self, index: int) -> object:
+    def result(self, index: int) -> NoReturn:
         """Raise the error of task ``index``.
 
         Raises:
@@ -113,6 +115,24 @@ def encode(outcome: Success[R] | Failure) -> bytes:
 def dump(value: object) -> bytes:
     """``value`` for another process of ours on the same code."""
     return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def pack_function(function: Callable[[T], R], pack: Callable[[object], bytes]) -> bytes:
+    """The bytes of a function, for workers.
+
+    Args:
+        function: The function.
+        pack: What turns it into bytes.
+
+    Raises:
+        ConfigError: It can't be sent.
+    """
+    packed = attempt(pack, function)
+    if isinstance(packed, Success):
+        return packed.value
+    name = getattr(function, "__qualname__", repr(function))
+    hint = "use a function at the top level of a module"
+    raise ConfigError(f"{name} can't be sent to workers: {packed.summary}", hint=hint) from packed.error
 
 
 def _round_trip(error: BaseException) -> BaseException:

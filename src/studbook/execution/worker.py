@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.spawn import import_main_path
 from typing import Any
 
 from studbook.execution.outcomes import Failure, Success, attempt, encode
@@ -93,7 +94,7 @@ class _Unpickler(pickle.Unpickler):
         self._script = script
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        if module == "__main__" and self._script is not None and "__mp_main__" not in sys.modules.get("__studbook__", {}):
-            _import_script(self._script)
+        if module == "__main__" and self._script is not None:
+            import_main_path(self._script)  # Returns at once when it has been imported already.
         found: Callable[..., Any] = super().find_class(module, name)
         return found

@@ -51,44 +51,67 @@ def _uniform(state: AnyArray) -> float:
     return float(word >> np.uint64(11)) * 2.0**-53
 
 
-def _poisson_tables(means: Floats, width: int) -> tuple[AnyArray, AnyArray]:
-    """Alias tables (Walker 1977; Vose 1991) of Poisson laws: thresholds and aliases, ``(len(means), width)`` each."""
-    keep, alias = np.ones((len(means), width)), np.zeros((len(means), width), np.int64)
-    for row, mean in enumerate(means.tolist()):
+def _poisson_tables(means: list[float]) -> tuple[Floats, Ints]:
+    """Alias tables (Walker 1977; Vose 1991) of Poisson laws, one after the other, and where each starts.
+
+    An entry holds the alias before the point and the share that stays behind it. The mass beyond a table is below 1e-17.
+    """
+    entries: list[float] = []
+    starts = [0]
+    for mean in means:
+        width = int(mean + 9.5 * math.sqrt(mean)) + 14
         mass = [math.exp(k * math.log(mean) - mean - math.lgamma(k + 1.0)) if mean else float(k == 0) for k in range(width)]
-        scale = width / math.fsum(mass)
-        mass = [scale * share for share in mass]
-        low, high = [k for k in range(width) if mass[k] < 1.0], [k for k in range(width) if mass[k] >= 1.0]
-        while low and high:
-            short, tall = low.pop(), high[-1]
-            keep[row, short], alias[row, short] = mass[short], tall
-            mass[tall] -= 1.0 - mass[short]
-            if mass[tall] < 1.0:
-                low.append(high.pop())
-    return keep, alias
+        entries += _alias_table(mass)
+        starts.append(len(entries))
+    return np.array(entries), np.array(starts)
 
 
-# A mean below 64 is cut into whole, sixteenths and a rest. The mass beyond the tables' widths is below 1e-17.
-_TABLED = 64
-_WHOLE_KEEP, _WHOLE_ALIAS = _poisson_tables(np.arange(64.0), 160)
-_PART_KEEP, _PART_ALIAS = _poisson_tables(np.arange(16.0) / 16.0, 20)
+def _alias_table(mass: list[float]) -> list[float]:
+    scale = len(mass) / math.fsum(mass)
+    keep = [scale * share for share in mass]
+    alias = list(range(len(mass)))
+    low, high = [k for k, share in enumerate(keep) if share < 1.0], [k for k, share in enumerate(keep) if share >= 1.0]
+    while low and high:
+        short, tall = low.pop(), high[-1]
+        alias[short] = tall
+        keep[tall] -= 1.0 - keep[short]
+        if keep[tall] < 1.0:
+            low.append(high.pop())
+    return [a + (k if a != i else 0.0) for i, (a, k) in enumerate(zip(alias, keep, strict=True))]
+
+
+# The sum of Poisson numbers is Poisson. So a mean below 2048 is cut into powers of two from 64 up, whole, sixteenths and a rest.
+_TABLED = 2048.0
+_POWER, _POWER_STARTS = _poisson_tables([1024.0, 512.0, 256.0, 128.0, 64.0])
+_WHOLE, _WHOLE_STARTS = _poisson_tables([float(mean) for mean in range(64)])
+_PART, _PART_STARTS = _poisson_tables([mean / 16.0 for mean in range(16)])
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up(keep: Floats, alias: AnyArray, u: float) -> int:
-    u *= len(keep)
-    k = int(u)
-    return k if u - k < keep[k] else alias[k]
+def _look_up(table: Floats, start: int, end: int, u: float) -> int:
+    u *= end - start
+    cell = int(u)
+    entry = table[start + cell]
+    alias = int(entry)
+    return alias + (cell - alias) * int(u - cell < entry - alias)  # without a branch that nobody can predict
 
 
 @numba.njit(cache=True, nogil=True)
 def _poisson_small(mean: float, state: AnyArray) -> int:
-    """Poisson below mean 64, as a sum of Poisson numbers: whole and sixteenths from tables, the rest by inversion."""
+    """Poisson below mean 2048, as a sum of Poisson numbers from tables; the rest, below 1/16, by inversion."""
+    k = 0
+    if mean >= 64.0:
+        power = 1024.0
+        for i in range(5):
+            if mean >= power:
+                mean -= power
+                k += _look_up(_POWER, _POWER_STARTS[i], _POWER_STARTS[i + 1], _uniform(state))
+            power *= 0.5
     whole = int(mean)
-    sixteenths = int((mean - whole) * 16.0)
-    rest = mean - whole - sixteenths / 16.0
-    k = _look_up(_WHOLE_KEEP[whole], _WHOLE_ALIAS[whole], _uniform(state))
-    k += _look_up(_PART_KEEP[sixteenths], _PART_ALIAS[sixteenths], _uniform(state))
+    part = int((mean - whole) * 16.0)
+    rest = mean - whole - part * 0.0625
+    k += _look_up(_WHOLE, _WHOLE_STARTS[whole], _WHOLE_STARTS[whole + 1], _uniform(state))
+    k += _look_up(_PART, _PART_STARTS[part], _PART_STARTS[part + 1], _uniform(state))
     u = _uniform(state)
     if u < 1.0 - rest:  # below exp(-rest) without computing it
         return k
@@ -185,19 +208,19 @@ def hypergeometric(good: Ints, bad: Ints, n: int, rng: np.random.Generator) -> I
 def _deal(weights: Floats, n: int, counts: Floats, cumulative: Floats, guide: AnyArray, state: AnyArray) -> None:
     """Add ``n`` records to ``counts``, one by one, by inversion with a guide table (Chen and Asau 1974)."""
     size = len(weights)
-    total = 0.0
+    total = weights.sum()
+    running = 0.0
+    guide[: size + 1] = 0
     for i in range(size):
-        total += weights[i]
-        cumulative[i] = total
-    i = 0
+        running += weights[i]
+        cumulative[i] = running / total
+        guide[min(int(cumulative[i] * size) + 1, size)] += 1
     for j in range(size):
-        while i < size - 1 and cumulative[i] * size <= j * total:
-            i += 1
-        guide[j] = i
+        guide[j + 1] += guide[j]
     for _ in range(n):
         u = _uniform(state)
         i = guide[int(u * size)]
-        while i < size - 1 and cumulative[i] <= u * total:
+        while i < size - 1 and cumulative[i] <= u:
             i += 1
         counts[i] += 1.0
 
@@ -239,10 +262,9 @@ def _multinomial_row(weights: Floats, n: int, counts: Floats, drawn: Floats, gui
 @numba.njit(cache=True, nogil=True)
 def _compact(first: int, counts: Floats, states: Ints, out_states: Ints, out_counts: Floats, end: int) -> int:
     for i in range(len(counts)):
-        if counts[i] > 0.0:
-            out_states[end] = states[first + i]
-            out_counts[end] = counts[i]
-            end += 1
+        out_states[end] = states[first + i]
+        out_counts[end] = counts[i]
+        end += counts[i] > 0.0  # without a branch that nobody can predict
     return end
 
 
@@ -264,10 +286,10 @@ def multinomial_rows(starts: Ints, states: Ints, weights: Floats, n: int, state:
     longest = 1
     for r in range(n_rows):
         longest = max(longest, starts[r + 1] - starts[r])
-    counts, drawn, guide = np.empty(longest), np.empty(longest), np.empty(longest, np.int64)
+    counts, drawn, guide = np.empty(longest), np.empty(longest), np.empty(longest + 1, np.int64)
     out_starts = np.zeros(n_rows + 1, np.int64)
-    out_states = np.empty(len(states), np.int64)
-    out_counts = np.empty(len(states))
+    out_states = np.empty(len(states) + 1, np.int64)
+    out_counts = np.empty(len(states) + 1)
     end = 0
     for r in range(n_rows):
         first, last = starts[r], starts[r + 1]

@@ -219,13 +219,13 @@ def build_guide(rows: AnyArray, cumulative: Floats) -> AnyArray:
     return guide
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _slot(context: int, word: int, size: int) -> int:
     mixed = np.uint64(context) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(word) * np.uint64(0xC2B2AE3D27D4EB4F)
     return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(size - 1))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def find(tables: Tables, context: int, word: int) -> int:
     """The entry of ``word`` in the row of ``context``, or -1."""
     if context == 0:
@@ -240,7 +240,7 @@ def find(tables: Tables, context: int, word: int) -> int:
         k = (k + 1) & (size - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def advance(tables: Tables, context: int, word: int, known_at: int, entry: int) -> int:
     """The longest known context after ``word``.
 

@@ -154,9 +154,8 @@ class Drift:
             return views.exact({"drift": ((moments[0] - _origin(reference)) ** 2).mean(axis=1)})
         values = views.table("drift", observation.sample)
         shift = values.mean(axis=0) - _origin(reference)
-        n, d = values.shape
-        excess = _squared_deviations(values)[1].mean() / n
-        return (views.measured("drift", (shift**2).mean() - excess, _drift_stderr(values, shift), n) if d else _no_columns(),)
+        excess = _squared_deviations(values)[1].mean() / len(values)
+        return (views.measured("drift", (shift**2).mean() - excess, _drift_stderr(values, shift), len(values)),)
 
 
 def _drift_stderr(values: Floats, shift: Floats) -> float:
@@ -171,10 +170,6 @@ def _drift_stderr(values: Floats, shift: Floats) -> float:
     # δ̂'Σδ̂ exceeds δ'Σδ by tr Σ²/n, because δ̂ is a sample mean.
     along = max(along - trace_of_square / n, 0.0)
     return float(np.sqrt(4 * along / n + 2 * trace_of_square / n**2) / d)
-
-
-def _no_columns() -> Measurement:
-    raise MetricError("metric drift got records of dimension 0, expected at least one number a record")
 
 
 def _origin(reference: Reference) -> Floats:

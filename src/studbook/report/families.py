@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from studbook.report.curves import MAX_PANELS, PANEL_HEIGHT, PANEL_WIDTH, Panel, generation_axis, make_panel, rows_of, spread_evenly, value_axis
-from studbook.report.names import Family, label_of
+from studbook.report.names import Family
 from studbook.report.run import Cell
 from studbook.report.theme import CELL_COLOURS, INK, PAPER, cell_colours, ramp
 
@@ -149,4 +149,3 @@ def _float(text: str | None) -> float | None:
         return None
 
 
-__all__ = ["dose_chart", "dose_keys", "fan_chart", "label_of", "stack_chart"]

@@ -1,0 +1,6 @@
+"""``python -m studbook``: the command line."""
+
+from studbook.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""How well generated pictures (or vectors) cover the real ones, and whether they are copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from studbook.arrays import Floats, Kind
+from studbook.errors import MetricError
+from studbook.metrics import views
+from studbook.metrics.manifolds import overlap, scores, squared_radii
+from studbook.metrics.neighbours import nearest_squared, neighbour_table
+from studbook.metrics.protocols import Observation, Reference
+from studbook.metrics.stderr import mean_stderr
+from studbook.records import Measurement
+
+POINTS = frozenset({Kind.IMAGES, Kind.NUMBERS})
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRecall:
+    """``precision``, ``recall`` (Kynkäänniemi et al. 2019), ``density`` and ``coverage`` (Naeem et al. 2020) of the sample against the original.
+
+    A record's ball reaches to its k-th nearest neighbour in its own set. Precision: share of generated records in some real ball. Recall: share of real records in
+    some generated ball. Density: real balls that a generated record lies in, over k; may exceed 1. Coverage: share of real balls that hold a generated record.
+    Distances are Euclidean between flat pixels. A sample of equal records has balls of radius 0: its recall is 0.
+
+    Standard errors take the original as given: binomial for precision, of a mean for density, delete-a-group jackknife for recall and coverage, which errs upwards (by up to about a half).
+
+    Attributes:
+        neighbours: k, 1 or more.
+        limit: At most so many records of each set are compared, drawn at random; the original's are the same every time.
+
+    Example:
+        >>> import numpy as np
+        >>> from studbook.arrays import numbers
+        >>> from studbook.metrics.images import PrecisionRecall
+        >>> from studbook.metrics.protocols import Observation, Reference
+        >>> rng = np.random.default_rng(0)
+        >>> original, collapsed = numbers(rng.normal(size=(500, 2))), numbers(np.zeros((500, 2)))
+        >>> seen = Observation(collapsed, original, model=None, base=None)
+        >>> {m.metric: round(m.value, 2) for m in PrecisionRecall().measure(Reference(original, None), seen, rng=rng)}["recall"]
+        0.0
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = POINTS
+    neighbours: int = 5
+    limit: int = 2000
+
+    def __post_init__(self) -> None:
+        views.require_range("prdc.neighbours", self.neighbours, 1, 1000)
+        views.require_range("prdc.limit", self.limit, self.neighbours + 1, 50_000)
+
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
+        """See :class:`~studbook.metrics.protocols.Metric`."""
+        views.require_kind("prdc", observation.sample, self.kinds)
+        real = views.original_table("prdc", reference, self.limit)
+        fake = views.table("prdc", views.thin(observation.sample, self.limit, rng=rng))
+        smallest = min(len(real), len(fake))
+        if smallest <= self.neighbours:
+            raise MetricError(
+                f"metric prdc looks at {self.neighbours} neighbours, but there are only {smallest} records in a set",
+                hint="lower metrics.prdc.neighbours or raise study.samples",
+            )
+        radii = reference.memo(f"radii:{self.limit}:{self.neighbours}", lambda: squared_radii(real, self.neighbours))
+        found = scores(overlap(real, radii, fake, self.neighbours), self.neighbours)
+        return tuple(views.measured(name, value, stderr, len(fake)) for name, (value, stderr) in found.items())
+
+
+@dataclass(frozen=True, slots=True)
+class NearestTraining:
+    """``nearest_training``: how near generated records lie to the model's training set, compared with real records it hasn't seen.
+
+    The mean Euclidean distance of generated records to their nearest training record, over that of held-out real records (in the manner of Meehan, Chaudhuri and Dasgupta 2020).
+    About 1 says that the samples are as new as real ones; 0 that they are copies. Where nothing was held out, it is compared with the distance of original records to
+    their nearest other original record. 1 where both distances are 0, infinite where only the real records lie on the training set.
+    Standard error: delta method for the ratio of two means of independent distances, given the training set; infinite for an infinite value.
+
+    Attributes:
+        limit: At most so many records of each set are compared, drawn at random.
+
+    Example:
+        >>> import numpy as np
+        >>> from studbook.arrays import numbers
+        >>> from studbook.metrics.images import NearestTraining
+        >>> from studbook.metrics.protocols import Observation, Reference
+        >>> rng = np.random.default_rng(0)
+        >>> original = numbers(rng.normal(size=(100, 2)))
+        >>> copies = Observation(original, original, model=None, base=None)
+        >>> round(NearestTraining().measure(Reference(original, None), copies, rng=rng)[0].value, 6)
+        0.0
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = POINTS
+    limit: int = 2000
+
+    def __post_init__(self) -> None:
+        views.require_range("nearest_training.limit", self.limit, 2, 50_000)
+
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
+        """See :class:`~studbook.metrics.protocols.Metric`."""
+        name = "nearest_training"
+        views.require_kind(name, observation.sample, self.kinds)
+        training = views.table(name, views.thin(observation.training, self.limit, rng=rng))
+        ours = _distances(views.table(name, views.thin(observation.sample, self.limit, rng=rng)), training)
+        if reference.heldout is not None and len(reference.heldout):
+            theirs = _distances(views.table(name, views.thin(reference.heldout, self.limit, rng=rng)), training)
+        else:
+            theirs = reference.memo(f"own_distances:{self.limit}", lambda: self._within_original(reference))
+        near, real = float(ours.mean()), float(theirs.mean())
+        if real == 0.0:
+            value, stderr = (1.0, 0.0) if near == 0.0 else (float("inf"), float("inf"))
+        else:
+            value = near / real
+            stderr = float(np.hypot(mean_stderr(ours), value * mean_stderr(theirs))) / real
+        return (views.measured(name, value, stderr, len(ours)),)
+
+    def _within_original(self, reference: Reference) -> Floats:
+        original = views.original_table("nearest_training", reference, self.limit)
+        if len(original) < 2:
+            raise MetricError("metric nearest_training needs two original records or more where none are held out", hint="set data.heldout")
+        return np.sqrt(neighbour_table(original, 1)[1][:, 0])
+
+
+def _distances(rows: Floats, targets: Floats) -> Floats:
+    return np.sqrt(nearest_squared(rows, targets))

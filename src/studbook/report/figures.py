@@ -1,0 +1,214 @@
+"""Every figure of a report: the chart, and the words around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from studbook.arrays import Kind
+from studbook.errors import MetricError
+from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
+from studbook.report.curves import OVERLAY, curve_chart, make_panel
+from studbook.report.families import dose_chart, dose_keys, fan_chart, stack_chart
+from studbook.report.names import Family, group_families, label_of
+from studbook.report.numerals import count, number, percent, slug
+from studbook.report.run import Cell, Pictures, Run
+from studbook.report.spectra import MAX_COLUMNS, histogram_chart, rank_chart
+from studbook.report.summary import headline_metrics
+from studbook.report.theme import cell_colours, chart_config, ramp
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Figure:
+    """A chart with its words.
+
+    Attributes:
+        name: File name and anchor.
+        section: ``"samples"``, ``"tails"``, ``"metrics"`` or ``"dose"``.
+        title: Heading.
+        about: What is shown, one sentence.
+        chart: The chart, without title and config.
+        legend: Label and colour of each entry.
+        lines: Which kinds of line are drawn: some of ``median, value, band, range, mean, theory, theory_median``.
+        notes: Sentences for the caption: theory with its source, the verdict on z.
+        description: What a reader who can't see the chart is told.
+    """
+
+    name: str
+    section: str
+    title: str
+    about: str
+    chart: Any
+    legend: tuple[tuple[str, str], ...]
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+    description: str
+
+
+def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
+    """The chart of one metric, styled and titled, as it is saved beside the report.
+
+    Args:
+        run: The run.
+        metric: A metric, or a family such as ``"block_perplexity"``.
+        cell: Draw this cell only.
+
+    Returns:
+        An Altair chart: show it in a notebook, or ``.save("chart.svg")``.
+
+    Raises:
+        MetricError: The run has no such metric, or no such cell.
+    """
+    cells = tuple(c for c in run.cells if cell is None or c.index == cell)
+    if not cells:
+        raise MetricError(f"the run has no cell {cell}", hint=f"it has {', '.join(str(c.index) for c in run.cells[:12])}")
+    curves = aggregate(run)
+    families = group_families(curves["metric"].unique().to_list())
+    family = next((f for f in families if f.name == metric), Family(metric, (metric,), "line"))
+    return styled(_family_figure(run, curves, cells, family))
+
+
+def styled(figure: Figure) -> alt.Chart:
+    """The figure's chart with title, key and style."""
+    subtitle = [s for s in (figure.about, _key(figure.lines)) if s]
+    config = chart_config(n_labels=len(figure.legend))
+    titled = figure.chart.properties(title={"text": figure.title, "subtitle": subtitle})
+    return titled.configure(**config)  # type: ignore[no-any-return]
+
+
+def all_figures(run: Run, curves: pl.DataFrame, pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
+    """Every figure, in the order of the report: samples, tails, other metrics, doses."""
+    yield from _sample_figures(pictures)
+    for family in group_families(curves["metric"].unique().to_list()):
+        yield _family_figure(run, curves, run.cells, family)
+    metrics = [m for m in curves["metric"].unique(maintain_order=True).to_list() if "." not in m]
+    for key in dose_keys(run.cells):
+        for metric in headline_metrics(metrics):
+            yield _dose_figure(run, curves, metric, key)
+
+
+def _key(lines: tuple[str, ...]) -> str:
+    return " · ".join(LINE_NAMES[line] for line in lines) if lines else ""
+
+
+LINE_NAMES = {
+    "value": "line: the one replicate",
+    "median": "line: median",
+    "band": "band: 5–95 % of replicates",
+    "range": "band: range of replicates",
+    "mean": "dashed: mean",
+    "theory": "dotted: theory",
+    "theory_median": "dot-dash: theory, median",
+}
+
+
+def _family_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> Figure:
+    if family.style == "line":
+        return _curve_figure(run, curves, cells, family.name)
+    label = label_of(family.name)
+    drawing, colours = (fan_chart, ()) if family.style == "fan" else (stack_chart, ramp(len(family.members)))
+    parts = [m.partition(".")[2] for m in family.members]
+    legend = tuple(zip(parts, colours, strict=True)) if colours else ()
+    lowest, highest = family.members[0], family.members[-1]
+    note = (
+        f"Bands reach from the {_ordinal(lowest)} to the {_ordinal(highest)} percentile; each is the median over the replicates."
+        if family.style == "fan"
+        else "Shares are means over the replicates."
+    )
+    return Figure(
+        slug(family.name), "tails" if label.tail else "metrics", label.title, label.about, drawing(curves, cells, family), legend, (), (note,),
+        f"{label.title} by generation, one panel for each of {count(len(cells), 'cell')}.",
+    )  # fmt: skip
+
+
+def _ordinal(member: str) -> str:
+    n = int(member.partition(".p")[2])
+    suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{suffix}"
+
+
+def _curve_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> Figure:
+    panel, label = make_panel(curves, cells, metric), label_of(metric)
+    labels = [c.label for c in panel.cells]
+    legend = tuple(zip(labels, cell_colours(labels), strict=True)) if 1 < len(labels) <= OVERLAY else ()
+    spread = ("median", "band" if panel.n_replicates >= FEW_REPLICATES else "range", "mean") if panel.n_replicates > 1 else ("value",)
+    theory = ("theory",) * panel.has_theory + ("theory_median",) * panel.has_theory_median
+    notes = [*_sources(run, metric), *_z_note(curves, cells, metric)]
+    if panel.log:
+        notes.append("The value axis is logarithmic.")
+    if len(panel.cells) < len(cells):
+        notes.append(f"{len(panel.cells)} of {len(cells)} cells are drawn; all are in the table.")
+    return Figure(
+        slug(metric), "tails" if label.tail else "metrics", label.title, label.about, curve_chart(panel), legend, spread + theory,
+        tuple(notes), _describe(curves, panel.cells, metric),
+    )  # fmt: skip
+
+
+def _sources(run: Run, metric: str) -> list[str]:
+    known = run.theory.filter(pl.col("metric") == metric).select("formula", "source").unique(maintain_order=True)
+    return [f"Theory: {formula or 'see the source'}{f' ({source})' if source else ''}." for formula, source in known.head(4).iter_rows()]
+
+
+def _z_note(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> list[str]:
+    verdict = judge_z(curves.filter((pl.col("metric") == metric) & pl.col("cell").is_in([c.index for c in cells])))
+    if verdict is None:
+        return []
+    outcome = "within" if verdict.agrees else "beyond"
+    return [
+        f"Largest |z| over {count(verdict.n, 'comparison')}: {number(verdict.largest, 2)}, {outcome} the Bonferroni limit of "
+        f"{number(verdict.limit, 2)} (5 % for all together)."
+    ]
+
+
+def _describe(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> str:
+    label, ends = label_of(metric), []
+    show: Callable[[float], str] = percent if label.share else number
+    for cell in cells[:6]:
+        rows = curves.filter((pl.col("metric") == metric) & (pl.col("cell") == cell.index)).sort("generation")
+        ends.append(f"{cell.label}: {show(rows['median'][0])} to {show(rows['median'][-1])}")
+    generations = curves.filter(pl.col("metric") == metric)["generation"]
+    return f"{label.title}, generations {generations.min()} to {generations.max()}. Median, first to last: {'; '.join(ends)}."
+
+
+def _dose_figure(run: Run, curves: pl.DataFrame, metric: str, key: str) -> Figure:
+    label = label_of(metric)
+    drawn = dose_chart(curves, run.cells, metric, key)
+    others = list(dict.fromkeys(", ".join(f"{n.rpartition('.')[2]} {v}" for n, v in c.keys.items() if n != key) for c in run.cells))
+    colours = cell_colours(others) if len(others) <= OVERLAY else ramp(len(others))
+    n = run.n_replicates
+    lines = ("median", "band" if n >= FEW_REPLICATES else "range") if n > 1 else ("value",)
+    theory = ("theory",) * bool(run.theory.filter(pl.col("metric") == metric).height)
+    return Figure(
+        slug(f"dose-{key}-{metric}"), "dose", f"{label.title} against {key}", f"At the last generation, {run.last_generation:,}.", drawn,
+        tuple(zip(others, colours, strict=True)) if len(others) > 1 else (), lines + theory, tuple(_sources(run, metric)),
+        f"{label.title} at the last generation against {key}.",
+    )  # fmt: skip
+
+
+def _sample_figures(pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
+    numeric = {c: p for c, p in pictures.items() if p.kind in (Kind.NUMBERS, Kind.COUNTS) and p.generations}
+    ranked = {c: p for c, p in pictures.items() if p.kind in (Kind.TEXT, Kind.STATES) and p.generations}
+    if numeric:
+        about = "What replicate 0 generated, one row a generation; the outline is the original."
+        yield Figure(
+            "samples", "samples", "Samples", about, histogram_chart(numeric), (), (), _chosen(numeric), "Histograms of samples by generation."
+        )
+    if ranked:
+        noun = "word" if next(iter(ranked.values())).kind == Kind.TEXT else "state"
+        about = f"Frequency of the {noun} at each rank, in replicate 0. The right end of a line is where the tail stops."
+        drawn = rank_chart(ranked)
+        names = list(drawn.to_dict(validate=False)["spec"]["encoding"]["color"]["scale"]["domain"])
+        colours = drawn.to_dict(validate=False)["spec"]["encoding"]["color"]["scale"]["range"]
+        title = f"{noun.capitalize()}s by rank"
+        yield Figure("ranks", "samples", title, about, drawn, tuple(zip(names, colours, strict=True)), (), _chosen(ranked), about)
+
+
+def _chosen(pictures: dict[Cell, Pictures]) -> tuple[str, ...]:
+    n = len(pictures)
+    return (f"{MAX_COLUMNS} of {n} cells are shown; the others are in the folder samples.",) if n > MAX_COLUMNS else ()

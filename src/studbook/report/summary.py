@@ -1,0 +1,209 @@
+"""What happened, in plain sentences with numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
+from studbook.report.names import HEADLINES, label_of
+from studbook.report.numerals import count, number, percent
+from studbook.report.run import Cell, Run
+
+_SPELT_OUT = 6
+"""Up to this many cells are named one by one; of more, the two ends."""
+
+
+def headline_metrics(metrics: list[str], limit: int = 4) -> tuple[str, ...]:
+    """The metrics that the summary speaks of, best first; the first few of the run where none is known.
+
+    Example:
+        >>> headline_metrics(["mean", "std", "types_share"])
+        ('types_share', 'std')
+    """
+    known = [m for m in HEADLINES if m in metrics]
+    return tuple(known or [m for m in metrics if "." not in m] or metrics)[:limit]
+
+
+def summary(run: Run) -> list[str]:
+    """The result in plain sentences.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Sentences, in the order in which they are read: what was done, what became of the two most telling metrics in each cell with the
+        spread over replicates, how theory compares, and what limits the conclusion.
+    """
+    return describe(run, aggregate(run))
+
+
+def describe(run: Run, curves: pl.DataFrame) -> list[str]:
+    """As :func:`summary`, from an aggregated table."""
+    metrics = headline_metrics(curves["metric"].unique(maintain_order=True).to_list(), 2)
+    sentences = [_what_was_done(run)]
+    sentences += [_what_happened(run, curves, metric) for metric in metrics]
+    return [s for s in (*sentences, _theory(run, curves, metrics), _limits(run)) if s]
+
+
+def _what_was_done(run: Run) -> str:
+    about = run.cells[0].about
+    learners = sorted({_kind(c, "learner") for c in run.cells} - {""})
+    data = about.get("data") or {}
+    size = data.get("n_original") if isinstance(data.get("n_original"), int) else None
+    source = str(data.get("name") or "the data") + (f" ({count(size, 'record')})" if size else "")
+    model = f"{' and '.join(learners)} model" if learners else "model"
+    ways = "" if len(run.cells) == 1 else f" in {len(run.cells)} ways"
+    return (
+        f"{_article(model)} learned {source} and was then trained for {count(run.last_generation, 'generation')} on what the generation "
+        f"before it made{ways}, {count(run.n_replicates, 'replicate')} each."
+    )
+
+
+def _article(noun: str) -> str:
+    return f"{'An' if noun[:1].lower() in 'aeio' or noun.startswith('n') and noun[1:2] == 'g' else 'A'} {noun}"
+
+
+def _kind(cell: Cell, part: str) -> str:
+    value = cell.about.get(part)
+    return str(value.get("kind", "")) if isinstance(value, dict) else ""
+
+
+def way_of(cell: Cell, cells: tuple[Cell, ...]) -> str:
+    """How a cell is called inside a sentence: by what its mix means where only the mix differs, else by its label."""
+    mix: Any = cell.about.get("mix")
+    only_mix = all(key == "mix" or key.startswith("mix.") for key in cell.keys)
+    if not isinstance(mix, dict) or not only_mix or len({_phrase(c) for c in cells}) < len(cells):
+        return f"in “{cell.label}”" if len(cells) > 1 else ""
+    return _phrase(cell)
+
+
+def _phrase(cell: Cell) -> str:
+    mix: Any = cell.about.get("mix") or {}
+    match mix:
+        case {"kind": "replace"}:
+            return "trained only on its own output"
+        case {"kind": "accumulate"}:
+            return "with everything accumulated"
+        case {"kind": "keep", "share": int() | float() as share}:
+            return f"with {percent(float(share))} of the original kept"
+        case {"kind": "fresh", "fresh": int() as fresh}:
+            return f"with {count(fresh, 'fresh real record')} a generation"
+        case {"kind": "fresh", "fresh": float() as fresh}:
+            return f"with {percent(fresh) if fresh < 1 else number(fresh)} fresh real records a generation"
+        case _:
+            return f"in “{cell.label}”"
+
+
+def _what_happened(run: Run, curves: pl.DataFrame, metric: str) -> str:
+    rows = curves.filter(pl.col("metric") == metric).sort("generation")
+    ends = {c.index: rows.filter(pl.col("cell") == c.index) for c in run.cells}
+    cells = [c for c in run.cells if len(ends[c.index])]
+    if len(cells) > _SPELT_OUT:
+        return _the_two_ends(run, cells, ends, metric)
+    clauses = []
+    for position, cell in enumerate(cells):
+        text = _change(ends[cell.index], metric, opening=position == 0)
+        way = way_of(cell, run.cells)
+        clauses.append(f"{way}, {text}" if way else text)
+    sentence = "; ".join(clauses)
+    return sentence[:1].upper() + sentence[1:] + "."
+
+
+def _the_two_ends(run: Run, cells: list[Cell], ends: dict[int, pl.DataFrame], metric: str) -> str:
+    ranked = sorted(cells, key=lambda c: float(ends[c.index]["median"][-1]))
+    label, (low, high) = label_of(metric), (ranked[0], ranked[-1])
+    values = [_value(float(ends[c.index]["median"][-1]), metric) for c in (low, high)]
+    return (
+        f"Over the {len(cells)} cells, the median {label.noun} after {count(run.last_generation, 'generation')} "
+        f"goes from {values[0]} (“{low.label}”) to {values[1]} (“{high.label}”)."
+    )
+
+
+def _value(value: float, metric: str) -> str:
+    return percent(value) if label_of(metric).share else number(value)
+
+
+def _change(rows: pl.DataFrame, metric: str, *, opening: bool) -> str:
+    first, last, label = rows.row(0, named=True), rows.row(-1, named=True), label_of(metric)
+    spread = _spread(last, metric)
+    after = f" after {count(last['generation'], 'generation')}" if opening else ""
+    if label.share:
+        what = f"of {'the' if 'of' in label.noun else 'its'} {label.noun}" if label.noun not in ("recall", "precision") else label.noun
+        return f"it kept {_value(last['median'], metric)} {what}{after}{spread}" if opening else f"{_value(last['median'], metric)}{spread}"
+    subject = f"its {label.noun} went from {_value(first['median'], metric)} to " if opening else f"from {_value(first['median'], metric)} to "
+    return f"{subject}{_value(last['median'], metric)}{_ratio(first['median'], last['median'])}{after}{spread}"
+
+
+def _ratio(first: float, last: float) -> str:
+    if not (np.isfinite(first) and np.isfinite(last)) or first <= 0 or last <= 0 or 0.5 < last / first < 2:
+        return ""
+    return f", {number(last / first, 2)} times as much" if last > first else f", {percent(last / first)} of it"
+
+
+def _spread(last: dict[str, Any], metric: str) -> str:
+    if last["n"] < 2:
+        return ""
+    low, high = _value(last["low"], metric), _value(last["high"], metric)
+    if low == high:
+        return ""
+    return f" ({low} to {high})"
+
+
+def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
+    verdict = judge_z(curves)
+    if verdict is None:
+        return ""
+    outcome = "no more than" if verdict.agrees else "more than"
+    sentence = (
+        f"Theory predicts the mean exactly at {count(verdict.n, 'point')}: the largest deviation is {number(verdict.largest, 2)} standard errors, "
+        f"{outcome} chance explains over so many comparisons (Bonferroni limit at 5 %: {number(verdict.limit, 2)})"
+    )
+    metric = next((m for m in metrics if _exact_end(curves, m) is not None), None)
+    if metric is None:
+        return sentence + "."
+    return f"{sentence}; {_mean_against_theory(run, curves, metric)}."
+
+
+def _exact_end(curves: pl.DataFrame, metric: str) -> dict[str, Any] | None:
+    rows = curves.filter((pl.col("metric") == metric) & pl.col("z").is_not_null()).sort("generation", "cell")
+    return rows.row(-1, named=True) if len(rows) else None
+
+
+def _mean_against_theory(run: Run, curves: pl.DataFrame, metric: str) -> str:
+    last = int(curves.filter((pl.col("metric") == metric) & pl.col("z").is_not_null())["generation"].max())  # type: ignore[arg-type]
+    ends = curves.filter((pl.col("metric") == metric) & (pl.col("generation") == last) & pl.col("z").is_not_null()).sort("cell")
+    labels = {c.index: c.label for c in run.cells}
+    clauses = []
+    for row in ends.head(3).iter_rows(named=True):
+        low, high = mean_interval(run, metric, row["cell"], last)
+        name = f"“{labels[row['cell']]}” " if len(run.cells) > 1 else ""
+        clauses.append(f"{name}{number(row['mean'])} ({number(low)} to {number(high)}) against {number(row['theory'])}")
+    return f"mean {label_of(metric).noun} at generation {last:,} with its 95 % bootstrap interval: {', '.join(clauses)}"
+
+
+def mean_interval(run: Run, metric: str, cell: int, generation: int, n_resamples: int = 1000) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of a mean over the replicates (Efron 1979); the resamples are the same at every call."""
+    chosen = (pl.col("metric") == metric) & (pl.col("cell") == cell) & (pl.col("generation") == generation)
+    values = run.measurements.filter(chosen).sort("replicate")["value"].to_numpy()
+    rng = np.random.default_rng(0)
+    means = [float(values[rng.integers(0, len(values), len(values))].mean()) for _ in range(n_resamples)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _limits(run: Run) -> str:
+    n, parts = run.n_replicates, []
+    if n == 1:
+        parts.append("There is one replicate: how much of this is chance can't be told")
+    elif n < FEW_REPLICATES:
+        parts.append(f"Values are medians, in brackets the range of the {n} replicates")
+    else:
+        parts.append("Values are medians, in brackets the 5–95 % band of the replicates")
+    units = run.manifest.get("units") or {}
+    if run.manifest["status"] != "finished":
+        done = f" ({units.get('done')} of {units.get('total')} units)" if "total" in units else ""
+        parts.append(f"the run is {run.manifest['status']}{done}, so this is what there is so far")
+    return "; ".join(parts) + "."

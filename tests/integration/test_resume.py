@@ -1,0 +1,166 @@
+"""The same measurements, however a run was cut into pieces, and wherever its units ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import studbook
+from studbook.errors import FolderBusyError, RunFolderError
+from studbook.execution import create_executor
+from studbook.study import RunFolder
+
+STUDY = """
+[study]
+name = "resume"
+generations = 30
+replicates = 12
+samples = 4000
+method = "samples"
+[data]
+source = "normal"
+dimension = 2
+[learner]
+kind = "gaussian"
+[mix]
+kind = "replace"
+[metrics]
+names = ["std", "w2", "tail_mass"]
+every = 10
+[grid]
+"mix" = [{ kind = "replace" }, { kind = "keep", share = 0.1 }]
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "study.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(study_file, tmp_path_factory) -> pl.DataFrame:
+    return studbook.create_study(study_file).run(tmp_path_factory.mktemp("whole") / "run").frame()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "studbook", *map(str, arguments)]
+
+
+def test_every_cell_replicate_generation_and_metric_is_there(uninterrupted):
+    assert uninterrupted.columns == ["cell", "replicate", "generation", "metric", "value", "stderr", "n", "mix"]
+    per_metric = uninterrupted.group_by("metric").len()
+    assert set(per_metric["len"]) == {2 * 12 * 4}
+    assert uninterrupted["value"].is_finite().all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_moment_and_resumed(study_file, uninterrupted, tmp_path, workers):
+    out, chance = tmp_path / "run", random.Random(workers)
+    kills = 0
+    for _ in range(4):
+        resume = (out / "manifest.json").exists()
+        arguments = ("resume", out) if resume else ("run", study_file, "--out", out)
+        process = subprocess.Popen(command("study", *arguments, "--workers", workers), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        before = units(out)
+        deadline = time.monotonic() + 60
+        while units(out) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(chance.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    finished = subprocess.run(command("study", "resume", out, "--workers", workers), check=True, capture_output=True, text=True)
+    assert finished.stdout.strip() == str(out)
+    assert_frame_equal(studbook.load_result(out).frame(), uninterrupted)
+
+
+def units(out: Path) -> int:
+    return len(list((out / "units").glob("*.unit"))) if out.exists() else 0
+
+
+def test_two_processes_give_the_same_as_one(study_file, uninterrupted, tmp_path):
+    result = studbook.create_study(study_file).run(tmp_path / "run", workers=2)
+    assert_frame_equal(result.frame(), uninterrupted)
+
+
+@pytest.mark.ray
+@pytest.mark.xdist_group("ray")
+def test_ray_gives_the_same_as_one(study_file, uninterrupted, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra 'cluster'")
+    result = studbook.create_study(study_file).run(tmp_path / "run", executor=create_executor("ray", 2))
+    assert_frame_equal(result.frame(), uninterrupted)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_unit_is_found_and_run_again(study_file, uninterrupted, tmp_path, damage):
+    out = tmp_path / "run"
+    studbook.create_study(study_file).run(out)
+    victim = sorted((out / "units").glob("*.unit"))[3]
+    data = bytearray(victim.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    victim.write_bytes({"truncate": bytes(data[:-7]), "flip": bytes(data), "empty": b""}[damage])
+    others = {path: path.stat().st_mtime_ns for path in (out / "units").glob("*.unit") if path != victim}
+    result = studbook.create_study(study_file).run(out)
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert victim.stat().st_size > 100
+    assert_frame_equal(result.frame(), uninterrupted)
+
+
+def test_a_changed_config_in_the_same_folder_is_refused(study_file, tmp_path):
+    out = tmp_path / "run"
+    studbook.create_study(study_file, overrides=["study.replicates=1"]).run(out)
+    before = (out / "measurements.parquet").read_bytes()
+    with pytest.raises(RunFolderError, match="samples is 4000 there, 3000 here"):
+        studbook.create_study(study_file, overrides=["study.replicates=1", "study.samples=3000"]).run(out)
+    assert (out / "measurements.parquet").read_bytes() == before
+
+
+def test_a_folder_with_other_things_in_it_is_refused(study_file, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunFolderError, match="isn't empty and holds no run"):
+        studbook.create_study(study_file).run(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_two_processes_in_one_folder(study_file, tmp_path):
+    out = tmp_path / "run"
+    with RunFolder(out).locked(), pytest.raises(FolderBusyError, match="another process is running"):
+        studbook.create_study(study_file).run(out)
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(study_file, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command("study", "run", study_file, "--out", out, "--workers", 2), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while units(out) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert f"studbook study resume {out}" in said
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["status"] == "interrupted"
+    assert 2 <= manifest["units"]["done"] < manifest["units"]["total"]
+    subprocess.run(command("study", "resume", out), check=True, capture_output=True)
+    assert_frame_equal(studbook.load_result(out).frame(), uninterrupted)
+
+
+def test_more_replicates_reuse_nothing_wrongly_and_agree_on_the_common_part(study_file, uninterrupted, tmp_path):
+    result = studbook.create_study(study_file, overrides=["study.replicates=3"]).run(tmp_path / "run")
+    assert_frame_equal(result.frame(), uninterrupted.filter(pl.col("replicate") < 3))
