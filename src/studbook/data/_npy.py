@@ -26,7 +26,9 @@ def read_npy(stream: IO[bytes], size: int, max_bytes: int, where: str) -> AnyArr
         raise DataError(f"{where} holds values of type {dtype}, expected numbers")
     needed = math.prod(shape) * dtype.itemsize
     if needed != size - stream.tell():
-        raise DataError(f"{where}: shape {shape} of {dtype} takes {needed:,} bytes, the file holds {max(size - stream.tell(), 0):,}", hint=_WHOLE)
+        raise DataError(
+            f"{where}: shape {shape} of {dtype} takes {needed:,} bytes, the file holds {max(size - stream.tell(), 0):,}", hint=_WHOLE
+        )
     require_bytes(where, needed, max_bytes)
     content = read_exactly(stream, needed)
     if len(content) != needed:

@@ -118,7 +118,9 @@ def whole_numbers(values: AnyArray, kind: str, where: str) -> Ints:
     bad = np.flatnonzero((column < 0) | (column > most) | (column != np.floor(column)))
     if bad.size:
         row = int(bad[0])
-        raise DataError(f"{where}: row {row} is {column[row]}, expected a whole number from 0 to {most:,}", hint=f"{kind} are whole numbers")
+        raise DataError(
+            f"{where}: row {row} is {column[row]}, expected a whole number from 0 to {most:,}", hint=f"{kind} are whole numbers"
+        )
     return column.astype(np.int64)
 
 

@@ -64,7 +64,7 @@ class ArrayFile:
     limit: int = 0
     max_bytes: int = MAX_BYTES
 
-    records: ClassVar[str] = "numbers, images, states or counts"
+    record_kind: ClassVar[str] = "numbers, images, states or counts"
     origin: ClassVar[str] = "A NumPy file of the user's."
 
     def __post_init__(self) -> None:

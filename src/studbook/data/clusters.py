@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,9 @@ class Clusters:
         (100, 2)
     """
 
+    record_kind: ClassVar[str] = "numbers"
+    origin: ClassVar[str] = "Made by studbook from a fixed seed; no licence."
+
     records: int = 1_000
     clusters: int = 2
     separation: float = 5.0
@@ -50,4 +54,4 @@ class Clusters:
         centres = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         which = rng.integers(self.clusters, size=self.records)
         points = centres[which] + rng.standard_normal((self.records, 2))
-        return replace(InMemory(numbers(points), name="clusters").load(), origin="made by studbook from a fixed seed")
+        return replace(InMemory(numbers(points), name="clusters").load(), origin=self.origin)

@@ -42,7 +42,7 @@ class Normal:
     std: float = 1.0
     dimension: int = 1
 
-    records: ClassVar[str] = "numbers"
+    record_kind: ClassVar[str] = "numbers"
     origin: ClassVar[str] = "A normal distribution; no data, no licence."
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class PoissonCounts:
 
     rate: float
 
-    records: ClassVar[str] = "counts"
+    record_kind: ClassVar[str] = "counts"
     origin: ClassVar[str] = "A Poisson distribution; no data, no licence."
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Coin:
 
     probability: float = 0.5
 
-    records: ClassVar[str] = "states"
+    record_kind: ClassVar[str] = "states"
     origin: ClassVar[str] = "A Bernoulli distribution; no data, no licence."
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class Uniform:
 
     states: int
 
-    records: ClassVar[str] = "states"
+    record_kind: ClassVar[str] = "states"
     origin: ClassVar[str] = "A uniform distribution; no data, no licence."
 
     def __post_init__(self) -> None:
@@ -167,7 +167,7 @@ class Zipf:
     states: int
     exponent: float = 1.0
 
-    records: ClassVar[str] = "states"
+    record_kind: ClassVar[str] = "states"
     origin: ClassVar[str] = "Zipf's law; no data, no licence."
 
     def __post_init__(self) -> None:

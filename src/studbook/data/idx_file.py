@@ -9,7 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, ClassVar, cast
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class IdxFile:
     limit: int = 0
     max_bytes: int = MAX_BYTES
 
-    records: ClassVar[str] = "images, numbers, states or counts"
+    record_kind: ClassVar[str] = "images, numbers, states or counts"
     origin: ClassVar[str] = "An idx file of the user's (the format of MNIST)."
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class IdxFile:
             try:
                 with gzip.open(plain) as stream:
                     # Deflate can't do better than 1,032 to 1, so a header can't promise more.
-                    return _read_idx(stream, self.max_bytes, path, longest=1_032 * size)
+                    return _read_idx(cast("IO[bytes]", stream), self.max_bytes, path, longest=1_032 * size)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise DataError(f"{path} can't be unpacked: {error}", hint=_WHOLE) from error
 

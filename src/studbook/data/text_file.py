@@ -50,7 +50,7 @@ class TextFile:
     limit: int = 0
     max_bytes: int = 2**30
 
-    records: ClassVar[str] = "text"
+    record_kind: ClassVar[str] = "text"
     origin: ClassVar[str] = "A text file of the user's."
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from studbook.arrays import AnyArray, Batch, Ints, text
+from studbook.arrays import AnyArray, Batch, text
 from studbook.data._files import CHUNK, require_size
 from studbook.errors import DataError
 
@@ -84,7 +84,7 @@ def split_tokens(chunks: Iterable[str], tokens: Tokens, lowercase: bool, where: 
             yield list(part.encode().decode("latin-1"))
 
 
-def join_tokens(ids: Ints | AnyArray, vocabulary: tuple[str, ...]) -> str:
+def join_tokens(ids: AnyArray, vocabulary: tuple[str, ...]) -> str:
     """Token ids as readable text: characters run together, words with blanks where English has them.
 
     Args:
@@ -132,7 +132,7 @@ class _Numbers(dict[str, int]):
         return number
 
 
-def _numbered(parts: Iterator[list[str]], most: int) -> tuple[Ints, list[str]]:
+def _numbered(parts: Iterator[list[str]], most: int) -> tuple[AnyArray, list[str]]:
     """Ids in order of first appearance, and the words; at most ``most`` tokens where that isn't 0."""
     numbers = _Numbers()
     ids: list[AnyArray] = []
@@ -146,7 +146,7 @@ def _numbered(parts: Iterator[list[str]], most: int) -> tuple[Ints, list[str]]:
     return np.concatenate([np.empty(0, np.int32), *ids]), list(numbers)
 
 
-def _capped(ids: Ints, words: list[str], most: int) -> tuple[Ints, list[str]]:
+def _capped(ids: AnyArray, words: list[str], most: int) -> tuple[AnyArray, list[str]]:
     """The ids with all but the ``most - 1`` most frequent words replaced by ``<unk>``, where there are more than ``most``."""
     frequency = np.bincount(ids, minlength=len(words))
     if not most or np.count_nonzero(frequency) <= most:
@@ -160,7 +160,7 @@ def _capped(ids: Ints, words: list[str], most: int) -> tuple[Ints, list[str]]:
     return target[ids], extended
 
 
-def _ranked(ids: Ints, words: list[str]) -> tuple[Ints, list[str]]:
+def _ranked(ids: AnyArray, words: list[str]) -> tuple[AnyArray, list[str]]:
     """Ids by descending frequency; words that don't occur are dropped."""
     frequency = np.bincount(ids, minlength=len(words))
     order = np.argsort(-frequency, kind="stable")[: np.count_nonzero(frequency)]

@@ -91,12 +91,12 @@ def _sort_within_rows(rows: AnyArray, words: AnyArray, values: Floats, temperatu
     return sorted_words, sorted_values, weight
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _tempered(ratio: float, temperature: float) -> float:
     return ratio if temperature == 1.0 else ratio ** (1.0 / temperature)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def build_chain(tables: Tables, by_probability: SortedRows, context: int, temperature: float) -> Chain:
     """The chain of ``context``, down to the first member that passes nothing on."""
     contexts, scale = np.empty(MAX_CHAIN, np.int64), np.empty(MAX_CHAIN)
@@ -118,7 +118,7 @@ def build_chain(tables: Tables, by_probability: SortedRows, context: int, temper
     return Chain(contexts[:n], scale[:n], factor[:n], lower_factor[:n])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _n_kept(words: AnyArray, probability: Floats, first: int, end: int, scale: float, last_p: float, last_word: int) -> int:
     """How many of a sorted row come no later than (``last_p``, ``last_word``) in the order by probability and word."""
     low, high = first, end
@@ -132,7 +132,7 @@ def _n_kept(words: AnyArray, probability: Floats, first: int, end: int, scale: f
     return low - first
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _n_kept_of_member(tables: Tables, by_probability: SortedRows, chain: Chain, j: int, last_p: float, last_word: int) -> int:
     """How many words of member ``j`` are kept, those that a longer row holds included."""
     if chain.context[j] >= 0:
@@ -142,7 +142,7 @@ def _n_kept_of_member(tables: Tables, by_probability: SortedRows, chain: Chain, 
     return tables.by_word.size if p > last_p else (last_word + 1 if p == last_p else 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def kept_weight(tables: Tables, by_probability: SortedRows, chain: Chain, last_p: float, last_word: int) -> tuple[int, float]:
     """Number and tempered weight of the words that come no later than (``last_p``, ``last_word``)."""
     count, weight = 0, 0.0
@@ -165,7 +165,7 @@ def kept_weight(tables: Tables, by_probability: SortedRows, chain: Chain, last_p
     return count, weight
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _element(tables: Tables, by_probability: SortedRows, chain: Chain, j: int, k: int) -> tuple[float, int]:
     """Probability and word of the k-th word of member ``j``."""
     if chain.context[j] < 0:
@@ -210,16 +210,16 @@ def truncate(tables: Tables, by_probability: SortedRows, chain: Chain, top_k: in
     return last_p, last_word
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _draw(
     tables: Tables, by_probability: SortedRows, chain: Chain, last_p: float, last_word: int, rng: np.random.Generator
 ) -> tuple[int, int]:
     """A word of the kept ones by tempered weight, and the member of the chain whose row it came from."""
     n_members = chain.context.size
-    until = np.empty(n_members)
+    until, n_kept = np.empty(n_members), np.empty(n_members, np.int64)
     total = 0.0
     for j in range(n_members):
-        n = _n_kept_of_member(tables, by_probability, chain, j, last_p, last_word)
+        n = n_kept[j] = _n_kept_of_member(tables, by_probability, chain, j, last_p, last_word)
         if n:
             total += chain.factor[j] * (n if chain.context[j] < 0 else by_probability.weight[tables.rows[chain.context[j]] + n - 1])
         until[j] = total
@@ -228,8 +228,10 @@ def _draw(
         j = 0
         while j < n_members - 1 and until[j] <= u:
             j += 1
+        while j and until[j] == until[j - 1]:  # rounding can carry u to the very end, past the last member that keeps a word
+            j -= 1
         u -= until[j - 1] if j else 0.0
-        word = _word_at(tables, by_probability, chain, j, u / chain.factor[j])
+        word = _word_at(tables, by_probability, chain.context[j], n_kept[j], u / chain.factor[j])
         held = False
         for k in range(j):
             held = held or find(tables, chain.context[k], word) >= 0
@@ -237,13 +239,13 @@ def _draw(
             return word, j
 
 
-@numba.njit(cache=True, nogil=True)
-def _word_at(tables: Tables, by_probability: SortedRows, chain: Chain, j: int, weight: float) -> int:
-    """The word of member ``j`` where the running weight passes ``weight``."""
-    x = chain.context[j]
-    if x < 0:
-        return min(np.int64(weight), tables.by_word.size - 1)
-    low, high = tables.rows[x], tables.rows[x + 1] - 1
+@numba.njit(cache=True, nogil=True, inline="always")
+def _word_at(tables: Tables, by_probability: SortedRows, context: int, n: int, weight: float) -> int:
+    """The word, of the first ``n`` of the row of ``context``, where the running weight passes ``weight``."""
+    if context < 0:
+        return min(np.int64(weight), n - 1)
+    low = tables.rows[context]
+    high = low + n - 1
     while low < high:
         middle = (low + high) >> 1
         if by_probability.weight[middle] > weight:

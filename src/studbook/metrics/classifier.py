@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from studbook.arrays import Batch, Floats, Ints, Kind
+from studbook.arrays import AnyArray, Batch, Floats, Ints, Kind
 from studbook.errors import MetricError
 from studbook.metrics import estimators, views
 from studbook.metrics.protocols import Observation, Reference
@@ -29,8 +29,9 @@ class Classifier:
     pipeline: Any
 
     @classmethod
-    def train(cls, records: Batch, labels: Ints, components: int) -> Classifier:
-        """The classifier of ``records``; equal records give an equal classifier."""
+    def train(cls, records: Batch, components: int) -> Classifier:
+        """The classifier of labelled ``records``; equal records give an equal classifier."""
+        labels: AnyArray = np.asarray(records.labels)
         classes = np.unique(labels)
         if len(classes) == 1:
             return cls(classes, None)
@@ -53,8 +54,9 @@ class Classifier:
 class ClassShares:
     """``class_shares.L`` for each label L of the original, and ``class_shares.entropy`` of these shares in nats.
 
-    The label is what a small classifier says that was trained once on the original records and their labels; its mistakes aren't part of the standard errors.
-    Shares have binomial standard errors (with Jeffreys' half record); the entropy is Miller and Madow's with its own (see :class:`~studbook.metrics.diversity.Entropy`).
+    The label is what a small classifier says that was trained once on the original records and their labels; its mistakes aren't part
+    of the standard errors. Shares have binomial standard errors (with Jeffreys' half record); the entropy is Miller and Madow's with
+    its own (see :class:`~studbook.metrics.diversity.Entropy`).
 
     Attributes:
         components: Principal components that the classifier sees, 1 or more.
@@ -88,9 +90,7 @@ class ClassShares:
         n = len(predicted)
         counts = np.bincount(np.searchsorted(classifier.classes, predicted), minlength=len(classifier.classes))
         shares = [
-            views.measured(f"class_shares.{label}", count / n, share_stderr(count, n))
-            if False
-            else views.measured(f"class_shares.{label}", count / n, share_stderr(count, n), n)
+            views.measured(f"class_shares.{label}", count / n, share_stderr(count, n), n)
             for label, count in zip(classifier.classes.tolist(), counts.tolist(), strict=True)
         ]
         entropy = views.measured("class_shares.entropy", float(estimators.entropy(counts)), estimators.entropy_stderr(counts), n)
@@ -98,8 +98,9 @@ class ClassShares:
 
     def _train(self, reference: Reference) -> Classifier:
         if reference.records is None or reference.records.labels is None:
-            raise MetricError("metric class_shares needs labels on the original records, and there are none", hint="use data with labels, or drop the metric")
+            raise MetricError(
+                "metric class_shares needs labels on the original records, and there are none",
+                hint="use data with labels, or drop the metric",
+            )
         chosen = views.thin(reference.records, self.limit, rng=stream(0, "metrics", "classifier"))
-        labels = chosen.labels
-        assert labels is not None
-        return Classifier.train(chosen, labels, self.components)
+        return Classifier.train(chosen, self.components)

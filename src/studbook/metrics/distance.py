@@ -23,16 +23,17 @@ from studbook.theory.laws import GaussianLaw, Law, PoissonLaw, matrix_root
 class WassersteinSquared:
     """``w2_squared``: squared 2-Wasserstein distance to the original, in the data's unit squared.
 
-    The original is the source's law where it is known, else the original records. Exact, without sampling error, are: a Gaussian against a
-    Gaussian law in any dimension, ‖μ−μ₀‖² + tr(Σ + Σ₀ − 2(Σ₀^½ Σ Σ₀^½)^½) (Dowson and Landau 1982); a Gaussian law against records, and a Poisson law
-    against a Poisson law, by quantile functions.
-    On the line a sample is compared by quantile functions (any two sizes). In more dimensions, unless both sides are Gaussian laws, the distance is
-    *sliced*: the mean of W₂² over one-dimensional projections (Bonneel et al. 2015), for two equal-shaped spreads about 1/d of the full one. The
-    directions are the same for all generations and studies.
+    The original is the source's law where it is known, else the original records. Exact, without sampling error, are: a Gaussian
+    against a Gaussian law in any dimension, ‖μ−μ₀‖² + tr(Σ + Σ₀ − 2(Σ₀^½ Σ Σ₀^½)^½) (Dowson and Landau 1982); a Gaussian law against
+    records, and a Poisson law against a Poisson law, by quantile functions. On the line a sample is compared by quantile functions (any
+    two sizes). In more dimensions, unless both sides are Gaussian laws, the distance is *sliced*: the mean of W₂² over one-dimensional
+    projections (Bonneel et al. 2015), for two equal-shaped spreads about 1/d of the full one. The directions are the same for all
+    generations and studies.
 
-    On a sample the standard error is the delta method's, by the Kantorovich potential (see :func:`~studbook.metrics.transport.potential`); the original and the
-    directions are taken as given. Near 0 the error isn't normal: there the stated one is up to about √2 too large, and the value itself exceeds the law's by
-    about the variance over n, as every plug-in distance does.
+    On a sample the standard error is the delta method's, by the Kantorovich potential (see
+    :func:`~studbook.metrics.transport.potential`); the original and the directions are taken as given. Near 0 the error isn't normal:
+    there the stated one is up to about √2 too large, and the value itself exceeds the law's by about the variance over n, as every
+    plug-in distance does.
 
     Attributes:
         projections: Number of directions of the sliced distance, 1 to 100,000.
@@ -58,7 +59,7 @@ class WassersteinSquared:
         values = _squared_of_law(reference, law, self.projections)
         return None if values is None else {"w2_squared": values}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("w2_squared", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -70,7 +71,7 @@ class WassersteinSquared:
 
 @dataclass(frozen=True, slots=True)
 class Wasserstein:
-    """``w2``: 2-Wasserstein distance to the original, in the data's unit: the square root of :class:`WassersteinSquared`, which says how it is computed.
+    """``w2``: 2-Wasserstein distance to the original, in the data's unit; :class:`WassersteinSquared` says how its square is computed.
 
     The standard error is the squared distance's over 2·W₂ (delta method); it is 0 where the sample equals the original record by record.
 
@@ -99,7 +100,7 @@ class Wasserstein:
         values = _squared_of_law(reference, law, self.projections)
         return None if values is None else {"w2": np.sqrt(values)}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("w2", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -113,7 +114,7 @@ class Wasserstein:
 def _squared_of_law(reference: Reference, law: Law, projections: int) -> Floats | None:
     if isinstance(law, GaussianLaw):
         if isinstance(reference.law, GaussianLaw):
-            return _between_gaussians(reference, law)
+            return _between_gaussians(reference, reference.law, law)
         return None if reference.records is None or reference.law is not None else _gaussians_to_records(reference, law, projections)
     if isinstance(law, PoissonLaw) and isinstance(reference.law, PoissonLaw):
         target = _targets("w2", reference, projections, 1)[0]
@@ -121,14 +122,12 @@ def _squared_of_law(reference: Reference, law: Law, projections: int) -> Floats 
     return None
 
 
-def _between_gaussians(reference: Reference, law: GaussianLaw) -> Floats:
-    """Bures–Wasserstein distance of R Gaussian laws to the source's."""
-    source = reference.law
-    assert isinstance(source, GaussianLaw)
+def _between_gaussians(reference: Reference, source: GaussianLaw, law: GaussianLaw) -> Floats:
+    """Squared Bures–Wasserstein distance of R Gaussian laws to the source's."""
     shift = law.mean - source.mean[0]
     if law.mean.shape[1] == 1:
         spread = np.sqrt(np.maximum(law.covariance[:, 0, 0], 0.0)) - np.sqrt(source.covariance[0, 0, 0])
-        return shift[:, 0] ** 2 + spread**2
+        return np.asarray(shift[:, 0] ** 2 + spread**2)
     root = reference.memo("covariance_root", lambda: _symmetric_root(source.covariance[0]))
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ law.covariance @ root), 0.0)).sum(axis=1)
     traces = np.trace(law.covariance, axis1=1, axis2=2) + np.trace(source.covariance[0])
@@ -150,8 +149,7 @@ def _gaussians_to_records(reference: Reference, law: GaussianLaw, projections: i
     means = law.mean @ directions
     stds = np.sqrt(np.maximum(((law.covariance @ directions) * directions).sum(axis=1), 0.0))
     slices = (means - matches[:, 0]) ** 2 + (stds - matches[:, 1]) ** 2 + matches[:, 2]
-    squared: Floats = slices.mean(axis=1)
-    return squared
+    return np.asarray(slices.mean(axis=1))
 
 
 def _matches(reference: Reference, projections: int, d: int) -> Floats:
@@ -198,7 +196,7 @@ def _directions(d: int, projections: int) -> Floats:
     if d == 1:
         return np.ones((1, 1))
     normals = stream(0, "metrics", "directions").standard_normal((projections, d)).T
-    return normals / np.sqrt((normals**2).sum(axis=0))
+    return np.asarray(normals / np.sqrt((normals**2).sum(axis=0)))
 
 
 def poisson_steps(rate: float) -> Steps:

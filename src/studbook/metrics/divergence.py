@@ -20,11 +20,12 @@ from studbook.theory.laws import CategoricalLaw, Law, PoissonLaw
 class KullbackLeibler:
     """``kl``: relative entropy of the generation to the original, Σ q ln(q/p), in nats; q is the generation, p the original.
 
-    This direction stays finite when states die, which is what happens in collapse; the other would be infinite from the first loss on. It is infinite only where
-    the generation holds a state that the original lacks. The original is the source's law where it is known, else the frequencies in its records.
-    Exact for categorical laws, and for a Poisson law against a Poisson law (λ ln(λ/λ₀) − λ + λ₀). On a sample: the plug-in less Miller and Madow's (K̂ − 1)/(2n), which is
-    nearly unbiased and so may be slightly negative where the two agree; the standard error is the delta method's with the curvature's (K̂ − 1)/(2n²), or for
-    text the delete-a-group jackknife over blocks. An infinite value has an infinite standard error.
+    This direction stays finite when states die, which is what happens in collapse; the other would be infinite from the first loss on.
+    It is infinite only where the generation holds a state that the original lacks. The original is the source's law where it is known,
+    else the frequencies in its records. Exact for categorical laws, and for a Poisson law against a Poisson law (λ ln(λ/λ₀) − λ + λ₀).
+    On a sample: the plug-in less Miller and Madow's (K̂ − 1)/(2n), which is nearly unbiased and so may be slightly negative where the
+    two agree; the standard error is the delta method's with the curvature's (K̂ − 1)/(2n²), or for text the delete-a-group jackknife
+    over blocks. An infinite value has an infinite standard error.
 
     Example:
         >>> import numpy as np
@@ -50,7 +51,7 @@ class KullbackLeibler:
             return {"kl": np.asarray(kl_div(law.rate, reference.law.rate))}
         return None
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("kl", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -71,10 +72,11 @@ class KullbackLeibler:
 class TotalVariation:
     """``tv``: total variation distance to the original, ½ Σ|q − p|, from 0 to 1.
 
-    The original is the source's law where it is known, else the frequencies in its records. Exact for categorical laws, and for a Poisson law against a
-    Poisson law, where it is the difference of the two distribution functions at the one point where the probabilities cross. On a sample it is the plug-in, which
-    exceeds the law's value by about Σ√(q/(2πn)) where the two agree; the standard error treats the frequencies as normal and |q̂ − p| as folded normal, and for text is the delete-a-group
-    jackknife's over blocks.
+    The original is the source's law where it is known, else the frequencies in its records. Exact for categorical laws, and for a
+    Poisson law against a Poisson law, where it is the difference of the two distribution functions at the one point where the
+    probabilities cross. On a sample it is the plug-in, which exceeds the law's value by about Σ√(q/(2πn)) where the two agree; the
+    standard error treats the frequencies as normal and |q̂ − p| as folded normal, and for text is the delete-a-group jackknife's over
+    blocks.
 
     Example:
         >>> import numpy as np
@@ -96,7 +98,7 @@ class TotalVariation:
             return {"tv": _between_poissons(law.rate, float(reference.law.rate[0]))}
         return None
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("tv", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)

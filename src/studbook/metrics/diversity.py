@@ -21,10 +21,11 @@ from studbook.theory.laws import CategoricalLaw, Law, PoissonLaw
 class Support:
     """``support``: states alive. Of a law: states of probability above 0. Of a sample: distinct states (counts, tokens) in it.
 
-    A sample can only miss states, so its value is a lower bound of the law's. The standard error is that of the number seen in a sample of this size:
-    for independent records its variance is E K(2n) − E K(n) − (E f₁)²/n (Poissonised, less the fixed size), with the growth K(2n) − K(n) by the
-    smoothed Good–Toulmin estimator (Efron and Thisted 1976; Orlitsky, Suresh and Wu 2016); for text the delete-a-group jackknife over blocks, which errs upwards.
-    A Poisson law has every count in its support, so its model is measured on a sample.
+    A sample can only miss states, so its value is a lower bound of the law's. The standard error is that of the number seen in a sample
+    of this size: for independent records its variance is E K(2n) − E K(n) − (E f₁)²/n (Poissonised, less the fixed size), with the
+    growth K(2n) − K(n) by the smoothed Good–Toulmin estimator (Efron and Thisted 1976; Orlitsky, Suresh and Wu 2016); for text the
+    delete-a-group jackknife over blocks, which errs upwards. A Poisson law has every count in its support, so its model is measured on
+    a sample.
 
     Example:
         >>> import numpy as np
@@ -38,11 +39,11 @@ class Support:
 
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         return {"support": _alive(law)} if isinstance(law, CategoricalLaw) else None
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("support", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -56,9 +57,9 @@ class Support:
 class SupportShare:
     """``support_share``: states alive as a share of the original's.
 
-    The original's states are those of its law where that is known, else the distinct ones in its records. For a Poisson law, whose support has no end: the
-    distinct counts expected in as many draws as the sample holds, Σₖ 1 − (1 − pₖ)ⁿ. It may exceed 1 where fresh records bring states that the original lacks.
-    The standard error is that of :class:`Support` over the original's states.
+    The original's states are those of its law where that is known, else the distinct ones in its records. For a Poisson law, whose
+    support has no end: the distinct counts expected in as many draws as the sample holds, Σₖ 1 − (1 − pₖ)ⁿ. It may exceed 1 where fresh
+    records bring states that the original lacks. The standard error is that of :class:`Support` over the original's states.
 
     Example:
         >>> import numpy as np
@@ -78,7 +79,7 @@ class SupportShare:
             return None
         return {"support_share": _alive(law) / _original_support(reference, 0)}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("support_share", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -93,8 +94,9 @@ class SupportShare:
 class Heterozygosity:
     """``heterozygosity``: the probability 1 − Σp² that two draws differ (Nei 1978; Simpson's index of diversity).
 
-    Exact for categorical and Poisson laws (1 − e^{−2λ} I₀(2λ)). On a sample: the unbiased n/(n−1)·(1 − Σp̂²), with the standard error of this U-statistic
-    (Hoeffding 1948), second-order term included; a text counts its tokens, with the delete-a-group jackknife over blocks.
+    Exact for categorical and Poisson laws (1 − e^{−2λ} I₀(2λ)). On a sample: the unbiased n/(n−1)·(1 − Σp̂²), with the standard error
+    of this U-statistic (Hoeffding 1948), second-order term included; a text counts its tokens, with the delete-a-group jackknife over
+    blocks.
 
     Example:
         >>> import numpy as np
@@ -108,7 +110,7 @@ class Heterozygosity:
 
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         if isinstance(law, CategoricalLaw):
             return {"heterozygosity": 1.0 - np.einsum("rk,rk->r", law.probabilities, law.probabilities)}
@@ -118,7 +120,7 @@ class Heterozygosity:
             return {"heterozygosity": 1.0 - np.asarray(i0e(2.0 * law.rate))}
         return None
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("heterozygosity", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -136,9 +138,9 @@ class Heterozygosity:
 class Entropy:
     """``entropy``: Shannon entropy −Σ p ln p, in nats.
 
-    Exact for categorical and Poisson laws. On a sample: the plug-in entropy with Miller and Madow's (1955) correction (K̂ − 1)/(2n) for K̂ distinct states seen;
-    the correction is small where states aren't seen, so long tails stay underestimated. Standard error: √((Σp̂ ln²p̂ − Ĥ²)/n + (K̂ − 1)/(2n²)) (Harris 1975);
-    a text counts its tokens, with the delete-a-group jackknife over blocks.
+    Exact for categorical and Poisson laws. On a sample: the plug-in entropy with Miller and Madow's (1955) correction (K̂ − 1)/(2n) for
+    K̂ distinct states seen; the correction is small where states aren't seen, so long tails stay underestimated. Standard error: √((Σp̂
+    ln²p̂ − Ĥ²)/n + (K̂ − 1)/(2n²)) (Harris 1975); a text counts its tokens, with the delete-a-group jackknife over blocks.
 
     Example:
         >>> import numpy as np
@@ -152,7 +154,7 @@ class Entropy:
 
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         if isinstance(law, CategoricalLaw):
             from scipy.special import entr
@@ -160,7 +162,7 @@ class Entropy:
             return {"entropy": np.asarray(entr(law.probabilities)).sum(axis=1)}
         return {"entropy": _poisson_entropy(law.rate)} if isinstance(law, PoissonLaw) else None
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("entropy", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -178,8 +180,8 @@ class Entropy:
 class Extinct:
     """``extinct``: 1 if nothing but 0 is left, else 0; its mean over replicates is the share of extinct runs.
 
-    Exact for a Poisson law (rate 0), and for a sample that holds a count above 0. For a sample of zeros it is 1, with the standard error 1/(n + 2): the
-    probability that the next record isn't 0, by Laplace's rule of succession.
+    Exact for a Poisson law (rate 0), and for a sample that holds a count above 0. For a sample of zeros it is 1, with the standard
+    error 1/(n + 2): the probability that the next record isn't 0, by Laplace's rule of succession.
 
     Example:
         >>> import numpy as np
@@ -193,11 +195,11 @@ class Extinct:
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.COUNTS})
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         return {"extinct": (law.rate == 0).astype(np.float64)} if isinstance(law, PoissonLaw) else None
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("extinct", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
@@ -210,7 +212,7 @@ class Extinct:
 
 
 def _alive(law: CategoricalLaw) -> Floats:
-    return np.count_nonzero(law.probabilities > 0, axis=1).astype(np.float64)
+    return np.asarray(np.count_nonzero(law.probabilities > 0, axis=1), dtype=np.float64)
 
 
 def _seen(sample: Batch) -> tuple[float, float, int]:

@@ -54,8 +54,9 @@ def entropy_stderr(counts: Ints) -> float:
 def support_stderr(counts: Ints) -> float:
     """Standard error of the number of distinct states in n independent records.
 
-    The variance of the number K(n) seen is E K(2n) − E K(n) if n is Poisson, and (E f₁)²/n less at fixed n, where f₁ counts the states seen once.
-    K(2n) − K(n) is estimated by Good and Toulmin's alternating sum of the f's, each weighted with the upper tail of a binomial (Efron and Thisted 1976).
+    The variance of the number K(n) seen is E K(2n) − E K(n) if n is Poisson, and (E f₁)²/n less at fixed n, where f₁ counts the states
+    seen once. K(2n) − K(n) is estimated by Good and Toulmin's alternating sum of the f's, each weighted with the upper tail of a
+    binomial (Efron and Thisted 1976).
     """
     n = int(counts.sum())
     length = max(int(np.log2(max(n, 2))), 2)
@@ -90,8 +91,8 @@ def relative_entropy_stderr(counts: Ints, log_ratios: Floats) -> float:
 def total_variation_stderr(counts: Ints, differences: Floats) -> float:
     """Standard error of ½ Σ|q̂ − p| for independent records.
 
-    Each q̂ᵢ − pᵢ is taken as normal with the multinomial's variance and covariances, and |·| as folded normal: away from p the error is that of the mass of
-    {q̂ > p}, at q = p it stays finite.
+    Each q̂ᵢ − pᵢ is taken as normal with the multinomial's variance and covariances, and |·| as folded normal: away from p the error is
+    that of the mass of {q̂ > p}, at q = p it stays finite.
 
     Args:
         counts: ``(K,)``, each 1 or more.

@@ -46,7 +46,7 @@ class Histogram:
     @property
     def shares(self) -> Floats:
         """Relative frequencies ``(K,)``."""
-        return self.counts / self.counts.sum()
+        return np.asarray(self.counts / self.counts.sum())
 
 
 def blocks_stderr(batch: Batch, histogram: Histogram, statistic: Callable[[Ints], AnyArray]) -> float:
@@ -76,7 +76,7 @@ def _without_each_group(batch: Batch, histogram: Histogram) -> Ints:
 def original_probabilities(metric: str, reference: Reference, values: Ints) -> Floats:
     """The original's probability of each of ``values``: its law's where that is known, else the relative frequency in its records."""
     if isinstance(reference.law, CategoricalLaw):
-        return reference.law.probabilities[0][values]
+        return np.asarray(reference.law.probabilities[0][values])
     if isinstance(reference.law, PoissonLaw):
         return poisson_probabilities(values, float(reference.law.rate[0]))
     original = original_histogram(metric, reference)

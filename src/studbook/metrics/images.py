@@ -21,13 +21,15 @@ POINTS = frozenset({Kind.IMAGES, Kind.NUMBERS})
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecall:
-    """``precision``, ``recall`` (Kynkäänniemi et al. 2019), ``density`` and ``coverage`` (Naeem et al. 2020) of the sample against the original.
+    """``precision``, ``recall`` (Kynkäänniemi et al. 2019), ``density``, ``coverage`` (Naeem et al. 2020): the sample against the original.
 
-    A record's ball reaches to its k-th nearest neighbour in its own set. Precision: share of generated records in some real ball. Recall: share of real records in
-    some generated ball. Density: real balls that a generated record lies in, over k; may exceed 1. Coverage: share of real balls that hold a generated record.
-    Distances are Euclidean between flat pixels. A sample of equal records has balls of radius 0: its recall is 0.
+    A record's ball reaches to its k-th nearest neighbour in its own set. Precision: share of generated records in some real ball.
+    Recall: share of real records in some generated ball. Density: real balls that a generated record lies in, over k; may exceed 1.
+    Coverage: share of real balls that hold a generated record. Distances are Euclidean between flat pixels. A sample of equal records
+    has balls of radius 0: its recall is 0.
 
-    Standard errors take the original as given: binomial for precision, of a mean for density, delete-a-group jackknife for recall and coverage, which errs upwards (by up to about a half).
+    Standard errors take the original as given: binomial for precision, of a mean for density, delete-a-group jackknife for recall and
+    coverage, which errs upwards (by up to about a half).
 
     Attributes:
         neighbours: k, 1 or more.
@@ -73,10 +75,11 @@ class PrecisionRecall:
 class NearestTraining:
     """``nearest_training``: how near generated records lie to the model's training set, compared with real records it hasn't seen.
 
-    The mean Euclidean distance of generated records to their nearest training record, over that of held-out real records (in the manner of Meehan, Chaudhuri and Dasgupta 2020).
-    About 1 says that the samples are as new as real ones; 0 that they are copies. Where nothing was held out, it is compared with the distance of original records to
-    their nearest other original record. 1 where both distances are 0, infinite where only the real records lie on the training set.
-    Standard error: delta method for the ratio of two means of independent distances, given the training set; infinite for an infinite value.
+    The mean Euclidean distance of generated records to their nearest training record, over that of held-out real records (in the manner
+    of Meehan, Chaudhuri and Dasgupta 2020). About 1 says that the samples are as new as real ones; 0 that they are copies. Where
+    nothing was held out, it is compared with the distance of original records to their nearest other original record. 1 where both
+    distances are 0, infinite where only the real records lie on the training set. Standard error: delta method for the ratio of two
+    means of independent distances, given the training set; infinite for an infinite value.
 
     Attributes:
         limit: At most so many records of each set are compared, drawn at random.

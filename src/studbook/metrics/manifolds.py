@@ -76,7 +76,8 @@ def _radii_without_groups(fake: Floats, neighbours: int, groups: AnyArray) -> tu
 def scores(found: Overlap, neighbours: int) -> dict[str, tuple[float, float]]:
     """Value and standard error of ``precision``, ``recall``, ``density`` and ``coverage``, given the real records.
 
-    Precision is a binomial share and density a mean over the fake records; recall and coverage depend on the fake records together: delete-a-group jackknife.
+    Precision is a binomial share and density a mean over the fake records; recall and coverage depend on the fake records together:
+    delete-a-group jackknife.
     """
     n = len(found.holders)
     alone = np.count_nonzero(found.covered_by, axis=1)[:, None] - found.covered_by

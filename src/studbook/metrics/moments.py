@@ -35,12 +35,12 @@ class Mean:
 
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         moments = _moments(law)
         return None if moments is None else {"mean": moments[0].mean(axis=1)}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("mean", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
@@ -69,12 +69,12 @@ class Std:
 
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         moments = _moments(law)
         return None if moments is None else {"std": _mean_std(moments[1])}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("std", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
@@ -106,12 +106,12 @@ class Variance:
 
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
-    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:  # noqa: ARG002
+    def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
         """See :class:`~studbook.metrics.protocols.LawMetric`."""
         moments = _moments(law)
         return None if moments is None else {"variance": _mean_variance(moments[1])}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("variance", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
@@ -125,9 +125,10 @@ class Variance:
 class Drift:
     """``drift``: how far the mean has wandered from the original's, ‖μ − μ₀‖² / d, in the data's unit squared.
 
-    μ₀ is the mean of the source's law, or of the original records where no law is known. Exact for a model that knows its moments. On a sample the
-    plug-in exceeds the law's value by tr Σ / (d·n), which is taken off: the estimate is unbiased, and so it may be slightly negative where there
-    is no drift. Standard error: for deviations δ = μ̂ − μ₀, √(4 δ'Σδ/n + 2 tr Σ²/n²)/d, the first term debiased in the same way.
+    μ₀ is the mean of the source's law, or of the original records where no law is known. Exact for a model that knows its moments. On a
+    sample the plug-in exceeds the law's value by tr Σ / (d·n), which is taken off: the estimate is unbiased, and so it may be slightly
+    negative where there is no drift. Standard error: for deviations δ = μ̂ − μ₀, √(4 δ'Σδ/n + 2 tr Σ²/n²)/d, the first term debiased in
+    the same way.
 
     Example:
         >>> import numpy as np
@@ -146,7 +147,7 @@ class Drift:
         moments = _moments(law)
         return None if moments is None else {"drift": ((moments[0] - _origin(reference)) ** 2).mean(axis=1)}
 
-    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:  # noqa: ARG002
+    def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         views.require_kind("drift", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
@@ -180,7 +181,7 @@ def _origin(reference: Reference) -> Floats:
 def _build_origin(reference: Reference) -> Floats:
     moments = None if reference.law is None else _moments(reference.law)
     if moments is not None:
-        return moments[0][0]
+        return np.asarray(moments[0][0])
     if reference.records is None:
         raise MetricError("metric drift needs the original's mean, and this reference has neither records nor a law with moments")
     mean: Floats = views.table("drift", reference.records).mean(axis=0)

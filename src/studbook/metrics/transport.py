@@ -90,8 +90,8 @@ def squared_distance(first: Steps, second: Steps | Normal) -> float:
 def potential(records: Floats, target: Steps | Normal) -> Floats:
     """The influence of each record on W₂² to the target, up to a constant: the Kantorovich potential.
 
-    It grows by (x′ − x)(x + x′ − 2y) from one ascending record x to the next x′, where y is the target's quantile at the level between them; W₂² is
-    then asymptotically normal with the variance of the potential over n (del Barrio and Loubes 2019).
+    It grows by (x′ − x)(x + x′ − 2y) from one ascending record x to the next x′, where y is the target's quantile at the level between
+    them; W₂² is then asymptotically normal with the variance of the potential over n (del Barrio and Loubes 2019).
 
     Args:
         records: ``(n,)`` ascending.

@@ -12,6 +12,9 @@ from studbook.report.run import Run
 FEW_REPLICATES = 20
 """Below this many replicates a 5 % quantile means nothing: the band is the range of all replicates."""
 
+_SKEWED = 0.2
+"""Skewness of a mean above which its tails are no longer near normal: at z = 4 the normal probability is wrong by a factor of three."""
+
 
 def aggregate(run: Run) -> pl.DataFrame:
     """Median, mean, band, theory and z over the replicates.
@@ -21,8 +24,9 @@ def aggregate(run: Run) -> pl.DataFrame:
 
     Returns:
         A table sorted by ``metric, cell, generation`` with the columns ``n, median, mean, low, high, stderr, theory, theory_median, exact,
-        z``. ``low`` and ``high`` are the 5 % and 95 % quantiles, or the range where there are fewer than 20 replicates. ``stderr`` is
+        z, steady``. ``low`` and ``high`` are the 5 % and 95 % quantiles, or the range where there are fewer than 20 replicates. ``stderr`` is
         the standard error of the mean, ``z`` is (mean - theory) / stderr where theory is exact and replicates differ, else null.
+        ``steady`` says whether the mean is near enough to normal for z to be judged: false where few replicates carry it.
     """
     value = pl.col("value")
     few = pl.len() < FEW_REPLICATES
@@ -33,6 +37,7 @@ def aggregate(run: Run) -> pl.DataFrame:
         low=pl.when(few).then(value.min()).otherwise(value.quantile(0.05, "linear")),
         high=pl.when(few).then(value.max()).otherwise(value.quantile(0.95, "linear")),
         stderr=value.std() / pl.len().sqrt(),
+        steady=few | (value.skew().abs() / pl.len().sqrt() < _SKEWED).fill_null(value=True),
     )
     theory = run.theory.select("metric", "cell", "generation", theory="mean", theory_median="median", exact="exact")
     joined = table.join(theory.unique(["metric", "cell", "generation"]), on=["metric", "cell", "generation"], how="left")
@@ -91,11 +96,13 @@ class ZVerdict:
     Attributes:
         largest: The largest ``|z|``.
         n: Number of comparisons.
+        n_unsteady: Comparisons left out because few replicates carry the mean, so that z is far from normal.
         limit: What one of ``n`` comparisons exceeds with a probability of 5 % at most (Bonferroni, Student's t).
     """
 
     largest: float
     n: int
+    n_unsteady: int
     limit: float
 
     @property
@@ -105,12 +112,13 @@ class ZVerdict:
 
 
 def judge_z(curves: pl.DataFrame) -> ZVerdict | None:
-    """The verdict on all z-scores of an aggregated table, ``None`` where there is none."""
+    """The verdict on all z-scores of an aggregated table that can be judged, ``None`` where there is none."""
     from scipy.special import stdtrit
 
-    scores = curves.filter(pl.col("z").is_not_null())
+    scores = curves.filter(pl.col("z").is_not_null() & pl.col("steady"))
     if scores.is_empty():
         return None
     n = len(scores)
     degrees = int(scores["n"].min()) - 1  # type: ignore[arg-type]
-    return ZVerdict(float(scores["z"].abs().max()), n, float(stdtrit(degrees, 1 - 0.025 / n)))  # type: ignore[arg-type]
+    n_unsteady = len(curves.filter(pl.col("z").is_not_null() & ~pl.col("steady")))
+    return ZVerdict(float(scores["z"].abs().max()), n, n_unsteady, float(stdtrit(degrees, 1 - 0.025 / n)))  # type: ignore[arg-type]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from studbook.errors import MetricError
-from studbook.report.aggregate import thin
+from studbook.report.aggregate import FEW_REPLICATES, thin
 from studbook.report.names import label_of
 from studbook.report.run import Cell
-from studbook.report.theme import CELL_COLOURS, INK, MUTED, PAPER, cell_colours
+from studbook.report.theme import CELL_COLOURS, INK, MUTED, cell_colours
 
 if TYPE_CHECKING:
     import altair as alt
@@ -181,7 +181,7 @@ def _value_layers(panel: Panel) -> list[Any]:
         layers.append(coloured.mark_line(strokeWidth=1.4, strokeDash=[6, 3], clip=True).encode(y=alt.Y("mean:Q", **axis)))
     dots = panel.frame["generation"].n_unique() <= 16
     point = alt.OverlayMarkDef(size=26, filled=True) if dots else False
-    layers.append(coloured.mark_line(strokeWidth=2.4, point=point, clip=True).encode(y=alt.Y("median:Q", **axis)))
+    layers.append(coloured.mark_line(strokeWidth=2.4, point=point, clip=True).encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip(panel)))
     theories = [("theory", [0.1, 4])] * panel.has_theory + [("theory_median", [7, 3, 0.1, 3])] * panel.has_theory_median
     layers.extend(
         base.mark_line(strokeWidth=2, strokeDash=dash, strokeCap="round", color=INK, clip=True).encode(
@@ -189,27 +189,18 @@ def _value_layers(panel: Panel) -> list[Any]:
         )
         for column, dash in theories
     )
-    return [*layers, _hover_layer(panel, base, axis)]
+    return layers
 
 
-def _hover_layer(panel: Panel, base: Any, axis: dict[str, Any]) -> Any:
-    """The nearest point, with everything known of it; left out of the static pictures."""
+def _tooltip(panel: Panel) -> list[Any]:
     import altair as alt
 
-    nearest = alt.selection_point(name="hover", nearest=True, on="pointerover", clear="pointerout", fields=["generation", "label"], empty=False)
-    band = [("low", "lowest"), ("high", "highest")] if panel.n_replicates < 20 else [("low", "5 %"), ("high", "95 %")]
+    band = [("low", "lowest"), ("high", "highest")] if panel.n_replicates < FEW_REPLICATES else [("low", "5 %"), ("high", "95 %")]
     spread = [("mean", "mean"), *band] if panel.n_replicates > 1 else []
     theory = [("theory", "theory")] * panel.has_theory + [("z", "z")] * panel.has_z
     shown = [("median", "median" if panel.n_replicates > 1 else "value"), *spread, *theory]
-    tooltip = [alt.Tooltip("label:N", title=""), alt.Tooltip("generation:Q", title="generation", format=",d")]
-    tooltip += [alt.Tooltip(f"{column}:Q", title=title, format=".3~r" if column == "z" else ".4~g") for column, title in shown]
-    points = base.mark_point(filled=True, size=60, stroke=PAPER, strokeWidth=1.5, opacity=1, clip=True).add_params(nearest)
-    return points.encode(
-        y=alt.Y("median:Q", **axis),
-        color=_colour(panel),
-        opacity=alt.condition(nearest, alt.value(1), alt.value(0)),
-        tooltip=tooltip,
-    ).properties(name="hover")
+    head = [alt.Tooltip("label:N", title=""), alt.Tooltip("generation:Q", title="generation", format=",d")]
+    return head + [alt.Tooltip(f"{column}:Q", title=title, format=".2f" if column == "z" else ".4~g") for column, title in shown]
 
 
 def _z_chart(panel: Panel, data: Any) -> Any:

@@ -46,8 +46,8 @@ class Cell:
 
     index: int
     label: str
-    keys: Mapping[str, str]
-    about: Mapping[str, Any] = field(repr=False)
+    keys: Mapping[str, str] = field(hash=False)
+    about: Mapping[str, Any] = field(repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ def histogram_chart(pictures: dict[Cell, Pictures]) -> alt.Chart:
     cells = spread_evenly(tuple(pictures), MAX_COLUMNS)
     edges = _edges([pictures[c] for c in cells], whole=pictures[cells[0]].kind == Kind.COUNTS)
     rows = [row for cell in cells for row in _histogram_rows(cell, pictures[cell], edges)]
-    labels, generations = [c.label for c in cells], sorted({int(r["generation"]) for r in rows})
+    labels = [c.label for c in cells]
     y_axis = alt.Axis(title=None, labels=False, grid=False)
     x = alt.X("x0:Q", axis=alt.Axis(title=None, format="~g", tickCount=5), scale=alt.Scale(domain=[edges[0], edges[-1]], nice=False))
     bars = alt.Chart().mark_rect(opacity=0.8).encode(
@@ -35,9 +35,10 @@ def histogram_chart(pictures: dict[Cell, Pictures]) -> alt.Chart:
     outline = alt.Chart().mark_line(interpolate="step-after", strokeWidth=1.1, color=INK).encode(x=x, y=alt.Y("original:Q", axis=y_axis))
     side = alt.Header(title=None, labelAngle=0, labelAlign="left", labelExpr="'generation ' + datum.value", labelFontWeight="normal", labelFontSize=11)
     return alt.layer(bars, outline).properties(width=max(80, 560 // len(cells) - 16), height=46).facet(  # type: ignore[no-any-return]
-        row=alt.Row("generation:O", sort=generations, header=side, spacing=6),
-        column=alt.Column("label:N", sort=labels, header=alt.Header(title=None, labelLimit=200), spacing=16),
+        row=alt.Row("generation:O", header=side),
+        column=alt.Column("label:N", sort=labels, header=alt.Header(title=None, labelLimit=200)),
         data=alt.Data(values=rows),
+        spacing={"row": 4, "column": 16},
     ).resolve_scale(y="independent")  # fmt: skip
 
 

@@ -1,0 +1,63 @@
+"""``make bench``: every benchmark beside its peer in one run, as a table of ratios.
+
+    python -m benchmarks [NAME ...] [--write]
+
+``--write`` puts the table into docs/speed.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
+NAMES = ("oreilly", "zipf", "ngram", "workers", "cost_in_law", "prdc", "help")
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
+START, END = "<!-- table: python -m benchmarks --write -->", "<!-- end of table -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/speed.md")
+    chosen = parser.parse_args()
+    rows = []
+    for name in chosen.names:
+        found = importlib.import_module(f"benchmarks.{name}").run()
+        for row in found if isinstance(found, list) else [found]:
+            rows.append(row)
+            print(line(row), flush=True)
+    results = DOCUMENT.parent.parent / "bench-results"
+    results.mkdir(exist_ok=True)
+    (results / "results.json").write_text(json.dumps(rows, indent=2))
+    if chosen.write:
+        write(rows)
+
+
+def line(row: dict) -> str:
+    target = row.get("target")
+    reach = "" if target is None else f"≥ {target:g} ×" if isinstance(target, int | float) else str(target)
+    return f"| {row['name']} | {seconds(row['ours_s'])} | {seconds(row['peer_s'])} | **{row['ratio']:,.2f} ×** | {reach} | {row.get('detail', '')} |"
+
+
+def seconds(value: float) -> str:
+    return f"{value:.3g} s"
+
+
+def write(rows: list[dict]) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    head, rest = text.split(START)
+    tail = rest.split(END)[1]
+    table = ["| work | studbook | peer | ratio | wanted | how |", "|---|---|---|---|---|---|", *map(line, rows)]
+    machine = f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores."
+    DOCUMENT.write_text(f"{head}{START}\n\n" + "\n".join(table) + f"\n\n{machine}\n\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

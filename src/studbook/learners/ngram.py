@@ -1,0 +1,263 @@
+"""Text from n-gram models: interpolated Kneser-Ney or maximum likelihood, with the decoding as part of the learner."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from studbook.arrays import AnyArray, Batch, Floats, Kind, Space
+from studbook.errors import ConfigError, DataError, FitError
+from studbook.learners._ngram_tables import Tables, build_tables
+
+MAX_ORDER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NGram:
+    """A word's law given the ``order - 1`` words before it in its block.
+
+    Counts are discounted by ``discount`` and interpolated with the next shorter context, where a word counts by the number of
+    different words that it follows, down to the uniform law on the vocabulary: every word has a positive probability after every
+    context, and they sum to 1. A ``discount`` of 0 is maximum likelihood: raw counts at every length, and a shorter context only
+    where the longer one was never seen. A context at the beginning of a block is shorter and knows that it is at the beginning.
+
+    Decoding follows the usual order: temperature, then the ``top_k`` likeliest words, then the smallest set of the likeliest words
+    that holds ``top_p`` of what is left; ties go to the smaller token id. All three act on the interpolated law over the whole
+    vocabulary, exactly.
+
+    Weights of records weigh their counts. Only ratios of weights matter: they are scaled so that their sum equals their effective
+    number, (sum w)^2 / sum w^2, and equal weights are the same as none.
+
+    Attributes:
+        order: Words of the longest n-gram, 1 to 5.
+        discount: Taken from each count, in [0, 1).
+        temperature: Exponent 1 / temperature on the probabilities, above 0.
+        top_k: Number of words kept at each step; 0 keeps all.
+        top_p: Share of the probability kept at each step, in (0, 1].
+        prompt: Tokens that a generated block takes over from the beginning of a random block of the original data.
+
+    References:
+        Kneser, Ney 1995, "Improved backing-off for m-gram language modeling"; Chen, Goodman 1999, "An empirical study of smoothing
+        techniques for language modeling", section 2.7 (interpolated form, n-grams at a beginning keep raw counts); Holtzman et al. 2020,
+        "The curious case of neural text degeneration" (top-p); Kish 1965 (effective number).
+
+    Example:
+        >>> import numpy as np
+        >>> from studbook.arrays import text
+        >>> from studbook.learners.ngram import NGram
+        >>> blocks = text(np.array([[0, 1, 2, 1], [0, 1, 0, 1]]), ("the", "cat", "sat"))
+        >>> model = NGram(order=2).fit(blocks, rng=np.random.default_rng(0))
+        >>> model.sample(2, rng=np.random.default_rng(0)).values.shape
+        (2, 4)
+        >>> float(np.exp(model.token_log_prob(blocks)[0, 0]).round(3))  # (2 - d) / 2 of the raw count, d / 2 of the shorter context
+        0.755
+    """
+
+    order: int = 2
+    discount: float = 0.75
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    prompt: int = 0
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.order <= MAX_ORDER, "order", self.order, f"1 to {MAX_ORDER}")
+        _require(0.0 <= self.discount < 1.0, "discount", self.discount, "at least 0 and below 1 (0 is maximum likelihood)")
+        _require(0.0 < self.temperature < math.inf, "temperature", self.temperature, "above 0 (top_k = 1 always takes the likeliest word)")
+        _require(self.top_k >= 0, "top_k", self.top_k, "0 (keep all) or more")
+        _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "above 0 and at most 1 (keep all)")
+        _require(self.prompt >= 0, "prompt", self.prompt, "0 (no prompt) or more tokens")
+
+    def check_original(self, batch: Batch) -> None:
+        """Refuse data that no model of this family can be fitted to.
+
+        Args:
+            batch: Text blocks.
+
+        Raises:
+            FitError: Not text, no blocks, blocks no longer than the prompt, an empty vocabulary, a token id that isn't in it or a weight
+                that isn't positive; the message names the block.
+        """
+        space = batch.space
+        if space.kind is not Kind.TEXT:
+            raise FitError(f"an n-gram model needs text, got {space.kind.value}", hint="choose data of kind text or another learner")
+        if space.n_states < 1:
+            raise FitError("the vocabulary is empty", hint="the text has no words; check the data source")
+        if not len(batch):
+            raise FitError("there are no blocks of text to fit", hint="use a longer text or shorter blocks")
+        if space.dimension <= self.prompt:
+            raise FitError(
+                f"blocks have {space.dimension} tokens, prompt takes {self.prompt} of them: nothing is left to generate",
+                hint="use longer blocks or a shorter prompt",
+            )
+        _check_tokens(batch.values, space.n_states)
+        _check_weights(batch.weights)
+
+    def condition_on(self, original: Batch) -> NGram | PromptedNGram:
+        """This learner with its prompts taken from ``original``, whatever a later generation is trained on.
+
+        Args:
+            original: The original data, real blocks.
+        """
+        if not self.prompt:
+            return self
+        self.check_original(original)
+        return PromptedNGram(self, original.values[:, : self.prompt].copy())
+
+    def fit(self, data: Batch, *, rng: np.random.Generator) -> NGramModel:
+        """Count and smooth.
+
+        Args:
+            data: Text blocks, with weights or without.
+            rng: Unused; fitting is deterministic.
+
+        Returns:
+            The model; with ``prompt`` set, its prompts are the beginnings of ``data`` (see :meth:`condition_on`).
+
+        Raises:
+            FitError: See :meth:`check_original`.
+        """
+        self.check_original(data)
+        weights = np.empty(0) if data.weights is None else data.weights * (data.weights.sum() / np.square(data.weights).sum())
+        tables = build_tables(data.values, data.space.n_states, self.order, self.discount, weights)
+        return NGramModel(self, data.space, tables, data.values[:, : self.prompt].copy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptedNGram:
+    """An n-gram learner whose models begin their blocks as real blocks begin.
+
+    Attributes:
+        learner: What is fitted.
+        prompts: ``(m, learner.prompt)`` beginnings of the original blocks.
+    """
+
+    learner: NGram
+    prompts: AnyArray
+
+    def check_original(self, batch: Batch) -> None:
+        """See :meth:`NGram.check_original`."""
+        self.learner.check_original(batch)
+
+    def fit(self, data: Batch, *, rng: np.random.Generator) -> NGramModel:
+        """See :meth:`NGram.fit`."""
+        model = self.learner.fit(data, rng=rng)
+        return NGramModel(self.learner, model.space, model.tables, self.prompts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NGramModel:
+    """A fitted n-gram model.
+
+    Attributes:
+        learner: The family and the decoding.
+        space: Text blocks of one length over one vocabulary.
+        tables: The tree of contexts.
+        prompts: ``(m, learner.prompt)`` beginnings that generated blocks take over.
+    """
+
+    learner: NGram
+    space: Space
+    tables: Tables
+    prompts: AnyArray
+
+    def sample(self, n: int, *, rng: np.random.Generator, prompts: Batch | None = None) -> Batch:
+        """``n`` independent blocks under the learner's decoding.
+
+        Args:
+            n: Number of blocks, 0 or more.
+            rng: Where the randomness comes from.
+            prompts: Block i begins with block i of these (n blocks, shorter than the model's); by default with a random one of the
+                model's own prompts.
+
+        Raises:
+            ConfigError: ``n`` is negative, or the prompts don't fit.
+        """
+        from studbook.learners import _ngram_decoding, _ngram_kernels
+
+        _require(n >= 0, "n", n, "0 or more blocks")
+        given = self.prompts[rng.integers(len(self.prompts), size=n)] if prompts is None else self._check_prompts(prompts, n)
+        blocks = np.empty((n, self.space.dimension), np.int32)
+        n_prompt = given.shape[1]
+        blocks[:, :n_prompt] = given
+        how = self.learner
+        if how.temperature == 1.0 and how.top_k == 0 and how.top_p == 1.0:
+            _ngram_kernels.sample_blocks(self.tables, rng.random((n, blocks.shape[1] - n_prompt)), blocks)
+        else:
+            _ngram_decoding.sample_decoded(self.tables, float(how.temperature), how.top_k, float(how.top_p), n_prompt, blocks, rng)
+        return Batch(blocks, self.space)
+
+    def log_prob(self, batch: Batch) -> Floats:
+        """Natural log of each block's probability, in nats: ``(n,)``, minus infinity where it is 0.
+
+        Of the model itself, at temperature 1 and without truncation.
+
+        Args:
+            batch: Blocks over the model's vocabulary, of any length.
+
+        Raises:
+            DataError: See :meth:`token_log_prob`.
+        """
+        return np.asarray(self.token_log_prob(batch).sum(axis=1))
+
+    def token_log_prob(self, batch: Batch) -> Floats:
+        """Natural log of each token's probability given those before it in its block: ``(n, length)``, in nats.
+
+        Args:
+            batch: Blocks over the model's vocabulary, of any length.
+
+        Raises:
+            DataError: Not text, or a token id that isn't in the vocabulary.
+        """
+        from studbook.learners import _ngram_kernels
+
+        if batch.space.kind is not Kind.TEXT:
+            raise DataError(f"an n-gram model gives probabilities to text, got {batch.space.kind.value}")
+        if (place := _first_outside(batch.values, self.space.n_states)) is not None:
+            raise DataError(f"{_describe(batch.values, place)}, the model's vocabulary has {self.space.n_states} words")
+        return np.asarray(_ngram_kernels.token_log_prob(self.tables, np.ascontiguousarray(batch.values, dtype=np.int32)))
+
+    def _check_prompts(self, prompts: Batch, n: int) -> AnyArray:
+        values = prompts.values
+        if values.ndim != 2 or len(values) != n or values.shape[1] >= self.space.dimension:
+            raise ConfigError(
+                f"prompts have shape {values.shape}, expected {n} blocks of fewer than {self.space.dimension} tokens",
+                hint="pass one prompt for each block to generate",
+            )
+        if (place := _first_outside(values, self.space.n_states)) is not None:
+            raise ConfigError(f"prompts: {_describe(values, place)}, the model's vocabulary has {self.space.n_states} words")
+        return values
+
+
+def _require(holds: bool, name: str, got: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {got}, expected {expected}")
+
+
+def _check_tokens(values: AnyArray, n_words: int) -> None:
+    if (place := _first_outside(values, n_words)) is not None:
+        raise FitError(
+            f"{_describe(values, place)}, the vocabulary has {n_words} words",
+            hint=f"token ids run from 0 to {n_words - 1}",
+        )
+
+
+def _first_outside(values: AnyArray, n_words: int) -> tuple[int, int] | None:
+    """Block and position of the first token id outside ``[0, n_words)``."""
+    if not values.size or (values.min() >= 0 and values.max() < n_words):
+        return None
+    block, position = np.argwhere((values < 0) | (values >= n_words))[0]
+    return int(block), int(position)
+
+
+def _describe(values: AnyArray, place: tuple[int, int]) -> str:
+    return f"block {place[0]} holds token id {values[place]} at position {place[1]}"
+
+
+def _check_weights(weights: Floats | None) -> None:
+    if weights is None or (np.isfinite(weights).all() and (weights > 0).all()):
+        return
+    block = int(np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[0])
+    raise FitError(f"block {block} has the weight {weights[block]}, expected a positive number", hint="leave out records of no weight")

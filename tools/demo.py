@@ -1,0 +1,44 @@
+"""``make demo``: real text and real handwriting, trained on their own output, four mixes side by side; ends with a report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "runs" / "demo"
+
+
+def main() -> int:
+    from studbook.api import create_study
+    from studbook.cli.rendering import Bar
+    from studbook.errors import StudbookError
+
+    os.chdir(ROOT)
+    started = time.monotonic()
+    workers = min(2, os.cpu_count() or 1)
+    folders = []
+    try:
+        for name, what in (("text-ngram", "a bigram model of the Python documentation"), ("digits", "a mixture model of handwritten digits")):
+            print(f"\n{what}, ten generations, four mixes, three replicates", file=sys.stderr)
+            study = create_study(ROOT / "studies" / f"{name}.toml")
+            folders.append(study.run(OUT / f"{name}-{study.plan.digest[:8]}", workers=workers, progress=Bar()).folder)
+        print("\nwriting the report", file=sys.stderr)
+        page = write_reports(folders)
+    except StudbookError as error:
+        print(f"studbook: error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"\ndone in {time.monotonic() - started:.0f} s. Open the report:\n  {page}")
+    return 0
+
+
+def write_reports(folders: list[Path]) -> Path:
+    from studbook.report import write_report
+
+    return [write_report(folder) for folder in folders][0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
