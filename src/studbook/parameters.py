@@ -157,7 +157,7 @@ def _literal(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple | list):
         return f"[{', '.join(_literal(item) for item in value)}]"
-    return repr(value)
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def _expected(hint: Any) -> str:

@@ -18,7 +18,7 @@ from studbook.arrays import Batch
 from studbook.data import Coin, Normal, PoissonCounts, Zipf
 from studbook.recursion import FreshLaw, can_run_in_law, run_generations, run_generations_in_law
 from studbook.rng import stream
-from studbook.study.units import repeat_law
+from studbook.theory.laws import repeat_law
 
 N, LAST, LAW_RUNS, LONG_RUNS = 12, 3, 20_000, 2_000
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from studbook.errors import ConfigError, DataError
 from studbook.parameters import nearest
 
 _SEPARATORS = ",;\t|"
+_MANY_COLUMNS = 4_096
+_LONGEST_LINE = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,10 @@ def layout_of(file: Path, where: str, separator: str, header: Literal["auto", "y
         raise DataError(f"{where} holds no rows")
     is_header = header == "yes" or (header == "auto" and not any(_is_number(cell) for cell in cells))
     names = tuple(cells) if is_header else tuple(str(i + 1) for i in range(len(cells)))
-    twice = [name for name in names if names.count(name) > 1] if len(names) < 10_000 else []
-    if twice:
-        raise DataError(
-            f"{where} has two columns named {twice[0]!r}", hint='rename one, or set data.header = "no" and count the columns from 1'
-        )
+    twice, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        hint = 'rename one, or set data.header = "no" and count the columns from 1'
+        raise DataError(f"{where} has two columns named {twice!r}", hint=hint)
     return CsvLayout(separator, names, is_header)
 
 
@@ -88,6 +90,8 @@ def _fast(file: Path, layout: CsvLayout, positions: Sequence[int]) -> Floats | N
     """The table, or ``None`` at the first thing that isn't as it should be."""
     import polars as pl
 
+    if len(layout.names) > _MANY_COLUMNS:
+        return None
     wanted = [str(i) for i in positions]
     # Columns that aren't chosen may hold text.
     schema = {str(i): pl.Float64() if i in positions else pl.String() for i in range(len(layout.names))}
@@ -144,10 +148,23 @@ def _checked_rows(file: Path, where: str, layout: CsvLayout) -> Iterator[tuple[i
 def _rows(file: Path, where: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """All lines with content, split into cells, with their line numbers (1-based)."""
     with reading(where), file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream, delimiter=separator, strict=True)
+        rows = csv.reader(_lines(stream, where), delimiter=separator, strict=True)
         try:
             for row in rows:
                 if row and (len(row) > 1 or row[0].strip()):
                     yield rows.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            # Read again: the error's own offset counts from some buffer's start.
+            for _ in read_text(file, where):
+                pass
+            raise DataError(f"{where} isn't UTF-8") from error
+        except csv.Error as error:
             raise DataError(f"{where}: line {rows.line_num:,} isn't CSV: {error}", hint="check the quotes on it") from error
+
+
+def _lines(stream: IO[str], where: str) -> Iterator[str]:
+    """The lines of a file; one that never ends is refused before it fills the memory."""
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise DataError(f"{where} has a line of more than {_LONGEST_LINE:,} characters", hint="is it a CSV file?")
+        yield line

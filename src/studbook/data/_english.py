@@ -27,7 +27,8 @@ _MARKUP = (
     (re.compile(r":[a-z:]+:`~?([^`<]*?)(?: ?<[^`]*>)?`"), r"\1"),  # :class:`~pathlib.Path`
     (re.compile(r"`{1,2}([^`]*)[`']{1,2}"), r"\1"),  # ``code``, `name'
     (re.compile(r"(?<![\w*])\*{1,2}(\w[^*]*)\*{1,2}"), r"\1"),  # *argument*, **strong**
-    (re.compile(r'"([\w.]*\w)(?:\(\))?"'), r"\1"),  # "name()" in the help topics
+    (re.compile(r"(?<!\w)([\"'])([\w.]*\w)(?:\(\))?\1(?!\w)"), r"\2"),  # "name()" in the help topics, 'name'
+    (re.compile(r"(?<=\w)\(\)"), ""),  # name()
     (re.compile(r"^(?:[*•+-]|\(?\d+[.)]) +"), ""),  # bullets
     (re.compile(r"_{3,}|-{3,}|={3,}|~{3,}"), " "),  # rules
 )

@@ -18,15 +18,6 @@ _OTHER_MARKS = (
 )
 
 
-def read_bytes(file: Path, where: str) -> Iterator[bytes]:
-    """The file in chunks of a few MiB, without a UTF-8 byte-order mark."""
-    with reading(where), file.open("rb") as stream:
-        head = stream.read(CHUNK).removeprefix(codecs.BOM_UTF8)
-        yield head
-        while chunk := stream.read(CHUNK):
-            yield chunk
-
-
 def read_text(file: Path, where: str) -> Iterator[str]:
     """The decoded file in chunks of a few MiB.
 

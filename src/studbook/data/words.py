@@ -16,8 +16,8 @@ from studbook.errors import DataError
 Tokens: TypeAlias = Literal["words", "whitespace", "characters", "bytes"]
 UNKNOWN = "<unk>"
 
-# In this order: WikiText's <unk> and @-@, a detached ending ('s), a number, a word (with -n't and hyphens inside), else one mark.
-_WORD = re.compile(r"<[A-Za-z]+>|@[-.,]@|['’](?:s|re|ve|ll|d|m)\b|\d+(?:[.,]\d+)*(?!\w)|\w+(?:-\w+)*(?:['’]t\b)?|\.{3}|[^\w\s]")
+# In this order: WikiText's <unk> and @-@, a detached ending ('s), a number, a word (with n't, hyphens and dots inside), else one mark.
+_WORD = re.compile(r"<[A-Za-z]+>|@[-.,]@|['’](?:s|re|ve|ll|d|m)\b|\d+(?:[.,]\d+)*(?!\w)|\w+(?:[-.]\w+)*(?:['’]t\b)?|\.{3}|[^\w\s]")
 _NO_SPACE_BEFORE = frozenset(".,;:!?)]}%'’…”") | {"...", "'s", "'re", "'ve", "'ll", "'d", "'m", "’s", "’re", "’ve", "’ll", "’d", "’m"}
 _NO_SPACE_AFTER = frozenset("([{$#“‘")
 

@@ -1,1 +1,50 @@
 """Model families, one a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studbook.learners.bernoulli import Bernoulli, BernoulliModel
+from studbook.learners.categorical import Categorical, CategoricalModel
+from studbook.learners.gaussian import Gaussian, GaussianModel
+from studbook.learners.gmm import GaussianMixture, GaussianMixtureModel
+from studbook.learners.kde import KernelDensity, KernelDensityModel
+from studbook.learners.ngram import NGram, NGramModel
+from studbook.learners.ols import LeastSquares, LeastSquaresModel
+from studbook.learners.poisson import Poisson, PoissonModel
+from studbook.theory.laws import GaussianLaw, Law, PoissonLaw
+
+__all__ = [
+    "Bernoulli",
+    "BernoulliModel",
+    "Categorical",
+    "CategoricalModel",
+    "Gaussian",
+    "GaussianMixture",
+    "GaussianMixtureModel",
+    "GaussianModel",
+    "KernelDensity",
+    "KernelDensityModel",
+    "LeastSquares",
+    "LeastSquaresModel",
+    "NGram",
+    "NGramModel",
+    "Poisson",
+    "PoissonModel",
+    "learner_of_law",
+]
+
+
+def learner_of_law(law: Law) -> Any:
+    """The learner whose models have laws of this family, to draw records from one.
+
+    Example:
+        >>> import numpy as np
+        >>> from studbook.learners import learner_of_law
+        >>> from studbook.theory.laws import PoissonLaw
+        >>> learner_of_law(PoissonLaw(np.array([2.0])))
+        Poisson()
+    """
+    if isinstance(law, GaussianLaw):
+        return Gaussian()
+    return Poisson() if isinstance(law, PoissonLaw) else Categorical()

@@ -8,6 +8,7 @@ order. Sizes up to 2**53 are exact in double precision; every difference of log-
 from __future__ import annotations
 
 import math
+
 import numba
 import numpy as np
 
@@ -33,12 +34,12 @@ def _stirling_left(x: float) -> float:
 def _factorial_step(base: float, step: float) -> float:
     """``log (base + step)! - log base! - step log(base + 1)``, to full precision for any base."""
     rise = (base + step + 0.5) * math.log1p(step / (base + 1.0)) - step
-    return rise + _stirling_left(base + step) - _stirling_left(base)
+    return rise + _stirling_left(base + step) - _stirling_left(base)  # type: ignore[no-any-return]
 
 
 @numba.njit(cache=True, nogil=True)
 def _uniform(state: AnyArray) -> float:
-    """A double in [0, 1): xoshiro256++ of Blackman and Vigna (2019), inlined where a call of the generator would cost four times as much."""
+    """A double in [0, 1): xoshiro256++ (Blackman and Vigna 2019), inlined where a call of the generator costs four times as much."""
     s0, s1, s2, s3 = state[0], state[1], state[2], state[3]
     word = s0 + s3
     word = ((word << np.uint64(23)) | (word >> np.uint64(41))) + s0
@@ -99,7 +100,7 @@ def _look_up(table: Floats, start: int, end: int, u: float) -> int:
 @numba.njit(cache=True, nogil=True)
 def _poisson_small(mean: float, state: AnyArray) -> int:
     """Poisson below mean 2048, as a sum of Poisson numbers from tables; the rest, below 1/16, by inversion."""
-    k = 0
+    k: int = 0
     if mean >= 64.0:
         power = 1024.0
         for i in range(5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from studbook.arrays import Floats
 from studbook.theory.laws import matrix_root
@@ -20,7 +21,7 @@ def covariance_root(covariance: Floats) -> Floats:
     """
     if covariance.shape[-1] > 1:
         try:
-            return np.linalg.cholesky(covariance)
+            return np.linalg.cholesky(covariance)  # type: ignore[return-value]
         except np.linalg.LinAlgError:
             pass
     return matrix_root(covariance)
@@ -61,12 +62,13 @@ class Whitener:
         log_density[self.is_off(deviations)] = -np.inf
         return log_density
 
-    def is_off(self, deviations: Floats) -> Floats:
+    def is_off(self, deviations: Floats) -> NDArray[np.bool_]:
         """Whether each of ``(n, d)`` deviations leaves the subspace, rounding apart: ``(n,)`` bool."""
         if self.off.shape[1] == 0:
             return np.zeros(len(deviations), bool)
         size = np.abs(deviations).max(axis=1, initial=0.0)
         if self.axes.shape[1] == 0:
-            off: Floats = size > 0
-            return off
-        return np.abs(deviations @ self.off).max(axis=1) > _OFF_SUPPORT * size
+            off: NDArray[np.bool_] = size > 0
+        else:
+            off = np.abs(deviations @ self.off).max(axis=1) > _OFF_SUPPORT * size
+        return off

@@ -73,7 +73,7 @@ class Bernoulli:
         """
         _require_two_states(data.space)
         require_fittable(data, (Kind.STATES,), "bernoulli")
-        return BinaryCounts(np.bincount(data.values, record_weights(data), minlength=2)[None])
+        return BinaryCounts(np.bincount(data.values, record_weights(data), minlength=2)[None].astype(np.float64))
 
     def draw(self, model: BernoulliModel, n: int, *, rng: np.random.Generator) -> BinaryCounts:
         """The counts of ``n`` records of each replicate's law: binomial."""

@@ -83,7 +83,8 @@ class Categorical:
         if data.space.n_states < 1:
             raise FitError("categorical got a space of no states", hint="set the space's n_states")
         require_fittable(data, (Kind.STATES,), "categorical")
-        return CategoricalCounts.from_dense(np.bincount(data.values, record_weights(data), minlength=data.space.n_states)[None])
+        counts = np.bincount(data.values, record_weights(data), minlength=data.space.n_states)
+        return CategoricalCounts.from_dense(counts[None].astype(np.float64))
 
     def draw(self, model: CategoricalModel, n: int, *, rng: np.random.Generator) -> CategoricalCounts:
         """The counts of ``n`` records of each replicate's law: multinomial."""
@@ -93,7 +94,8 @@ class Categorical:
         alive = model.alive
         # The kernel runs its own stream, four times faster than calls of the generator that seeds it.
         state = rng.integers(0, 2**64, 4, dtype=np.uint64)
-        return CategoricalCounts(*multinomial_rows(alive.starts, alive.states, alive.counts, n, state), alive.n_states)
+        starts, states, counts = multinomial_rows(alive.starts, alive.states, alive.counts, n, state)
+        return CategoricalCounts(starts, states, counts, alive.n_states)
 
     def estimate(self, statistics: CategoricalCounts, space: Space) -> CategoricalModel:
         """The fitted models for R training sets.

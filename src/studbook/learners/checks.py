@@ -36,7 +36,7 @@ def require_fittable(data: Batch, kinds: Iterable[Kind], learner: str) -> None:
     if len(data) == 0:
         raise FitError(f"{learner} got no records", hint="give it at least one record")
     if data.space.kind in (Kind.NUMBERS, Kind.IMAGES):
-        refuse_rows(~np.isfinite(data.flat).all(axis=1), "NaN or infinity")
+        refuse_rows(np.any(~np.isfinite(data.flat), axis=1), "NaN or infinity")
     elif data.space.kind is Kind.STATES:
         n_states = data.space.n_states
         refuse_rows((data.values < 0) | (data.values >= n_states), f"a state outside 0 … {n_states - 1}")

@@ -62,7 +62,7 @@ class GaussianMixtureModel:
         """Natural log of the density: ``(n,)``."""
         from scipy.special import logsumexp
 
-        alive = np.flatnonzero(self.shares > 0)
+        alive = np.flatnonzero(self.shares > 0).tolist()
         columns = [self._log_component(batch.flat - self.means[c], c) + math.log(self.shares[c]) for c in alive]
         return logsumexp(columns, axis=0)  # type: ignore[no-any-return]
 
@@ -71,7 +71,8 @@ class GaussianMixtureModel:
             return Whitener.of(self.covariances[component]).log_density(deviations)
         variances = self.covariances[component]
         constant = -0.5 * float(np.log(2 * math.pi * variances).sum())
-        return constant - 0.5 * (deviations**2 @ (1.0 / variances))
+        log_density: Floats = constant - 0.5 * (deviations**2 @ (1.0 / variances))
+        return log_density
 
     def moments(self) -> tuple[Floats, Floats]:
         """Exact mean ``(1, d)`` and covariance ``(1, d, d)`` of the mixture: within the components and between them."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from studbook.arrays import Batch, Floats, Kind, Space
 from studbook.errors import ConfigError, FitError
@@ -84,42 +85,43 @@ def _log_kernel_sum(points: Floats, centres: Floats, log_shares: Floats, white: 
         return np.log(np.exp(exponents, out=exponents).sum(axis=1)) + np.where(np.isfinite(top), top, 0.0)  # type: ignore[no-any-return]
 
 
-def _leave_subspace(points: Floats, centres: Floats, white: Whitener) -> Floats:
+def _leave_subspace(points: Floats, centres: Floats, white: Whitener) -> NDArray[np.bool_]:
     """Whether each pair of point and centre differs in a direction that the kernel doesn't have: ``(n, m)`` bool."""
     x, y = points @ white.off, centres @ white.off
     size = max(float(np.abs(points).max(initial=0.0)), float(np.abs(centres).max()))
     gap = np.zeros((len(x), len(y)))
     for column in range(x.shape[1]):
         np.maximum(gap, np.abs(np.subtract.outer(x[:, column], y[:, column])), out=gap)
-    return gap > 1e-9 * size  # type: ignore[no-any-return]
+    return gap > 1e-9 * size
 
 
 @dataclass(frozen=True, slots=True)
 class KernelDensity:
     """A normal kernel on every record.
 
-    With a fixed bandwidth h the variance *grows*: ``v ← (1 − 1/N)(v + h²)`` in expectation, to ``(N − 1) h²``.
+        With a fixed bandwidth h the variance *grows*: ``v ← (1 − 1/N)(v + h²)`` in expectation, to ``(N − 1) h²``.
 
-    Attributes:
-        bandwidth: Standard deviation of the kernel in units of the data, the same in every direction; or ``"scott"``
-            (Scott 1992: factor ``n^(−1/(d+4))``) or ``"silverman"`` (Silverman 1986: ``(n (d+2)/4)^(−1/(d+4))``), which multiply
-            the unbiased sample covariance by the square of their factor. With weights, n is the effective number of records.
+        Attributes:
+            bandwidth: Standard deviation of the kernel in units of the data, the same in every direction; or ``"scott"``
+                (Scott 1992: factor ``n^(−1/(d+4))``) or ``"silverman"`` (Silverman 1986: ``(n (d+2)/4)^(−1/(d+4))``), which multiply
+                the unbiased sample covariance by the square of their factor. With weights, n is the effective number of records.
 
-    Example:
-        >>> import numpy as np
-        >>> from studbook.arrays import numbers
-        >>> from studbook.learners.kde import KernelDensity
-        >>> model = KernelDensity(bandwidth=0.5).fit(numbers(np.array([0.0, 2.0])), rng=np.random.default_rng(0))
-        >>> mean, covariance = model.moments()
-        >>> mean.item(), covariance.item()
-        (1.0, 1.25)
+        Example:
+            >>> import numpy as np
+    from numpy.typing import NDArray
+            >>> from studbook.arrays import numbers
+            >>> from studbook.learners.kde import KernelDensity
+            >>> model = KernelDensity(bandwidth=0.5).fit(numbers(np.array([0.0, 2.0])), rng=np.random.default_rng(0))
+            >>> mean, covariance = model.moments()
+            >>> mean.item(), covariance.item()
+            (1.0, 1.25)
     """
 
     bandwidth: float | Literal["scott", "silverman"] = "scott"
 
     def __post_init__(self) -> None:
-        named = self.bandwidth in ("scott", "silverman")
-        if not named and (isinstance(self.bandwidth, str) or not (math.isfinite(self.bandwidth) and self.bandwidth > 0)):
+        width: object = self.bandwidth  # it may come from a file
+        if width not in ("scott", "silverman") and not (isinstance(width, int | float) and math.isfinite(width) and width > 0):
             raise ConfigError(
                 f"bandwidth is {self.bandwidth!r}, expected a number above 0, 'scott' or 'silverman'", hint="set learner.bandwidth"
             )
@@ -143,10 +145,8 @@ class KernelDensity:
         weights = record_weights(data)
         shares = weights / weights.sum()
         dimension = data.space.dimension
-        if isinstance(self.bandwidth, str):
-            kernel = self._scaled_covariance(data.flat, shares)
-        else:
-            kernel = np.eye(dimension) * self.bandwidth**2
+        named = isinstance(self.bandwidth, str)
+        kernel = self._scaled_covariance(data.flat, shares) if named else np.eye(dimension) * float(self.bandwidth) ** 2
         return KernelDensityModel(data.flat, shares, kernel, data.space)
 
     def _scaled_covariance(self, values: Floats, shares: Floats) -> Floats:

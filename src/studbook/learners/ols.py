@@ -58,13 +58,13 @@ class LeastSquaresModel:
         """How often each row of the design occurs among ``n`` records: whole shares, and the fractions by systematic sampling."""
         whole, fraction = np.divmod(n * self.multiplicity, self.multiplicity.sum())
         if not fraction.any():
-            return whole  # type: ignore[no-any-return]
+            return whole
         order = rng.permutation(len(whole))
         ticks = np.cumsum(fraction[order])  # in units of 1 / total, so that nothing is rounded
         start = rng.integers(self.multiplicity.sum())
         passed = (ticks + start) // self.multiplicity.sum()
         whole[order] += np.diff(passed, prepend=0)
-        return whole  # type: ignore[no-any-return]
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class LeastSquares:
     intercept: bool = False
 
     def __post_init__(self) -> None:
-        if self.noise != "residual" and (isinstance(self.noise, str) or not (math.isfinite(self.noise) and self.noise >= 0)):
+        noise: object = self.noise  # it may come from a file
+        if noise != "residual" and not (isinstance(noise, int | float) and math.isfinite(noise) and noise >= 0):
             raise ConfigError(f"noise is {self.noise!r}, expected a number of 0 or more, or 'residual'", hint="set learner.noise")
 
     def fit(self, data: Batch, *, rng: np.random.Generator) -> LeastSquaresModel:
@@ -139,7 +140,7 @@ def _solve(table: Floats, labels: Floats, space: Space) -> Floats:
         )
     solution = np.empty(table.shape[1])
     solution[order] = solve_triangular(triangle, orthogonal.T @ labels)
-    return solution / scale  # type: ignore[no-any-return]
+    return solution / scale
 
 
 def _residual_noise(residuals: Floats, weights: Floats, n_parameters: int) -> float:

@@ -190,8 +190,9 @@ class CategoricalCounts:
                 f" {self.n_states}",
                 hint="repeat the statistics of a single training set first",
             )
-        merged = merge_rows(self.starts, self.states, self.counts, other.starts, other.states, other.counts)
-        return CategoricalCounts(*merged, self.n_states)
+        mine, theirs = (self.starts, self.states, self.counts), (other.starts, other.states, other.counts)
+        starts, states, counts = merge_rows(*mine, *theirs)
+        return CategoricalCounts(starts, states, counts, self.n_states)
 
     def scaled(self, weight: float) -> CategoricalCounts:
         """Every record's weight times ``weight``."""
@@ -213,7 +214,8 @@ class CategoricalCounts:
         from studbook.learners._count_kernels import hypergeometric_rows
 
         require_subsample(self.counts, self.totals(), n)
-        return CategoricalCounts(*hypergeometric_rows(self.starts, self.states, self.counts, n, rng), self.n_states)
+        starts, states, counts = hypergeometric_rows(self.starts, self.states, self.counts, n, rng)
+        return CategoricalCounts(starts, states, counts, self.n_states)
 
 
 def require_subsample(counts: Floats, totals: Floats, n: int) -> Ints:

@@ -1,1 +1,61 @@
-"""metrics"""
+"""What is measured on a generation, each with a standard error or exact."""
+
+from studbook.metrics.classifier import ClassShares
+from studbook.metrics.distance import Wasserstein, WassersteinSquared
+from studbook.metrics.divergence import KullbackLeibler, TotalVariation
+from studbook.metrics.diversity import Entropy, Extinct, Heterozygosity, Support, SupportShare
+from studbook.metrics.images import NearestTraining, PrecisionRecall
+from studbook.metrics.information import Information
+from studbook.metrics.moments import Drift, Mean, Std, Variance
+from studbook.metrics.protocols import LawMetric, Metric, Observation, Reference, Scorer
+from studbook.metrics.regression import WeightError
+from studbook.metrics.tails import TailMass
+from studbook.metrics.text import (
+    BlockPerplexity,
+    Distinct,
+    HapaxSurvival,
+    HighPerplexityShare,
+    LowPerplexityShare,
+    OwnPerplexity,
+    Perplexity,
+    RareSurvival,
+    Types,
+    TypesShare,
+)
+
+__all__ = [
+    "BlockPerplexity",
+    "ClassShares",
+    "Distinct",
+    "Drift",
+    "Entropy",
+    "Extinct",
+    "HapaxSurvival",
+    "Heterozygosity",
+    "HighPerplexityShare",
+    "Information",
+    "KullbackLeibler",
+    "LawMetric",
+    "LowPerplexityShare",
+    "Mean",
+    "Metric",
+    "NearestTraining",
+    "Observation",
+    "OwnPerplexity",
+    "Perplexity",
+    "PrecisionRecall",
+    "RareSurvival",
+    "Reference",
+    "Scorer",
+    "Std",
+    "Support",
+    "SupportShare",
+    "TailMass",
+    "TotalVariation",
+    "Types",
+    "TypesShare",
+    "Variance",
+    "Wasserstein",
+    "WassersteinSquared",
+    "WeightError",
+]

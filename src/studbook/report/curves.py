@@ -21,6 +21,8 @@ OVERLAY = len(CELL_COLOURS)
 """Up to this many cells share one panel; more get small multiples."""
 MAX_PANELS = 24
 WIDTH, HEIGHT, PANEL_WIDTH, PANEL_HEIGHT, Z_HEIGHT = 640, 300, 190, 120, 84
+ROWS = "rows"
+"""Name of a chart's data set: charts are built without data, which are attached at the end."""
 _DRAWN = ("median", "mean", "low", "high", "theory", "theory_median", "z")
 
 
@@ -117,13 +119,17 @@ def rows_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if v is not None} for row in rounded.to_dicts()]
 
 
+def panel_rows(panel: Panel) -> list[dict[str, Any]]:
+    """The data set of a panel's chart."""
+    return rows_of(panel.frame.select("label", "generation", "n", *_DRAWN))
+
+
 def curve_chart(panel: Panel) -> alt.Chart:
-    """The chart of a panel, with the z-scores below where there are any."""
+    """The chart of a panel, with the z-scores below where there are any; its data set is called ``rows``."""
     import altair as alt
 
-    columns = ["label", "generation", "n", *_DRAWN]
     # Altair's classes of charts share no public base with the methods used here.
-    data: Any = alt.Data(values=rows_of(panel.frame.select(columns)))
+    data: Any = alt.NamedData(name=ROWS)
     layers: Any = alt.layer(*_value_layers(panel))
     if panel.facets:
         order = [c.label for c in panel.cells]
@@ -218,7 +224,7 @@ def _z_chart(panel: Panel, data: Any) -> Any:
     dots = panel.frame["generation"].n_unique() <= 16
     point = alt.OverlayMarkDef(size=18, filled=True) if dots else False
     drawn = lines.mark_line(strokeWidth=0.9 if panel.facets else 1.4, opacity=0.75 if panel.facets else 1, point=point, clip=True)
-    title = alt.TitleParams("z: (mean of replicates − theory) / standard error; guides at ±2", fontSize=11, fontWeight="normal", color=MUTED, offset=4)
+    title = alt.TitleParams("z = (mean − theory) / standard error, guides at ±2", fontSize=11, fontWeight="normal", color=MUTED, offset=4)
     return alt.layer(*guides, drawn.encode(color=_colour(panel), detail="label:N"), title=title)
 
 

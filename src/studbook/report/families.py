@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
-from studbook.report.curves import MAX_PANELS, PANEL_HEIGHT, PANEL_WIDTH, Panel, generation_axis, make_panel, rows_of, spread_evenly, value_axis
+from studbook.report.curves import HEIGHT, MAX_PANELS, PANEL_HEIGHT, ROWS, WIDTH, Panel, generation_axis, make_panel, rows_of, spread_evenly, value_axis
 from studbook.report.names import Family
 from studbook.report.run import Cell
 from studbook.report.theme import CELL_COLOURS, INK, PAPER, cell_colours, ramp
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     import altair as alt
 
 
-def fan_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> alt.Chart:
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+def fan_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> tuple[alt.Chart, Rows]:
     """Quantiles ``NAME.p05 … NAME.p95``: nested bands around the middle one, one panel a cell.
 
     What is drawn is the median over the replicates of each quantile.
@@ -40,10 +43,10 @@ def fan_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> 
     tooltip += [alt.Tooltip(f"q{i}:Q", title=title, format=".4~g") for i, title in enumerate(titles)]
     layers.append(base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24), clip=True).encode(
         y=alt.Y(f"q{last // 2}:Q", **axis), tooltip=tooltip))  # fmt: skip
-    return _facet(alt.layer(*layers), rows_of(wide), labels)
+    return _facet(alt.layer(*layers), labels), rows_of(wide)
 
 
-def stack_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> alt.Chart:
+def stack_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> tuple[alt.Chart, Rows]:
     """Shares that sum to one: stacked areas, one panel a cell, means over the replicates."""
     import altair as alt
 
@@ -61,7 +64,7 @@ def stack_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -
         order=alt.Order("order:Q"),
         tooltip=[alt.Tooltip("label:N", title=""), alt.Tooltip("part:N", title="class")],
     )  # fmt: skip
-    return _facet(area, rows_of(tall), [c.label for c in panels[0].cells])
+    return _facet(area, [c.label for c in panels[0].cells]), rows_of(tall)
 
 
 def _joint_panel(panels: list[Panel], family: Family) -> Panel:
@@ -73,15 +76,14 @@ def _joint_panel(panels: list[Panel], family: Family) -> Panel:
     return Panel(family.name, panels[0].cells, centred.with_columns(theory=pl.lit(None, pl.Float64)), log, panels[0].n_replicates)
 
 
-def _facet(layer: Any, rows: list[dict[str, Any]], labels: list[str]) -> Any:
+def _facet(layer: Any, labels: list[str]) -> Any:
     import altair as alt
 
     columns = len(labels) if len(labels) <= 4 else 3
-    width = min(640 // columns - 20, 640) if columns > 1 else 640
-    height = PANEL_HEIGHT + 70 if columns <= 4 else PANEL_HEIGHT
-    header = alt.Header(title=None, labelLimit=max(width, PANEL_WIDTH // 2))
-    return layer.properties(width=width, height=height).facet(
-        facet=alt.Facet("label:N", sort=labels, header=header), columns=columns, data=alt.Data(values=rows)
+    width = WIDTH if columns == 1 else WIDTH // columns - 20
+    header = alt.Header(title=None, labelLimit=max(width, 90))
+    return layer.properties(width=width, height=PANEL_HEIGHT + (70 if len(labels) <= 4 else 0)).facet(
+        facet=alt.Facet("label:N", sort=labels, header=header), columns=columns, data=alt.NamedData(name=ROWS)
     )
 
 
@@ -91,7 +93,7 @@ def dose_keys(cells: tuple[Cell, ...]) -> tuple[str, ...]:
     return tuple(key for key in keys if all(_float(c.keys.get(key)) is not None for c in cells) and len({c.keys[key] for c in cells}) >= 3)
 
 
-def dose_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str, key: str) -> alt.Chart:
+def dose_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str, key: str) -> tuple[alt.Chart, Rows]:
     """The last generation's value against a numeric grid key; the other keys tell the lines apart."""
     import altair as alt
 
@@ -116,7 +118,8 @@ def dose_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str, key: 
         theory = base.mark_line(strokeWidth=2, strokeDash=[0.1, 4], strokeCap="round", color=INK)
         layers.append(theory.encode(y=alt.Y("theory:Q", **axis), detail="label:N"))
     rows = rows_of(finite.select("label", "dose", "generation", "n", "median", "mean", "low", "high", "theory"))
-    return alt.layer(*layers, data=alt.Data(values=rows)).properties(width=640, height=300)  # type: ignore[return-value]
+    drawn: Any = alt.layer(*layers, data=alt.NamedData(name=ROWS)).properties(width=WIDTH, height=HEIGHT)
+    return drawn, rows
 
 
 def _dose_tooltip(key: str) -> list[Any]:

@@ -11,8 +11,8 @@ import polars as pl
 from studbook.arrays import Kind
 from studbook.errors import MetricError
 from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
-from studbook.report.curves import OVERLAY, curve_chart, make_panel
-from studbook.report.families import dose_chart, dose_keys, fan_chart, stack_chart
+from studbook.report.curves import OVERLAY, ROWS, curve_chart, make_panel, panel_rows
+from studbook.report.families import Rows, dose_chart, dose_keys, fan_chart, stack_chart
 from studbook.report.names import Family, group_families, label_of
 from studbook.report.numerals import count, number, percent, slug
 from studbook.report.run import Cell, Pictures, Run
@@ -33,7 +33,8 @@ class Figure:
         section: ``"samples"``, ``"tails"``, ``"metrics"`` or ``"dose"``.
         title: Heading.
         about: What is shown, one sentence.
-        chart: The chart, without title and config.
+        chart: The chart, without data, title and config.
+        rows: Its data set.
         legend: Label and colour of each entry.
         lines: Which kinds of line are drawn: some of ``median, value, band, range, mean, theory, theory_median``.
         notes: Sentences for the caption: theory with its source, the verdict on z.
@@ -45,6 +46,7 @@ class Figure:
     title: str
     about: str
     chart: Any
+    rows: Rows
     legend: tuple[tuple[str, str], ...]
     lines: tuple[str, ...]
     notes: tuple[str, ...]
@@ -71,11 +73,12 @@ def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
     curves = aggregate(run)
     families = group_families(curves["metric"].unique().to_list())
     family = next((f for f in families if f.name == metric), Family(metric, (metric,), "line"))
-    return styled(_family_figure(run, curves, cells, family))
+    figure = _family_figure(run, curves, cells, family)
+    return styled(figure).properties(datasets={ROWS: figure.rows})  # type: ignore[no-any-return]
 
 
 def styled(figure: Figure) -> alt.Chart:
-    """The figure's chart with title, key and style."""
+    """The figure's chart with title, key and style, still without data."""
     subtitle = [s for s in (figure.about, _key(figure.lines)) if s]
     config = chart_config(n_labels=len(figure.legend))
     titled = figure.chart.properties(title={"text": figure.title, "subtitle": subtitle})
@@ -121,8 +124,9 @@ def _family_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], fami
         if family.style == "fan"
         else "Shares are means over the replicates."
     )
+    drawn, rows = drawing(curves, cells, family)
     return Figure(
-        slug(family.name), "tails" if label.tail else "metrics", label.title, label.about, drawing(curves, cells, family), legend, (), (note,),
+        slug(family.name), "tails" if label.tail else "metrics", label.title, label.about, drawn, rows, legend, (), (note,),
         f"{label.title} by generation, one panel for each of {count(len(cells), 'cell')}.",
     )  # fmt: skip
 
@@ -145,7 +149,7 @@ def _curve_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], metri
     if len(panel.cells) < len(cells):
         notes.append(f"{len(panel.cells)} of {len(cells)} cells are drawn; all are in the table.")
     return Figure(
-        slug(metric), "tails" if label.tail else "metrics", label.title, label.about, curve_chart(panel), legend, spread + theory,
+        slug(metric), "tails" if label.tail else "metrics", label.title, label.about, curve_chart(panel), panel_rows(panel), legend, spread + theory,
         tuple(notes), _describe(curves, panel.cells, metric),
     )  # fmt: skip
 
@@ -160,9 +164,10 @@ def _z_note(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> list[
     if verdict is None:
         return []
     outcome = "within" if verdict.agrees else "beyond"
+    left_out = f" Left out: {count(verdict.n_unsteady, 'point')} whose mean hangs on few replicates." if verdict.n_unsteady else ""
     return [
         f"Largest |z| over {count(verdict.n, 'comparison')}: {number(verdict.largest, 2)}, {outcome} the Bonferroni limit of "
-        f"{number(verdict.limit, 2)} (5 % for all together)."
+        f"{number(verdict.limit, 2)} (5 % for all together).{left_out}"
     ]
 
 
@@ -178,14 +183,14 @@ def _describe(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> str
 
 def _dose_figure(run: Run, curves: pl.DataFrame, metric: str, key: str) -> Figure:
     label = label_of(metric)
-    drawn = dose_chart(curves, run.cells, metric, key)
+    drawn, rows = dose_chart(curves, run.cells, metric, key)
     others = list(dict.fromkeys(", ".join(f"{n.rpartition('.')[2]} {v}" for n, v in c.keys.items() if n != key) for c in run.cells))
     colours = cell_colours(others) if len(others) <= OVERLAY else ramp(len(others))
     n = run.n_replicates
     lines = ("median", "band" if n >= FEW_REPLICATES else "range") if n > 1 else ("value",)
     theory = ("theory",) * bool(run.theory.filter(pl.col("metric") == metric).height)
     return Figure(
-        slug(f"dose-{key}-{metric}"), "dose", f"{label.title} against {key}", f"At the last generation, {run.last_generation:,}.", drawn,
+        slug(f"dose-{key}-{metric}"), "dose", f"{label.title} against {key}", f"At the last generation, {run.last_generation:,}.", drawn, rows,
         tuple(zip(others, colours, strict=True)) if len(others) > 1 else (), lines + theory, tuple(_sources(run, metric)),
         f"{label.title} at the last generation against {key}.",
     )  # fmt: skip
@@ -196,17 +201,14 @@ def _sample_figures(pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
     ranked = {c: p for c, p in pictures.items() if p.kind in (Kind.TEXT, Kind.STATES) and p.generations}
     if numeric:
         about = "What replicate 0 generated, one row a generation; the outline is the original."
-        yield Figure(
-            "samples", "samples", "Samples", about, histogram_chart(numeric), (), (), _chosen(numeric), "Histograms of samples by generation."
-        )
+        drawn, rows = histogram_chart(numeric)
+        description = "Histograms of samples by generation."
+        yield Figure("samples", "samples", "Histograms", about, drawn, rows, (), (), _chosen(numeric), description)
     if ranked:
         noun = "word" if next(iter(ranked.values())).kind == Kind.TEXT else "state"
         about = f"Frequency of the {noun} at each rank, in replicate 0. The right end of a line is where the tail stops."
-        drawn = rank_chart(ranked)
-        names = list(drawn.to_dict(validate=False)["spec"]["encoding"]["color"]["scale"]["domain"])
-        colours = drawn.to_dict(validate=False)["spec"]["encoding"]["color"]["scale"]["range"]
-        title = f"{noun.capitalize()}s by rank"
-        yield Figure("ranks", "samples", title, about, drawn, tuple(zip(names, colours, strict=True)), (), _chosen(ranked), about)
+        drawn, rows, legend = rank_chart(ranked)
+        yield Figure("ranks", "samples", f"{noun.capitalize()}s by rank", about, drawn, rows, legend, (), _chosen(ranked), about)
 
 
 def _chosen(pictures: dict[Cell, Pictures]) -> tuple[str, ...]:

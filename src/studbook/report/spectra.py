@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studbook.arrays import AnyArray, Floats, Kind
-from studbook.report.curves import spread_evenly
+from studbook.report.curves import ROWS, WIDTH, spread_evenly
+from studbook.report.families import Rows
 from studbook.report.run import Cell, Pictures
 from studbook.report.theme import INK, cell_colours, ramp
 
@@ -18,7 +19,7 @@ MAX_COLUMNS = 6
 """Cells shown side by side; of more, an even selection."""
 
 
-def histogram_chart(pictures: dict[Cell, Pictures]) -> alt.Chart:
+def histogram_chart(pictures: dict[Cell, Pictures]) -> tuple[alt.Chart, Rows]:
     """Histograms of numbers or counts: one row a generation, one column a cell, the original as an outline."""
     import altair as alt
 
@@ -34,12 +35,13 @@ def histogram_chart(pictures: dict[Cell, Pictures]) -> alt.Chart:
     )  # fmt: skip
     outline = alt.Chart().mark_line(interpolate="step-after", strokeWidth=1.1, color=INK).encode(x=x, y=alt.Y("original:Q", axis=y_axis))
     side = alt.Header(title=None, labelAngle=0, labelAlign="left", labelExpr="'generation ' + datum.value", labelFontWeight="normal", labelFontSize=11)
-    return alt.layer(bars, outline).properties(width=max(80, 560 // len(cells) - 16), height=46).facet(  # type: ignore[no-any-return]
+    drawn: Any = alt.layer(bars, outline).properties(width=max(80, 560 // len(cells) - 16), height=46)
+    return drawn.facet(
         row=alt.Row("generation:O", header=side),
         column=alt.Column("label:N", sort=labels, header=alt.Header(title=None, labelLimit=200)),
-        data=alt.Data(values=rows),
+        data=alt.NamedData(name=ROWS),
         spacing={"row": 4, "column": 16},
-    ).resolve_scale(y="independent")  # fmt: skip
+    ).resolve_scale(y="independent"), rows  # fmt: skip
 
 
 def _edges(pictures: list[Pictures], *, whole: bool) -> Floats:
@@ -72,8 +74,11 @@ def _density(values: AnyArray, edges: Floats) -> Floats:
     return np.round(inside / max(1, values.size) * (len(edges) - 1), 4)
 
 
-def rank_chart(pictures: dict[Cell, Pictures]) -> alt.Chart:
-    """How often the word (or state) of each rank occurs, both axes logarithmic: a panel for each cell, a line for each generation."""
+def rank_chart(pictures: dict[Cell, Pictures]) -> tuple[alt.Chart, Rows, tuple[tuple[str, str], ...]]:
+    """How often the word (or state) of each rank occurs, both axes logarithmic: a panel for each cell, a line for each generation.
+
+    Returns the legend as well.
+    """
     import altair as alt
 
     cells = spread_evenly(tuple(pictures), MAX_COLUMNS)
@@ -90,9 +95,11 @@ def rank_chart(pictures: dict[Cell, Pictures]) -> alt.Chart:
         order="rank:Q",
         tooltip=[alt.Tooltip("label:N", title=""), alt.Tooltip("name:N", title="sample")],
     )  # fmt: skip
-    return lines.properties(width=640 // columns - 20, height=190).facet(  # type: ignore[no-any-return]
-        facet=alt.Facet("label:N", sort=labels, header=alt.Header(title=None, labelLimit=200)), columns=columns, data=alt.Data(values=rows)
+    header = alt.Header(title=None, labelLimit=200)
+    drawn: Any = lines.properties(width=WIDTH // columns - 20, height=190).facet(
+        facet=alt.Facet("label:N", sort=labels, header=header), columns=columns, data=alt.NamedData(name=ROWS)
     )
+    return drawn, rows, tuple(zip(names, colours, strict=True))
 
 
 def _rank_rows(cell: Cell, pictures: Pictures) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from studbook.report.run import Cell, Run
 _SPELT_OUT = 6
 """Up to this many cells are named one by one; of more, the two ends."""
 
+_JUDGED = pl.col("z").is_not_null() & pl.col("steady")
+
 
 def headline_metrics(metrics: list[str], limit: int = 4) -> tuple[str, ...]:
     """The metrics that the summary speaks of, best first; the first few of the run where none is known.
@@ -168,13 +170,13 @@ def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
 
 
 def _exact_end(curves: pl.DataFrame, metric: str) -> dict[str, Any] | None:
-    rows = curves.filter((pl.col("metric") == metric) & pl.col("z").is_not_null()).sort("generation", "cell")
+    rows = curves.filter((pl.col("metric") == metric) & _JUDGED).sort("generation", "cell")
     return rows.row(-1, named=True) if len(rows) else None
 
 
 def _mean_against_theory(run: Run, curves: pl.DataFrame, metric: str) -> str:
-    last = int(curves.filter((pl.col("metric") == metric) & pl.col("z").is_not_null())["generation"].max())  # type: ignore[arg-type]
-    ends = curves.filter((pl.col("metric") == metric) & (pl.col("generation") == last) & pl.col("z").is_not_null()).sort("cell")
+    last = int(curves.filter((pl.col("metric") == metric) & _JUDGED)["generation"].max())  # type: ignore[arg-type]
+    ends = curves.filter((pl.col("metric") == metric) & (pl.col("generation") == last) & _JUDGED).sort("cell")
     labels = {c.index: c.label for c in run.cells}
     clauses = []
     for row in ends.head(3).iter_rows(named=True):

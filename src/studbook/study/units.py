@@ -21,6 +21,7 @@ from studbook.recursion import FreshLaw, FreshReserve, LawModel, run_generations
 from studbook.rng import stream
 from studbook.study.pictures import N_VALUES, excerpts, shown_generations, sketch
 from studbook.study.plan import Job, Split, Unit, divide, law_model, load_dataset
+from studbook.theory.laws import first_law, repeat_law
 
 MAGIC = b"studbook-unit-1\n"
 
@@ -200,7 +201,7 @@ def _run_in_law(unit: Unit, dataset: Dataset, split: Split, recorder: _Recorder)
     )
     for generation in chain:
         if show_law and generation.index in recorder.shown:
-            single = learner.from_law(first_of_law(generation.model.law), dataset.space)
+            single = learner.from_law(first_law(generation.model.law), dataset.space)
             recorder.show(str(generation.index), _draw_for_picture(single, job.n, streams("generation", generation.index, "picture")))
         if generation.index in recorder.measured:
             for chosen in cell.metrics:
@@ -220,17 +221,3 @@ def _conditioned(learner: Any, original: Batch) -> Any:
 def _draw_for_picture(model: LawModel, n: int, rng: np.random.Generator) -> Batch:
     batch: Batch = model.sample(min(n, 10 * N_VALUES), rng=rng)  # type: ignore[attr-defined]
     return batch
-
-
-def repeat_law(law: Any, n_replicates: int) -> Any:
-    """A single law (R = 1) for ``n_replicates`` replicates, without copying."""
-    return type(law)(*(np.broadcast_to(a, (n_replicates, *a.shape[1:])) for a in _arrays_of(law)))
-
-
-def first_of_law(law: Any) -> Any:
-    """The first replicate of a law."""
-    return type(law)(*(a[:1] for a in _arrays_of(law)))
-
-
-def _arrays_of(law: Any) -> list[AnyArray]:
-    return [getattr(law, name) for name in law.__dataclass_fields__]

@@ -167,7 +167,8 @@ def replaced_w2_squared(n: int, generations: Ints, *, ddof: float = 0.0, n_origi
     Arguments and units as in :func:`replaced_std`.
 
     References:
-        I. Shumailov et al., Nature 631 (2024), theorem on E W₂² (there as a lower bound); C. Givens and R. Shortt (1984) for W₂ of normals.
+        I. Shumailov et al., Nature 631 (2024), which approximates it for large N; C. Givens and R. Shortt, "A class of Wasserstein metrics
+        for probability distributions" (1984), for W₂ of normal laws.
 
     Example:
         >>> import numpy as np

@@ -1,7 +1,7 @@
 """Kernel density estimates refitted to their own draws: each generation adds the kernel's variance.
 
-A Gaussian KDE with bandwidth h on N records has the variance V + h², where V is the records' (divisor N). With a fixed h the variance
-grows to (N − 1)h²; a bandwidth that follows the data (Scott, Silverman) makes growth geometric: tails don't vanish, they blow up.
+A Gaussian KDE with bandwidth h on N records has the variance V + h², where V is the records' (divisor N). With a fixed h the
+records' variance grows to (N − 1)h² and the model's to N·h²; a bandwidth that follows the data (Scott, Silverman) makes growth geometric: tails don't vanish, they blow up.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def kde_variance(
 ) -> Floats:
     """E of a KDE's variance under replacement; with a fixed h it solves v′ = (1 − 1/N)·v + h².
 
+    The variance of its records solves v′ = (1 − 1/N)(v + h²) accordingly.
+
     Args:
         bandwidth: As in :func:`kernel_fit`.
         n: Size of the original and of each generation, 2 or more.
@@ -106,8 +108,8 @@ def kde_variance(
     Example:
         >>> from studbook.theory import kde_variance
         >>> import numpy as np
-        >>> kde_variance(0.1, 100, np.array([0, 100_000])).round(4).tolist()
-        [1.0, 1.0]
+        >>> kde_variance(0.2, 100, np.array([0, 5_000])).round(4).tolist()
+        [1.03, 4.0]
     """
     path = expected_moments(
         Composition(n), n, int(np.max(generations, initial=0)), variance=variance, fit=kernel_fit(bandwidth, dimension)

@@ -6,7 +6,7 @@ Every array has a leading replicate axis of length R (1 for a single law), so th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -102,6 +102,23 @@ def matrix_root(covariance: Floats) -> Floats:
     eigenvalues, vectors = np.linalg.eigh(covariance)
     root: AnyArray = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))[..., None, :]
     return root
+
+
+LawT = TypeVar("LawT", GaussianLaw, PoissonLaw, CategoricalLaw)
+
+
+def repeat_law(law: LawT, n_replicates: int) -> LawT:
+    """A single law (R = 1) for ``n_replicates`` replicates, without copying."""
+    return type(law)(*(np.broadcast_to(array, (n_replicates, *array.shape[1:])) for array in _arrays(law)))
+
+
+def first_law(law: LawT) -> LawT:
+    """The first replicate of a law (R = 1)."""
+    return type(law)(*(array[:1] for array in _arrays(law)))
+
+
+def _arrays(law: Law) -> list[AnyArray]:
+    return [getattr(law, name) for name in law.__dataclass_fields__]
 
 
 def _require_single(n_replicates: int) -> None:

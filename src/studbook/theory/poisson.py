@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from studbook.arrays import Floats, Ints
+from studbook.theory.coalescence import Fit
 
 
 def extinction_probability(rate: float, n: int, generations: Ints, *, n_original: int | None = None, fresh: int = 0) -> Floats:
@@ -28,7 +29,7 @@ def extinction_probability(rate: float, n: int, generations: Ints, *, n_original
 
     References:
         F. Galton and H. Watson, "On the probability of the extinction of families" (1875); T. Harris, "The Theory of Branching
-        Processes" (1963), chapter I (with immigration: section 7.3 of chapter I's successors, Athreya and Ney 1972, VI.7).
+        Processes" (1963), chapter I; immigration: K. Athreya and P. Ney, "Branching Processes" (1972), section VI.7.
 
     Example:
         >>> import numpy as np
@@ -36,7 +37,7 @@ def extinction_probability(rate: float, n: int, generations: Ints, *, n_original
         >>> extinction_probability(0.05, 100, np.array([0, 1, 1000]), n_original=100).round(4).tolist()
         [0.0067, 0.0424, 0.9901]
     """
-    # E exp(θ·Z) of one generation's sum is exp(a + λ₀-mass·(e^θ − 1)), read backwards from θ = −∞ at generation t: an empty sum.
+    # Given the last rate, E exp(θZ_t) = exp(r·λ₀·g)·exp((n − r)·g·λ_{t−1}) with g = e^θ − 1; from θ = −∞ (an empty sum) back to λ₀.
     last = int(np.max(generations, initial=0))
     immigration, generated = fresh * rate, (n - fresh) / n
     result = np.empty(last + 1)
@@ -44,7 +45,6 @@ def extinction_probability(rate: float, n: int, generations: Ints, *, n_original
     gain, arrived = -1.0, 0.0
     for index in range(1, last + 1):
         arrived += immigration * gain
-        # Parents whose children are counted: generation 0's mean n·λ per new set, scaled to the generated part.
         result[index] = math.exp(arrived + _founders(rate, n, n_original, generated, gain))
         gain = math.expm1(generated * gain)
     chosen: Floats = result[generations]
@@ -52,9 +52,9 @@ def extinction_probability(rate: float, n: int, generations: Ints, *, n_original
 
 
 def _founders(rate: float, n: int, n_original: int | None, generated: float, gain: float) -> float:
-    """Log of E exp(gain · mean sum of generation 1's generated part)."""
-    per_rate = generated * n * gain
-    return rate * per_rate if n_original is None else n_original * rate * math.expm1(per_rate / n_original)
+    """log E exp((n − r)·gain·λ₀'), where λ₀' is generation 0's rate."""
+    exponent = generated * n * gain
+    return rate * exponent if n_original is None else n_original * rate * math.expm1(exponent / n_original)
 
 
 def rate_moments(rate: float, n: int, generations: Ints, *, n_original: int | None = None) -> tuple[Floats, Floats]:
@@ -85,8 +85,15 @@ def rate_moments(rate: float, n: int, generations: Ints, *, n_original: int | No
     return np.full(len(steps), rate), rate * (start + steps / n)
 
 
-def rate_fit(rate: float) -> object:
-    """The fit of a Poisson model, whose expected variance is its expected rate, λ₀ always: v = λ₀, for ``expected_moments``."""
+def rate_fit(rate: float) -> Fit:
+    """The fit of a Poisson model, whose expected variance is its expected rate, λ₀ always: v = λ₀, for :func:`expected_moments`.
+
+    Example:
+        >>> import numpy as np
+        >>> from studbook.theory import rate_fit
+        >>> [column.tolist() for column in rate_fit(4.0)(np.array([10.0]))]
+        [[0.0], [4.0]]
+    """
 
     def fit(sizes: Floats) -> tuple[Floats, Floats]:
         return np.zeros_like(sizes), np.full_like(sizes, rate)

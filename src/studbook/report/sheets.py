@@ -1,0 +1,110 @@
+"""Sheets of generated pictures and text, a row for each generation beside the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from studbook.arrays import AnyArray, Kind
+from studbook.report.markup import Html, tag
+from studbook.report.numerals import percent
+from studbook.report.png import data_uri, encode_png, pack_sprite, shrink
+from studbook.report.run import Cell, Pictures
+from studbook.report.spectra import MAX_COLUMNS
+from studbook.report.curves import spread_evenly
+
+_BUDGET = 1_300_000
+"""Raw bytes of all sprites together: less than half of the page, whatever the pictures."""
+_PLANS = tuple((count, factor) for factor in (1, 2, 4, 8, 16) for count in (40, 30, 20, 12))
+_MAX_CHARACTERS = 320
+
+
+def sheets(pictures: Mapping[Cell, Pictures]) -> Html | None:
+    """The sheets of a run, or ``None`` where its samples are neither pictures nor text."""
+    drawn = {c: p for c, p in pictures.items() if _shown(p)}
+    if not drawn:
+        return None
+    cells = spread_evenly(tuple(drawn), MAX_COLUMNS)
+    chosen = {c: drawn[c] for c in cells}
+    left_out = f"{len(cells)} of {len(drawn)} cells are shown; the others are in the folder samples." if len(cells) < len(drawn) else None
+    kind = next(iter(chosen.values())).kind
+    rows = _image_rows(chosen) if kind == Kind.IMAGES else _text_rows(chosen)
+    return tag("div", *rows, tag("p", left_out, class_="note") if left_out else None, class_=f"sheet sheet-{kind}")
+
+
+def _shown(pictures: Pictures) -> bool:
+    if pictures.kind == Kind.IMAGES:
+        return bool(pictures.generations) and all(a.ndim in (3, 4) and a.dtype == np.uint8 for a in pictures.generations.values())
+    return pictures.kind == Kind.TEXT and bool(pictures.texts)
+
+
+def _row(name: str, entries: list[Html], *, real: bool = False) -> Html:
+    return tag("div", tag("h4", name), tag("div", *entries, class_="sheet-cells"), class_="sheet-row real" if real else "sheet-row")
+
+
+def _generations(maps: list[Mapping[int, object]]) -> list[int]:
+    return sorted({g for one in maps for g in one})
+
+
+def _entry(cell: Cell, position: int, n_cells: int, content: Html) -> Html:
+    head = tag("p", tag("i", class_=f"swatch c{position}"), cell.label, class_="sheet-label") if n_cells > 1 else None
+    return tag("div", head, content, class_="sheet-cell")
+
+
+def _image_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
+    arrays = [a for p in pictures.values() for a in (*p.generations.values(), p.original) if a is not None and len(a)]
+    count, factor = _plan(arrays)
+    first = next((p.original for p in pictures.values() if p.original is not None and len(p.original)), None)
+    rows = [] if first is None else [_row("Real", [tag("div", _sprite(first, count, factor, "real pictures"), class_="sheet-cell")], real=True)]
+    for generation in _generations([p.generations for p in pictures.values()]):
+        entries = [
+            _entry(cell, i, len(pictures), _sprite(p.generations[generation], count, factor, f"pictures of generation {generation}, {cell.label}"))
+            for i, (cell, p) in enumerate(pictures.items())
+            if generation in p.generations and len(p.generations[generation])
+        ]
+        rows.append(_row(f"Generation {generation}", entries))
+    return rows
+
+
+def _plan(arrays: list[AnyArray]) -> tuple[int, int]:
+    """How many pictures a sprite holds, and by what factor they are shrunk, so that all sprites fit into the budget."""
+    for count, factor in _PLANS:
+        smallest = min(min(a.shape[1:3]) for a in arrays)
+        raw = sum(min(count, len(a)) * int(np.prod(a.shape[1:])) // factor**2 for a in arrays)
+        if raw <= _BUDGET and smallest >= factor:
+            return count, factor
+    return 4, max(1, min(32, min(min(a.shape[1:3]) for a in arrays)))
+
+
+def _sprite(images: AnyArray, count: int, factor: int, alt: str) -> Html:
+    chosen = images[:count]
+    small = shrink(chosen, factor) if factor > 1 else chosen
+    sheet = pack_sprite(small, min(10 if len(small) > 12 else 6, len(small)))
+    height, width = sheet.shape[:2]
+    return tag("img", src=data_uri(encode_png(sheet)), width=width, height=height, alt=f"{len(small)} {alt}", class_="sprite", loading="eager")
+
+
+def _text_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
+    first = next((p.original_text for p in pictures.values() if p.original_text), ())
+    rows = [_row("Real", [tag("div", _card(block), class_="sheet-cell") for block in first[:2]], real=True)] if first else []
+    for generation in _generations([p.texts for p in pictures.values()]):
+        entries = [
+            _entry(cell, i, len(pictures), _card(p.texts[generation][0]))
+            for i, (cell, p) in enumerate(pictures.items())
+            if p.texts.get(generation)
+        ]
+        rows.append(_row(f"Generation {generation}", entries))
+    return rows
+
+
+def _card(block: str) -> Html:
+    """A block of text; words that the block has said before are dimmed, which shows repetition at a glance."""
+    shown = block if len(block) <= _MAX_CHARACTERS else block[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + " …"
+    words, seen, parts = block.split(), set[str](), list[Html | str]()
+    for word in shown.split():
+        parts.append(tag("span", word, class_="again") if word in seen else word)
+        parts.append(" ")
+        seen.add(word)
+    share = len(set(words)) / len(words) if words else 0.0
+    return tag("div", tag("blockquote", *parts), tag("p", f"{percent(share)} different words", class_="note"), class_="card-text")

@@ -1,0 +1,60 @@
+"""Chart specs: one for the files beside the report, one for the page."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from studbook.report.curves import ROWS
+from studbook.report.figures import Figure, styled
+from studbook.report.theme import PAPER, with_variables
+
+_FIELDS = ("generation", "label")
+
+
+def static_spec(figure: Figure) -> dict[str, Any]:
+    """The spec of the picture files, with title, legend and data."""
+    spec: dict[str, Any] = styled(figure).to_dict()
+    return spec | {"datasets": {ROWS: figure.rows}}
+
+
+def page_spec(static: dict[str, Any]) -> dict[str, Any]:
+    """The same for the page: its words and legend are HTML there, its colours CSS variables, and it answers to the pointer.
+
+    Args:
+        static: What :func:`static_spec` returned; it is left as it is.
+
+    Returns:
+        A spec whose data are ``{"columns": [...], "rows": [[...], ...]}``, which the page's script unfolds.
+    """
+    bare = {key: part for key, part in static.items() if key not in ("datasets", "title", "$schema")}
+    spec: dict[str, Any] = with_variables(copy.deepcopy(bare))
+    spec["config"]["background"] = None
+    spec["config"]["legend"] = {"disable": True}
+    for layers in _layers(spec):
+        layers += [_hover(layer) for layer in list(layers) if _answers(layer)]
+    rows = static["datasets"][ROWS]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return {"spec": spec, "data": {"columns": columns, "rows": [[row.get(name) for name in columns] for row in rows]}}
+
+
+def _layers(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    found = [spec["layer"]] if "layer" in spec else []
+    parts = [*spec.get("vconcat", []), *([spec["spec"]] if "spec" in spec else [])]
+    return found + [layers for part in parts for layers in _layers(part)]
+
+
+def _answers(layer: dict[str, Any]) -> bool:
+    encoding = layer.get("encoding", {})
+    return encoding.get("y", {}).get("field") == "median" and "tooltip" in encoding and encoding["x"]["field"] == "generation"
+
+
+def _hover(line: dict[str, Any]) -> dict[str, Any]:
+    """A dot on the nearest point of a line; it carries the line's tooltip."""
+    encoding = copy.deepcopy(line["encoding"])
+    encoding["opacity"] = {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0}
+    return {
+        "mark": {"type": "point", "filled": True, "size": 70, "stroke": with_variables(PAPER), "strokeWidth": 1.5, "clip": True},
+        "encoding": encoding,
+        "params": [{"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": _FIELDS}}],
+    }
