@@ -42,7 +42,7 @@ class CsvLayout:
         for name in columns:
             if name not in self.names:
                 raise ConfigError(f"{where} has no column {name!r}", hint=nearest(name, self.names, noun="column"))
-        return [self.names.index(name) for name in columns or self.names]
+        return [self.names.index(name) for name in columns] if columns else list(range(len(self.names)))
 
 
 def layout_of(file: Path, where: str, separator: str, header: Literal["auto", "yes", "no"]) -> CsvLayout:
@@ -87,22 +87,31 @@ def read_column(file: Path, where: str, layout: CsvLayout, columns: tuple[str, .
 
 
 def _fast(file: Path, layout: CsvLayout, positions: Sequence[int]) -> Floats | None:
-    """The table, or ``None`` at the first thing that isn't as it should be."""
+    """The table, or ``None`` at the first thing that isn't as it should be; quotes are left to Python's reader."""
     import polars as pl
 
-    if len(layout.names) > _MANY_COLUMNS:
+    # Polars overlooks a separator that ends the file.
+    if len(layout.names) > _MANY_COLUMNS or _last_byte(file) == layout.separator.encode():
         return None
-    wanted = [str(i) for i in positions]
     # Columns that aren't chosen may hold text.
     schema = {str(i): pl.Float64() if i in positions else pl.String() for i in range(len(layout.names))}
     try:
-        frame = pl.read_csv(file, has_header=False, skip_lines=int(layout.header), schema=schema, separator=layout.separator)
-    except (pl.exceptions.PolarsError, OSError):
+        frame = pl.read_csv(
+            file, has_header=False, skip_lines=int(layout.header), schema=schema, separator=layout.separator, quote_char=None
+        )
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         return None
+    texts = frame.select(pl.col(pl.String).str.contains_any(['"', layout.separator]).any())
     # A short line shows as missing cells, also in columns that aren't chosen.
-    if frame.is_empty() or any(frame.get_column(name).null_count() for name in schema):
+    if frame.is_empty() or any(texts.row(0) if texts.width else ()) or any(column.null_count() for column in frame):
         return None
-    return np.ascontiguousarray(frame.select(wanted).to_numpy())
+    return np.ascontiguousarray(frame.select(str(i) for i in positions).to_numpy())
+
+
+def _last_byte(file: Path) -> bytes:
+    with reading(str(file)), file.open("rb") as stream:
+        stream.seek(-1, 2)
+        return stream.read(1)
 
 
 def _thorough(file: Path, where: str, layout: CsvLayout, positions: Sequence[int]) -> Floats:

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ R = TypeVar("R")
 
 # Never a call to the network that nobody asked for.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+
+_ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,24 @@ class RayExecutor:
     def _connect(self, address: str) -> None:
         import ray
 
+        _check_reachable(address)
         # Without the last, Ray would try for ever to run a task that is out of memory.
         local = {"num_cpus": self.workers, "include_dashboard": False, "_system_config": {"task_oom_retries": self.retries}}
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **(local if address == "local" else {}))
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"no Ray cluster at {address!r}: {Failure.of(error).summary}", hint="see `ray status`") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Ask the address itself first: Ray waits for minutes, or ends the process, where nobody answers."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # A name such as "auto" or "local".
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray cluster answers at {address!r}: {error}", hint="see `ray status` on its head") from error
 
 
 def _remote(function: bytes, task: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from studbook.arrays import AnyArray, Floats, Ints
 
 # Up to this many records a state, dealing them one by one is cheaper than a Poisson number for each state.
-_DEAL_UP_TO = 3
+_DEAL_UP_TO, _DEAL_ALWAYS = 2, 64
 _URN_UP_TO = 12
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 # What Stirling's formula for log x! leaves out, x = 0 … 9.
@@ -98,31 +98,19 @@ def _look_up(table: Floats, start: int, end: int, u: float) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _poisson_small(mean: float, state: AnyArray) -> int:
-    """Poisson below mean 2048, as a sum of Poisson numbers from tables; the rest, below 1/16, by inversion."""
+def _poisson_tabled(sixteenths: int, state: AnyArray) -> int:
+    """Poisson with a mean of ``sixteenths / 16``, below 2048: a sum of Poisson numbers from tables."""
     k: int = 0
-    if mean >= 64.0:
-        power = 1024.0
+    whole = sixteenths >> 4
+    if whole >= 64:
         for i in range(5):
-            if mean >= power:
-                mean -= power
+            if whole >= 1024 >> i:
+                whole -= 1024 >> i
                 k += _look_up(_POWER, _POWER_STARTS[i], _POWER_STARTS[i + 1], _uniform(state))
-            power *= 0.5
-    whole = int(mean)
-    part = int((mean - whole) * 16.0)
-    rest = mean - whole - part * 0.0625
+    part = sixteenths & 15
     k += _look_up(_WHOLE, _WHOLE_STARTS[whole], _WHOLE_STARTS[whole + 1], _uniform(state))
     k += _look_up(_PART, _PART_STARTS[part], _PART_STARTS[part + 1], _uniform(state))
-    u = _uniform(state)
-    if u < 1.0 - rest:  # below exp(-rest) without computing it
-        return k
-    mass = math.exp(-rest)
-    extra = 0
-    while u >= mass and extra < 20:
-        u -= mass
-        extra += 1
-        mass *= rest / extra
-    return k + extra
+    return k
 
 
 @numba.njit(cache=True, nogil=True)
@@ -206,39 +194,54 @@ def hypergeometric(good: Ints, bad: Ints, n: int, rng: np.random.Generator) -> I
 
 
 @numba.njit(cache=True, nogil=True)
-def _deal(weights: Floats, n: int, counts: Floats, cumulative: Floats, guide: AnyArray, state: AnyArray) -> None:
-    """Add ``n`` records to ``counts``, one by one, by inversion with a guide table (Chen and Asau 1974)."""
-    size = len(weights)
-    total = weights.sum()
-    running = 0.0
-    guide[: size + 1] = 0
-    for i in range(size):
+def _exponential(state: AnyArray) -> float:
+    return -math.log(1.0 - _uniform(state))
+
+
+@numba.njit(cache=True, nogil=True)
+def _deal(weights: Floats, total: float, n: int, counts: Floats, gaps: Floats, state: AnyArray) -> None:
+    """Add ``n`` records to ``counts``: one sweep over the states with ``n`` ordered uniform numbers (normalised exponential gaps)."""
+    span = 0.0
+    for j in range(n + 1):
+        gaps[j] = _exponential(state)
+        span += gaps[j]
+    scale = total / span
+    record, arrival, running = 0, gaps[0] * scale, 0.0
+    for i in range(len(weights)):
         running += weights[i]
-        cumulative[i] = running / total
-        guide[min(int(cumulative[i] * size) + 1, size)] += 1
-    for j in range(size):
-        guide[j + 1] += guide[j]
-    for _ in range(n):
-        u = _uniform(state)
-        i = guide[int(u * size)]
-        while i < size - 1 and cumulative[i] <= u:
-            i += 1
-        counts[i] += 1.0
+        while arrival < running and record < n:
+            counts[i] += 1.0
+            record += 1
+            arrival += gaps[record] * scale
+    counts[len(weights) - 1] += n - record  # rounding may leave the last one over
 
 
 @numba.njit(cache=True, nogil=True)
 def _poisson_round(weights: Floats, scale: float, drawn: Floats, state: AnyArray) -> float:
-    """Independent Poisson numbers with means ``scale * weights`` into ``drawn``; returns their sum."""
+    """Independent Poisson numbers with means ``scale * weights`` into ``drawn``; returns their sum.
+
+    A mean is cut into sixteenths and a rest. The rests are the arrivals of one Poisson process that runs through all states.
+    """
     total = 0.0
+    wait = _exponential(state)
     for i in range(len(weights)):
         mean = scale * weights[i]
-        drawn[i] = _poisson_small(mean, state) if mean < _TABLED else _poisson_large(mean, state)
-        total += drawn[i]
+        if mean < _TABLED:
+            sixteenths = int(mean * 16.0)
+            k = float(_poisson_tabled(sixteenths, state))
+            wait -= mean - sixteenths * 0.0625
+            while wait < 0.0:
+                k += 1.0
+                wait += _exponential(state)
+        else:
+            k = float(_poisson_large(mean, state))
+        drawn[i] = k
+        total += k
     return total
 
 
 @numba.njit(cache=True, nogil=True)
-def _multinomial_row(weights: Floats, n: int, counts: Floats, drawn: Floats, guide: AnyArray, state: AnyArray) -> None:
+def _multinomial_row(weights: Floats, n: int, counts: Floats, drawn: Floats, gaps: Floats, state: AnyArray) -> None:
     """One multinomial vector.
 
     Independent Poisson numbers are multinomial given their sum. So draw them with a total a little short of ``n``, again where they
@@ -249,15 +252,15 @@ def _multinomial_row(weights: Floats, n: int, counts: Floats, drawn: Floats, gui
     counts[:size] = 0.0
     total = weights.sum()
     left = n
-    while left > _DEAL_UP_TO * size + 64:
-        goal = left - 1.75 * math.sqrt(left)
+    while left > _DEAL_UP_TO * size + _DEAL_ALWAYS:
+        goal = left - 1.25 * math.sqrt(left)
         n_drawn = left + 1.0
         while n_drawn > left:
             n_drawn = _poisson_round(weights, goal / total, drawn, state)
         for i in range(size):
             counts[i] += drawn[i]
         left -= int(n_drawn)
-    _deal(weights, left, counts, drawn, guide, state)
+    _deal(weights, total, left, counts, gaps, state)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -287,14 +290,14 @@ def multinomial_rows(starts: Ints, states: Ints, weights: Floats, n: int, state:
     longest = 1
     for r in range(n_rows):
         longest = max(longest, starts[r + 1] - starts[r])
-    counts, drawn, guide = np.empty(longest), np.empty(longest), np.empty(longest + 1, np.int64)
+    counts, drawn, gaps = np.empty(longest), np.empty(longest), np.empty(_DEAL_UP_TO * longest + _DEAL_ALWAYS + 1)
     out_starts = np.zeros(n_rows + 1, np.int64)
     out_states = np.empty(len(states) + 1, np.int64)
     out_counts = np.empty(len(states) + 1)
     end = 0
     for r in range(n_rows):
         first, last = starts[r], starts[r + 1]
-        _multinomial_row(weights[first:last], n, counts[: last - first], drawn, guide, state)
+        _multinomial_row(weights[first:last], n, counts[: last - first], drawn, gaps, state)
         end = _compact(first, counts[: last - first], states, out_states, out_counts, end)
         out_starts[r + 1] = end
     return out_starts, out_states[:end].copy(), out_counts[:end].copy()
@@ -363,13 +366,20 @@ def row_totals(starts: Ints, counts: Floats) -> Floats:
 
 
 @numba.njit(cache=True, nogil=True)
-def normalise_rows(starts: Ints, counts: Floats) -> Floats:
-    """The counts divided by their row's sum: ``(E,)``."""
-    shares = np.empty(len(counts))
-    for r in range(len(starts) - 1):
-        total = 0.0
-        for e in range(starts[r], starts[r + 1]):
-            total += counts[e]
-        for e in range(starts[r], starts[r + 1]):
-            shares[e] = counts[e] / total
-    return shares
+def compress_rows(table: Floats) -> tuple[Ints, Ints, Floats]:
+    """The entries of ``(R, K)`` that aren't 0."""
+    n_rows, n_states = table.shape
+    starts = np.zeros(n_rows + 1, np.int64)
+    for r in range(n_rows):
+        starts[r + 1] = starts[r] + np.count_nonzero(table[r])
+    states = np.empty(starts[n_rows] + 1, np.int64)
+    counts = np.empty(starts[n_rows] + 1)
+    end = 0
+    for r in range(n_rows):
+        for k in range(n_states):
+            states[end] = k
+            counts[end] = table[r, k]
+            end += table[r, k] != 0.0
+            if end == starts[n_rows]:
+                break
+    return starts, states[:end].copy(), counts[:end].copy()

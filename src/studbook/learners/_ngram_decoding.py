@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from studbook.arrays import AnyArray, Floats
-from studbook.learners._ngram_kernels import advance, find
+from studbook.learners._ngram_kernels import advance, find, order_by_key
 from studbook.learners._ngram_tables import Tables
 
 MAX_CHAIN = 6
@@ -62,33 +62,28 @@ class Chain(NamedTuple):
     lower_factor: Floats
 
 
-@numba.njit(cache=True, nogil=True)
 def sort_rows(tables: Tables, temperature: float) -> SortedRows:
     """Sort every row by probability, and by probability after the parent."""
-    n = tables.words.size
-    lower = np.empty(n)
-    for e in range(n):
-        lower[e] = tables.probability[tables.lower[e]] if tables.lower[e] >= 0 else 1.0 / tables.by_word.size
-    words, probability, weight = _sort_within_rows(tables.rows, tables.words, tables.probability, temperature)
-    lower_words, lower_probability, lower_weight = _sort_within_rows(tables.rows, tables.words, lower, temperature)
-    return SortedRows(words, probability, weight, lower_words, lower_probability, lower_weight)
+    contexts = np.repeat(np.arange(tables.parent.size, dtype=np.int32), np.diff(tables.rows))
+    lower = np.where(tables.lower >= 0, tables.probability[tables.lower], 1.0 / tables.by_word.size)
+    columns: list[AnyArray] = []
+    for values in (tables.probability, lower):
+        order = np.argsort(-values, kind="stable").astype(np.int32)
+        order = order_by_key(order, contexts, 0, tables.parent.size)
+        columns += [tables.words[order], values[order], _running_weight(tables.rows, values[order], temperature)]
+    return SortedRows(*columns)
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_within_rows(rows: AnyArray, words: AnyArray, values: Floats, temperature: float) -> tuple[AnyArray, Floats, Floats]:
-    """Words and values by falling value, ties by word, and the running sum of (value / row's greatest)^(1/T)."""
-    sorted_words, sorted_values, weight = words.copy(), values.copy(), np.ones(values.size)
+def _running_weight(rows: AnyArray, values: Floats, temperature: float) -> Floats:
+    """Running sum of (value / row's first)^(1/T) within each row."""
+    weight = np.empty(values.size)
     for x in range(rows.size - 1):
-        first, end = rows[x], rows[x + 1]
-        if end - first > 1:
-            order = np.argsort(-values[first:end], kind="mergesort")
-            sorted_words[first:end] = words[first:end][order]
-            sorted_values[first:end] = values[first:end][order]
         running = 0.0
-        for e in range(first, end):
-            running += _tempered(sorted_values[e] / sorted_values[first], temperature)
+        for e in range(rows[x], rows[x + 1]):
+            running += _tempered(values[e] / values[rows[x]], temperature)
             weight[e] = running
-    return sorted_words, sorted_values, weight
+    return weight
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -206,7 +201,8 @@ def truncate(tables: Tables, by_probability: SortedRows, chain: Chain, top_k: in
         last_p, last_word = _last_kept(tables, by_probability, chain, top_k, 0.0, last_p, last_word)
     if top_p < 1.0:
         _, weight = kept_weight(tables, by_probability, chain, last_p, last_word)
-        last_p, last_word = _last_kept(tables, by_probability, chain, 1, top_p * weight, last_p, last_word)
+        # Sums of counts often reach a round share exactly: rounding must not ask for one word more.
+        last_p, last_word = _last_kept(tables, by_probability, chain, 1, top_p * weight * (1.0 - 1e-12), last_p, last_word)
     return last_p, last_word
 
 
@@ -243,7 +239,7 @@ def _draw(
 def _word_at(tables: Tables, by_probability: SortedRows, context: int, n: int, weight: float) -> int:
     """The word, of the first ``n`` of the row of ``context``, where the running weight passes ``weight``."""
     if context < 0:
-        return min(np.int64(weight), n - 1)
+        return min(int(weight), n - 1)
     low = tables.rows[context]
     high = low + n - 1
     while low < high:
@@ -252,18 +248,24 @@ def _word_at(tables: Tables, by_probability: SortedRows, context: int, n: int, w
             high = middle
         else:
             low = middle + 1
-    return by_probability.words[low]
+    word: int = by_probability.words[low]
+    return word
 
 
 @numba.njit(cache=True, nogil=True)
 def sample_decoded(
-    tables: Tables, temperature: float, top_k: int, top_p: float, n_prompt: int, blocks: AnyArray, rng: np.random.Generator
+    tables: Tables,
+    by_probability: SortedRows,
+    how: tuple[float, int, float],
+    n_prompt: int,
+    blocks: AnyArray,
+    rng: np.random.Generator,
 ) -> None:
     """Fill ``blocks`` (``(n, length)``, the first ``n_prompt`` tokens given) with text under temperature, top-k and top-p.
 
     What a context keeps is worked out when the context is first met.
     """
-    by_probability = sort_rows(tables, temperature)
+    temperature, top_k, top_p = how
     cut_p, cut_word = np.full(tables.parent.size, np.nan), np.zeros(tables.parent.size, np.int64)
     for b in range(blocks.shape[0]):
         context = tables.start

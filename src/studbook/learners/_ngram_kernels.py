@@ -220,7 +220,7 @@ def build_guide(rows: AnyArray, cumulative: Floats) -> AnyArray:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _slot(context: int, word: int, size: int) -> int:
+def _slot(context: int, word: int, size: int) -> np.int64:
     mixed = np.uint64(context) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(word) * np.uint64(0xC2B2AE3D27D4EB4F)
     return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(size - 1))
 
@@ -228,8 +228,10 @@ def _slot(context: int, word: int, size: int) -> int:
 @numba.njit(cache=True, nogil=True, inline="always")
 def find(tables: Tables, context: int, word: int) -> int:
     """The entry of ``word`` in the row of ``context``, or -1."""
+    entry: int
     if context == 0:
-        return tables.by_word[word]
+        entry = tables.by_word[word]
+        return entry
     size = tables.slots.size
     low, high = tables.rows[context], tables.rows[context + 1]
     k = _slot(context, word, size)
@@ -257,9 +259,11 @@ def advance(tables: Tables, context: int, word: int, known_at: int, entry: int) 
     while context != known_at and context >= 0:
         found = find(tables, context, word)
         if found >= 0:
-            return tables.following[found]
+            entry = found
+            break
         context = tables.parent[context]
-    return tables.following[entry] if entry >= 0 else 0
+    after: int = tables.following[entry] if entry >= 0 else 0
+    return after
 
 
 @numba.njit(cache=True, nogil=True)
@@ -306,7 +310,7 @@ def sample_blocks(tables: Tables, uniforms: Floats, blocks: AnyArray) -> None:
                 kept = 1.0 - tables.backoff[x]
                 if u < kept:
                     first, end = tables.rows[x], tables.rows[x + 1]
-                    entry = tables.guide[first + min(np.int64(u / kept * (end - first)), end - first - 1)]
+                    entry = tables.guide[first + min(int(u / kept * (end - first)), end - first - 1)]
                     while entry < end - 1 and tables.cumulative[entry] <= u:
                         entry += 1
                     word = tables.words[entry]
@@ -314,7 +318,7 @@ def sample_blocks(tables: Tables, uniforms: Floats, blocks: AnyArray) -> None:
                     u = (u - kept) / tables.backoff[x]
                     x = tables.parent[x]
             if entry < 0:
-                word = min(np.int64(u * n_words), n_words - 1)
+                word = min(int(u * n_words), n_words - 1)
                 x, entry = 0, tables.by_word[word]
             blocks[b, i] = word
             context = advance(tables, context, word, x, entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -139,7 +140,7 @@ def _smoothing_counts(levels: list[_Level], discount: float) -> list[Floats]:
     if discount == 0.0:
         return [level.counts for level in levels]
     result = []
-    for level, longer in zip(levels[:-1], levels[1:], strict=True):
+    for level, longer in pairwise(levels):
         different = np.bincount(longer.lower - level.n_known, np.minimum(longer.counts, 1.0), level.words.size)
         at_beginning = np.repeat(level.begins, np.diff(level.rows, append=level.n_known + level.words.size))
         result.append(np.where(at_beginning, level.counts, different))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class CategoricalModel:
     """Fitted probabilities of the states that are alive, one law a replicate.
 
     Attributes:
-        alive: The living states of each replicate and, as counts, their probabilities.
+        alive: The living states of each replicate, with weights that their probabilities are proportional to.
         space: What a record is.
     """
 
@@ -28,7 +28,9 @@ class CategoricalModel:
     @property
     def law(self) -> CategoricalLaw:
         """The probabilities of all states ``(R, K)``, dead ones included; built at each call."""
-        return CategoricalLaw(self.alive.dense())
+        table = self.alive.dense()
+        table /= self.alive.totals()[:, None]
+        return CategoricalLaw(table)
 
     def sample(self, n: int, *, rng: np.random.Generator) -> Batch:
         """``n`` independent records of a single model (R = 1), in random order.
@@ -46,7 +48,7 @@ class CategoricalModel:
         """Natural log of the probability of each record: ``(n,)``; minus infinity for a state that died."""
         require_single(self.alive.n_replicates)
         with np.errstate(divide="ignore"):
-            return np.log(self.alive.dense()[0])[batch.values]  # type: ignore[no-any-return]
+            return np.log(self.law.probabilities[0])[batch.values]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,8 @@ class Categorical:
         Raises:
             FitError: A training set is empty.
         """
-        from studbook.learners._count_kernels import normalise_rows
-
         require_records(np.diff(statistics.starts), "categorical")
-        return CategoricalModel(replace(statistics, counts=normalise_rows(statistics.starts, statistics.counts)), space)
+        return CategoricalModel(statistics, space)
 
     def from_law(self, law: Law, space: Space) -> CategoricalModel:
         """The model whose law is ``law``.

@@ -99,22 +99,21 @@ def _leave_subspace(points: Floats, centres: Floats, white: Whitener) -> NDArray
 class KernelDensity:
     """A normal kernel on every record.
 
-        With a fixed bandwidth h the variance *grows*: ``v ← (1 − 1/N)(v + h²)`` in expectation, to ``(N − 1) h²``.
+    With a fixed bandwidth h the variance *grows*: ``v ← (1 − 1/N)(v + h²)`` in expectation, to ``(N − 1) h²``.
 
-        Attributes:
-            bandwidth: Standard deviation of the kernel in units of the data, the same in every direction; or ``"scott"``
-                (Scott 1992: factor ``n^(−1/(d+4))``) or ``"silverman"`` (Silverman 1986: ``(n (d+2)/4)^(−1/(d+4))``), which multiply
-                the unbiased sample covariance by the square of their factor. With weights, n is the effective number of records.
+    Attributes:
+        bandwidth: Standard deviation of the kernel in units of the data, the same in every direction; or ``"scott"``
+            (Scott 1992: factor ``n^(−1/(d+4))``) or ``"silverman"`` (Silverman 1986: ``(n (d+2)/4)^(−1/(d+4))``), which multiply
+            the unbiased sample covariance by the square of their factor. With weights, n is the effective number of records.
 
-        Example:
-            >>> import numpy as np
-    from numpy.typing import NDArray
-            >>> from studbook.arrays import numbers
-            >>> from studbook.learners.kde import KernelDensity
-            >>> model = KernelDensity(bandwidth=0.5).fit(numbers(np.array([0.0, 2.0])), rng=np.random.default_rng(0))
-            >>> mean, covariance = model.moments()
-            >>> mean.item(), covariance.item()
-            (1.0, 1.25)
+    Example:
+        >>> import numpy as np
+        >>> from studbook.arrays import numbers
+        >>> from studbook.learners.kde import KernelDensity
+        >>> model = KernelDensity(bandwidth=0.5).fit(numbers(np.array([0.0, 2.0])), rng=np.random.default_rng(0))
+        >>> mean, covariance = model.moments()
+        >>> mean.item(), covariance.item()
+        (1.0, 1.25)
     """
 
     bandwidth: float | Literal["scott", "silverman"] = "scott"

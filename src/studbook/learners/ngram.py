@@ -186,7 +186,9 @@ class NGramModel:
         if how.temperature == 1.0 and how.top_k == 0 and how.top_p == 1.0:
             _ngram_kernels.sample_blocks(self.tables, rng.random((n, blocks.shape[1] - n_prompt)), blocks)
         else:
-            _ngram_decoding.sample_decoded(self.tables, float(how.temperature), how.top_k, float(how.top_p), n_prompt, blocks, rng)
+            by_probability = _ngram_decoding.sort_rows(self.tables, float(how.temperature))
+            decoding = (float(how.temperature), int(how.top_k), float(how.top_p))
+            _ngram_decoding.sample_decoded(self.tables, by_probability, decoding, n_prompt, blocks, rng)
         return Batch(blocks, self.space)
 
     def log_prob(self, batch: Batch) -> Floats:

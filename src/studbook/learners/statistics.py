@@ -163,9 +163,10 @@ class CategoricalCounts:
     @classmethod
     def from_dense(cls, counts: Floats) -> CategoricalCounts:
         """From ``(R, K)`` counts or probabilities."""
-        rows, columns = np.nonzero(counts)
-        starts = np.searchsorted(rows, np.arange(len(counts) + 1)).astype(np.int64)
-        return cls(starts, columns.astype(np.int64), counts[rows, columns].astype(np.float64), counts.shape[1])
+        from studbook.learners._count_kernels import compress_rows
+
+        starts, states, alive = compress_rows(np.ascontiguousarray(counts, dtype=np.float64))
+        return cls(starts, states, alive, counts.shape[1])
 
     def dense(self) -> Floats:
         """The counts with the zeros put back: ``(R, K)``."""

@@ -10,18 +10,8 @@ from studbook.metrics.moments import Drift, Mean, Std, Variance
 from studbook.metrics.protocols import LawMetric, Metric, Observation, Reference, Scorer
 from studbook.metrics.regression import WeightError
 from studbook.metrics.tails import TailMass
-from studbook.metrics.text import (
-    BlockPerplexity,
-    Distinct,
-    HapaxSurvival,
-    HighPerplexityShare,
-    LowPerplexityShare,
-    OwnPerplexity,
-    Perplexity,
-    RareSurvival,
-    Types,
-    TypesShare,
-)
+from studbook.metrics.text import Distinct, HapaxSurvival, RareSurvival, Types, TypesShare
+from studbook.metrics.text_perplexity import BlockPerplexity, HighPerplexityShare, LowPerplexityShare, OwnPerplexity, Perplexity
 
 __all__ = [
     "BlockPerplexity",

@@ -41,7 +41,7 @@ class Classifier:
 
         flat = views.table("class_shares", records)
         reduction = PCA(min(components, *flat.shape), random_state=0)
-        return cls(classes, make_pipeline(reduction, SVC(C=10.0)).fit(flat, labels))
+        return cls(classes, make_pipeline(reduction, SVC(C=10.0, random_state=0)).fit(flat, labels))
 
     def predict(self, values: Floats) -> Ints:
         """The class ``(n,)`` of each of ``(n, d)`` records."""

@@ -18,6 +18,9 @@ from studbook.records import Measurement
 from studbook.rng import stream
 from studbook.theory.laws import GaussianLaw, Law, PoissonLaw, matrix_root
 
+CHUNK = 1 << 20
+"""Projected numbers that are held at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class WassersteinSquared:
@@ -117,8 +120,8 @@ def _squared_of_law(reference: Reference, law: Law, projections: int) -> Floats 
             return _between_gaussians(reference, reference.law, law)
         return None if reference.records is None or reference.law is not None else _gaussians_to_records(reference, law, projections)
     if isinstance(law, PoissonLaw) and isinstance(reference.law, PoissonLaw):
-        target = _targets("w2", reference, projections, 1)[0]
-        return np.array([squared_distance(poisson_steps(rate), target) for rate in law.rate])
+        target = _target("w2", reference, projections, 1)
+        return np.array([squared_distance(poisson_steps(rate), target)[0] for rate in law.rate])
     return None
 
 
@@ -153,42 +156,44 @@ def _gaussians_to_records(reference: Reference, law: GaussianLaw, projections: i
 
 
 def _matches(reference: Reference, projections: int, d: int) -> Floats:
-    targets = _targets("w2", reference, projections, d)
-    return np.array([target.gaussian_match() for target in targets if isinstance(target, Steps)])
+    target = _target("w2", reference, projections, d)
+    return np.stack(target.gaussian_match(), axis=1) if isinstance(target, Steps) else np.empty((0, 3))
 
 
 def _squared_of_sample(metric: str, reference: Reference, observation: Observation, projections: int) -> tuple[float, float, int]:
     """W₂² (sliced in more than one dimension), its standard error, and the number of records."""
     values = views.table(metric, observation.sample)
     n, d = values.shape
+    directions, target = _directions(d, projections), _target(metric, reference, projections, d)
+    n_lines = directions.shape[1]
     total = 0.0
     influence = np.zeros(n)
-    targets = _targets(metric, reference, projections, d)
-    projected = np.ascontiguousarray((values @ _directions(d, projections)).T)
-    for line, target in zip(projected, targets, strict=True):
-        order = np.argsort(line)
-        ascending = line[order]
-        total += squared_distance(Steps(ascending, np.arange(1, n + 1) / n), target)
-        influence[order] += potential(ascending, target)
-    return total / len(targets), mean_stderr(influence / len(targets)), n
+    step = max(CHUNK // n, 1)
+    for rows in (slice(start, start + step) for start in range(0, n_lines, step)):
+        lines = np.ascontiguousarray((values @ directions[:, rows]).T)
+        order = np.argsort(lines, axis=1)
+        ascending = np.take_along_axis(lines, order, axis=1)
+        total += float(squared_distance(Steps.of_sorted(ascending), target.pick(rows)).sum())
+        np.put_along_axis(lines, order, potential(ascending, target.pick(rows)), axis=1)
+        influence += lines.sum(axis=0)
+    return total / n_lines, mean_stderr(influence / n_lines), n
 
 
-def _targets(metric: str, reference: Reference, projections: int, d: int) -> list[Steps | Normal]:
+def _target(metric: str, reference: Reference, projections: int, d: int) -> Steps | Normal:
     """The original on each direction."""
-    return reference.memo(f"w2_targets:{projections}", lambda: _build_targets(metric, reference, projections, d))
+    return reference.memo(f"w2_target:{projections}", lambda: _build_target(metric, reference, projections, d))
 
 
-def _build_targets(metric: str, reference: Reference, projections: int, d: int) -> list[Steps | Normal]:
+def _build_target(metric: str, reference: Reference, projections: int, d: int) -> Steps | Normal:
     directions = _directions(d, projections)
     if isinstance(reference.law, GaussianLaw):
-        roots = matrix_root(reference.law.covariance)[0]
-        means, stds = reference.law.mean[0] @ directions, np.sqrt(((roots.T @ directions) ** 2).sum(axis=0))
-        return [Normal(float(mean), float(std)) for mean, std in zip(means, stds, strict=True)]
+        root = matrix_root(reference.law.covariance)[0]
+        return Normal(reference.law.mean[0] @ directions, np.sqrt(((root.T @ directions) ** 2).sum(axis=0)))
     if isinstance(reference.law, PoissonLaw):
-        return [poisson_steps(float(reference.law.rate[0]))]
+        return poisson_steps(float(reference.law.rate[0]))
     if reference.records is None:
         raise MetricError(f"metric {metric} needs the original records or a Gaussian or Poisson law, and this reference has neither")
-    return [Steps.of_records(line) for line in np.ascontiguousarray((views.table(metric, reference.records) @ directions).T)]
+    return Steps.of_sorted(np.sort(np.ascontiguousarray((views.table(metric, reference.records) @ directions).T), axis=1))
 
 
 def _directions(d: int, projections: int) -> Floats:
@@ -207,4 +212,4 @@ def poisson_steps(rate: float) -> Steps:
     values = np.arange(max(int(rate - reach), 0), int(rate + reach) + 1, dtype=np.float64)
     cumulative = np.asarray(pdtr(values, rate))
     cumulative[-1] = 1.0
-    return Steps(values, cumulative)
+    return Steps(values[None], cumulative)

@@ -22,10 +22,9 @@ class Support:
     """``support``: states alive. Of a law: states of probability above 0. Of a sample: distinct states (counts, tokens) in it.
 
     A sample can only miss states, so its value is a lower bound of the law's. The standard error is that of the number seen in a sample
-    of this size: for independent records its variance is E K(2n) − E K(n) − (E f₁)²/n (Poissonised, less the fixed size), with the
-    growth K(2n) − K(n) by the smoothed Good–Toulmin estimator (Efron and Thisted 1976; Orlitsky, Suresh and Wu 2016); for text the
-    delete-a-group jackknife over blocks, which errs upwards. A Poisson law has every count in its support, so its model is measured on
-    a sample.
+    of this size: for independent records √(E K(2n) − E K(n) − (E f₁)²/n), with the growth by Chao's estimator (see
+    :func:`~studbook.metrics.estimators.support_stderr`); for text the delete-a-group jackknife over blocks, which errs upwards.
+    A Poisson law has every count in its support, so its model is measured on a sample.
 
     Example:
         >>> import numpy as np
@@ -138,9 +137,9 @@ class Heterozygosity:
 class Entropy:
     """``entropy``: Shannon entropy −Σ p ln p, in nats.
 
-    Exact for categorical and Poisson laws. On a sample: the plug-in entropy with Miller and Madow's (1955) correction (K̂ − 1)/(2n) for
-    K̂ distinct states seen; the correction is small where states aren't seen, so long tails stay underestimated. Standard error: √((Σp̂
-    ln²p̂ − Ĥ²)/n + (K̂ − 1)/(2n²)) (Harris 1975); a text counts its tokens, with the delete-a-group jackknife over blocks.
+    Exact for categorical and Poisson laws. On a sample: the plug-in entropy with Miller and Madow's (1955) correction (K̂ − 1)/(2n) for K̂
+    distinct states seen; it knows nothing of states that weren't, so long tails stay underestimated. Standard error: the jackknife that
+    deletes each record in turn (for text, groups of blocks), which errs upwards, by √2 at most where all states are equally frequent.
 
     Example:
         >>> import numpy as np

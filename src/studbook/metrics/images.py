@@ -29,7 +29,7 @@ class PrecisionRecall:
     has balls of radius 0: its recall is 0.
 
     Standard errors take the original as given: binomial for precision, of a mean for density, delete-a-group jackknife for recall and
-    coverage, which errs upwards (by up to about a half).
+    coverage, which errs upwards (by up to a factor of 2 where these are near 1).
 
     Attributes:
         neighbours: k, 1 or more.

@@ -26,13 +26,13 @@ class Information:
 
     *Plug-in*: each of the K distinct records is written with the ideal code for its symbols as they are distributed in the set, K·Σⱼ Ĥⱼ
     bits with the plug-in entropy Ĥⱼ of coordinate (pixel) j; the tokens of a text share one distribution at all positions. It knows no
-    dependence between symbols, so it is an upper bound for real images and text. 0 for a single record. *Compressed*: 8 times the bytes
-    that LZMA makes of the sorted distinct records; it finds repeated parts within records too.
+    dependence between symbols, and leaves out the code's own table. 0 for a single record. *Compressed*: 8 times the bytes that LZMA makes
+    of the sorted distinct records; it finds repeated parts within records too.
 
     Numbers are first rounded to a grid of ``levels`` steps between the original's 1 % and 99 % quantiles (of each coordinate), pixels
     to ``levels`` steps of their range; values beyond the grid's ends (2¹⁵ steps; one range on either side for pixels) count as the end.
     Compare values of one study: they depend on the grid and on the number of records. The standard errors are the delete-a-group
-    jackknife's (10 groups), which errs upwards where records repeat.
+    jackknife's (10 groups), which errs upwards where records repeat, most where the set is nearly complete.
 
     Attributes:
         levels: Steps of the grid, 2 to 85.

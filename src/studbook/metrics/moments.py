@@ -128,7 +128,7 @@ class Drift:
     μ₀ is the mean of the source's law, or of the original records where no law is known. Exact for a model that knows its moments. On a
     sample the plug-in exceeds the law's value by tr Σ / (d·n), which is taken off: the estimate is unbiased, and so it may be slightly
     negative where there is no drift. Standard error: for deviations δ = μ̂ − μ₀, √(4 δ'Σδ/n + 2 tr Σ²/n²)/d, the first term debiased in
-    the same way.
+    the same way but not below 0, which makes it up to √2 too large where there is no drift.
 
     Example:
         >>> import numpy as np

@@ -15,10 +15,10 @@ from studbook.arrays import Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """A discrete distribution on the line.
+    """P discrete distributions on the line, with the same probabilities.
 
     Attributes:
-        values: ``(m,)`` ascending.
+        values: ``(P, m)``, each row ascending.
         cumulative: ``(m,)`` probability of a value up to and with each; the last is 1.
     """
 
@@ -26,18 +26,22 @@ class Steps:
     cumulative: Floats
 
     @classmethod
-    def of_records(cls, values: Floats) -> Steps:
-        """The empirical distribution of ``(n,)`` records."""
-        n = len(values)
-        return cls(np.sort(values), np.arange(1, n + 1) / n)
+    def of_sorted(cls, values: Floats) -> Steps:
+        """The empirical distributions of records ``(P, n)``, each row ascending."""
+        n = values.shape[1]
+        return cls(values, np.arange(1, n + 1) / n)
 
     def quantile(self, levels: Floats) -> Floats:
-        """The value at each level in [0, 1]."""
+        """The values ``(P, L)`` at levels ``(L,)`` in [0, 1]."""
         rows = np.searchsorted(self.cumulative, levels, side="right")
-        return self.values[np.minimum(rows, len(self.values) - 1)]
+        return np.asarray(self.values[:, np.minimum(rows, len(self.cumulative) - 1)])
 
-    def gaussian_match(self) -> tuple[float, float, float]:
-        """Mean m, c = ∫ Q(u) Φ⁻¹(u) du, and s² − c² ≥ 0: all that W₂ to any normal law depends on.
+    def pick(self, rows: slice) -> Steps:
+        """Some of the P."""
+        return Steps(self.values[rows], self.cumulative)
+
+    def gaussian_match(self) -> tuple[Floats, Floats, Floats]:
+        """Mean m, c = ∫ Q(u) Φ⁻¹(u) du, and s² − c² ≥ 0, each ``(P,)``: all that W₂ to any normal law depends on.
 
         W₂²(N(μ, σ²), this) = (μ − m)² + (σ − c)² + (s² − c²).
         """
@@ -47,44 +51,48 @@ class Steps:
         inner = np.clip(self.cumulative[:-1], 0.0, 1.0)
         density = np.concatenate(([0.0], np.exp(-0.5 * ndtri(inner) ** 2) / np.sqrt(2 * np.pi), [0.0]))
         weights = np.diff(self.cumulative, prepend=0.0)
-        mean = float(self.values @ weights)
-        centred = self.values - mean
-        slope = float(centred @ -np.diff(density))
-        return mean, slope, max(float(centred**2 @ weights) - slope**2, 0.0)
+        means = self.values @ weights
+        centred = self.values - means[:, None]
+        slopes = centred @ -np.diff(density)
+        return means, slopes, np.maximum(centred**2 @ weights - slopes**2, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Normal:
-    """A normal distribution on the line; ``std`` may be 0."""
+    """P normal distributions on the line: ``mean`` ``(P,)``, and ``std`` ``(P,)``, which may be 0."""
 
-    mean: float
-    std: float
+    mean: Floats
+    std: Floats
 
     def quantile(self, levels: Floats) -> Floats:
-        """The value at each level in (0, 1)."""
+        """The values ``(P, L)`` at levels ``(L,)`` in (0, 1)."""
         from scipy.special import ndtri
 
-        return self.mean + self.std * np.asarray(ndtri(levels))
+        return np.asarray(self.mean[:, None] + self.std[:, None] * ndtri(levels))
+
+    def pick(self, rows: slice) -> Normal:
+        """Some of the P."""
+        return Normal(self.mean[rows], self.std[rows])
 
 
-def squared_distance(first: Steps, second: Steps | Normal) -> float:
-    """W₂² between records and either records or a normal law.
+def squared_distance(first: Steps, second: Steps | Normal) -> Floats:
+    """W₂² ``(P,)`` between P pairs of distributions.
 
     Example:
         >>> import numpy as np
         >>> from studbook.metrics.transport import Steps, squared_distance
-        >>> a, b = (Steps.of_records(np.array(x)) for x in ([0.0, 1.0], [1.0, 2.0, 3.0]))
-        >>> round(squared_distance(a, b), 6)
-        2.5
+        >>> a, b = (Steps.of_sorted(np.array([x])) for x in ([0.0, 1.0], [1.0, 2.0, 3.0]))
+        >>> squared_distance(a, b).round(6).tolist()
+        [2.5]
     """
     if isinstance(second, Normal):
-        mean, slope, rest = first.gaussian_match()
-        return (second.mean - mean) ** 2 + (second.std - slope) ** 2 + rest
+        means, slopes, rest = first.gaussian_match()
+        return np.asarray((second.mean - means) ** 2 + (second.std - slopes) ** 2 + rest)
     if np.array_equal(first.cumulative, second.cumulative):
-        return float(((first.values - second.values) ** 2) @ np.diff(first.cumulative, prepend=0.0))
+        return np.asarray((first.values - second.values) ** 2 @ np.diff(first.cumulative, prepend=0.0))
     edges = np.sort(np.concatenate((first.cumulative, second.cumulative)), kind="stable")
     starts = np.concatenate(([0.0], edges[:-1]))
-    return float((first.quantile(starts) - second.quantile(starts)) ** 2 @ (edges - starts))
+    return np.asarray((first.quantile(starts) - second.quantile(starts)) ** 2 @ (edges - starts))
 
 
 def potential(records: Floats, target: Steps | Normal) -> Floats:
@@ -94,13 +102,14 @@ def potential(records: Floats, target: Steps | Normal) -> Floats:
     them; W₂² is then asymptotically normal with the variance of the potential over n (del Barrio and Loubes 2019).
 
     Args:
-        records: ``(n,)`` ascending.
+        records: ``(P, n)``, each row ascending.
         target: What they are compared with.
 
     Returns:
-        ``(n,)``, in the records' order.
+        ``(P, n)``, in the records' order.
     """
-    n = len(records)
-    partner = target.quantile(np.arange(1, n) / n)
-    growth = np.diff(records) * (records[1:] + records[:-1] - 2 * partner)
-    return np.concatenate(([0.0], np.cumsum(growth)))
+    n = records.shape[1]
+    partners = target.quantile(np.arange(1, n) / n)
+    grown = np.zeros_like(records)
+    np.cumsum(np.diff(records, axis=1) * (records[:, 1:] + records[:, :-1] - 2 * partners), axis=1, out=grown[:, 1:])
+    return grown

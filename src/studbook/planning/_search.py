@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.planning._support import States, replicate_cost, simulate_support
+from studbook.planning._support import Curve, simulate_support
 from studbook.rng import stream
 
 TOLERANCE = 1e-12
 """A share this close below the wanted one counts as kept: rounding must not cost a record."""
-BUDGET = 4e9
-"""Elementary steps (about a nanosecond or two each) that a search by simulation may use."""
+BUDGET = 200_000_000
+"""Elementary steps (some 20 nanoseconds each) that a search by simulation may use."""
 _FIRST_REPLICATES = 16
 
 
@@ -34,23 +34,23 @@ class Simulation:
     """Simulated shares of the support of generation 0, with common random numbers across doses.
 
     Attributes:
-        states: The states of the law.
+        curve: Rarefaction curve of the law.
         samples: Records a generation.
         generations: Generations after generation 0.
         confidence: Of the intervals.
         seed: Root seed; the stream doesn't depend on the dose.
     """
 
-    states: States
+    curve: Curve
     samples: int
     generations: int
     confidence: float
     seed: int
     _shares: dict[int, Floats] = field(default_factory=dict, repr=False)
-    _spent: list[float] = field(default_factory=list, repr=False)
+    _spent: list[int] = field(default_factory=list, repr=False)
 
     @property
-    def spent(self) -> float:
+    def spent(self) -> int:
         """Elementary steps used so far."""
         return sum(self._spent)
 
@@ -60,10 +60,10 @@ class Simulation:
         if len(known) < replicates:
             rng = stream(self.seed, "dose", len(known))
             missing = replicates - len(known)
-            drawn = simulate_support(self.states, fresh, self.samples, self.generations, missing, rng=rng)
-            original = self.states.rarefaction(np.array([self.samples]))[0]
+            drawn, steps = simulate_support(self.curve, fresh, self.samples, self.generations, missing, rng=rng)
+            original = self.curve(np.array([self.samples]))[0]
             known = self._shares[fresh] = np.concatenate([known, drawn / original])
-            self._spent.append(missing * replicate_cost(self.states, fresh, self.samples, self.generations))
+            self._spent.append(steps)
         return known[:replicates]
 
     def estimate(self, fresh: int, replicates: int) -> tuple[float, float, float]:
@@ -99,7 +99,7 @@ def search(simulation: Simulation, keep: float) -> SimulatedDose:
         doses = [_locate(simulation, keep, replicates, which, bracket) for which in (2, 0, 1)]
         least, fresh, most = min(doses), doses[1], max(doses)
         level_cost = simulation.spent - before
-        if least == most or simulation.spent + 2.0 * level_cost > BUDGET:
+        if least == most or simulation.spent + 2 * level_cost > BUDGET:
             return SimulatedDose(fresh, (least, most), replicates)
         width = most - least
         bracket = (max(least - width, 0), min(most + width, simulation.samples))

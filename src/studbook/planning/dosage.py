@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal, TypeAlias, get_args
@@ -10,10 +9,11 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from studbook.errors import ConfigError
+from studbook.parameters import nearest
 from studbook.planning._moments import kept_moment
 from studbook.planning._search import TOLERANCE, Simulation, search, smallest
-from studbook.planning._support import EXACT_SAMPLES, States, exact_support
-from studbook.theory.laws import CategoricalLaw
+from studbook.planning._support import EXACT_SAMPLES, States, exact_support, rarefaction_curve
+from studbook.theory import CategoricalLaw, golden_weight
 
 DoseMetric: TypeAlias = Literal["variance", "heterozygosity", "support"]
 _MAX_SAMPLES = 10**12
@@ -164,31 +164,7 @@ def share_kept(
         return exact_support(states, fresh, samples, generations) / _original_support(states, samples)
     if replicates < 1:
         raise ConfigError(f"replicates is {replicates}, expected 1 or more")
-    return float(Simulation(states, samples, generations, 0.95, seed).shares(fresh, replicates).mean())
-
-
-def golden_weight(fresh: int, generated: int) -> float:
-    """The total weight of real records that minimises the error of a recursively fitted model.
-
-    With k real records for each generated one it is ``(√(k² + 4k) - k) / 2``: 0.618, the golden ratio's inverse, at k = 1.
-
-    Args:
-        fresh: Real records, 0 or more.
-        generated: Generated records, 0 or more.
-
-    References:
-        H. He, S. Xu, G. Cheng, "Golden Ratio Weighting Prevents Model Collapse", 2025.
-
-    Example:
-        >>> from studbook.planning import golden_weight
-        >>> round(golden_weight(50, 50), 4)
-        0.618
-    """
-    if generated == 0:
-        return 1.0
-    k = fresh / generated
-    # The same root without the difference of two large numbers.
-    return 2.0 * k / (np.sqrt(k * k + 4.0 * k) + k) if k else 0.0
+    return float(Simulation(rarefaction_curve(states, samples), samples, generations, 0.95, seed).shares(fresh, replicates).mean())
 
 
 def _dose_support(keep: float, samples: int, generations: int, states: States, seed: int, confidence: float) -> Dose:
@@ -202,7 +178,7 @@ def _dose_support(keep: float, samples: int, generations: int, states: States, s
         fresh = smallest(lambda r: kept(r) >= keep - TOLERANCE, 0, samples)
         share = kept(fresh)
         return _result("support", samples, generations, fresh, share, kept(0), share * of_law, seed)
-    simulation = Simulation(states, samples, generations, confidence, seed)
+    simulation = Simulation(rarefaction_curve(states, samples), samples, generations, confidence, seed)
     found = search(simulation, keep)
     mean, low, high = simulation.estimate(found.fresh, found.replicates)
     without = simulation.estimate(0, found.replicates)[0]
@@ -223,7 +199,7 @@ def _result(
     simulated: tuple[tuple[float, float], tuple[int, int], int] | None = None,
 ) -> Dose:
     interval, fresh_interval, replicates = simulated or ((kept, kept), (fresh, fresh), 0)
-    weight = float(golden_weight(fresh, samples - fresh))
+    weight = golden_weight(fresh / (samples - fresh)) if 0 < fresh < samples else fresh / samples
     return Dose(
         fresh=fresh,
         fraction=fresh / samples,
@@ -267,9 +243,7 @@ def _states(law: CategoricalLaw | None) -> States:
 def _check(metric: str, fresh: int, samples: int, generations: int, ddof: int) -> None:
     metrics = get_args(DoseMetric)
     if metric not in metrics:
-        near = difflib.get_close_matches(metric, metrics, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        raise ConfigError(f"metric is {metric!r}, expected one of {', '.join(metrics)}", hint=hint)
+        raise ConfigError(f"there is no dose for metric {metric!r}", hint=nearest(str(metric), metrics, noun="metric"))
     for name, value, low, high in (
         ("samples", samples, 1, _MAX_SAMPLES),
         ("generations", generations, 0, _MAX_GENERATIONS),
@@ -279,6 +253,8 @@ def _check(metric: str, fresh: int, samples: int, generations: int, ddof: int) -
             raise ConfigError(f"{name} is {value!r}, expected a whole number from {low:,} to {high:,}")
     if ddof not in (0, 1) or (ddof == 1 and metric != "variance"):
         raise ConfigError(f"ddof is {ddof!r} for {metric}, expected 0, or 1 with the variance")
+    if ddof and samples < 2:
+        raise ConfigError("samples is 1, expected 2 or more with ddof = 1")
 
 
 def _check_share(name: str, value: float, *, below_one: bool = False) -> None:

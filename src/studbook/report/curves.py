@@ -107,7 +107,7 @@ def _needs_log(frame: pl.DataFrame, metric: str) -> bool:
 
 def _for_log_axis(frame: pl.DataFrame) -> pl.DataFrame:
     floor = float(pl.concat([frame["median"], frame["mean"]]).min())  # type: ignore[arg-type]
-    bounded = pl.col("low").clip(lower_bound=floor / 10)
+    bounded = pl.col("low").clip(lower_bound=floor / 3)
     positive = [pl.when(pl.col(c) > 0).then(c) for c in ("theory", "theory_median")]
     return frame.with_columns(bounded, *positive)
 
@@ -162,9 +162,20 @@ def value_axis(panel: Panel) -> dict[str, Any]:
     if label_of(panel.metric).share:
         return {"scale": alt.Scale(domain=[0, max(1.0, high)], nice=False), "axis": alt.Axis(title=None, format=".0%")}
     if panel.log:
-        return {"scale": alt.Scale(type="log", nice=True), "axis": alt.Axis(title=None, format="~g", labelOverlap="greedy")}
+        return log_axis(low, high)
     scale = alt.Scale(zero=0 <= low < 0.6 * high, nice=True)
-    return {"scale": scale, "axis": alt.Axis(title=None, format="~s" if max(abs(low), abs(high)) >= 1e4 else "~g")}
+    return {"scale": scale, "axis": alt.Axis(title=None, format="~s" if max(abs(low), abs(high)) >= 1e4 else ",~r")}
+
+
+def log_axis(low: float, high: float, title: str | None = None) -> dict[str, Any]:
+    """Scale and axis for positive values, with a line at powers of ten only."""
+    import altair as alt
+
+    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    ticks = [10.0**p for p in powers][:: 1 + len(powers) // 7]
+    plain = 1e-4 < low and high < 1e6
+    axis = alt.Axis(title=title, format=",~r" if plain else ".0e", **({"values": ticks} if len(ticks) > 1 else {}))
+    return {"scale": alt.Scale(type="log", domain=[low, high], nice=False), "axis": axis}
 
 
 def _colour(panel: Panel) -> Any:
@@ -179,7 +190,8 @@ def _value_layers(panel: Panel) -> list[Any]:
     import altair as alt
 
     axis = value_axis(panel)
-    base = alt.Chart().encode(x=generation_axis(panel.frame))
+    title = None if panel.has_z and not panel.facets else "generation"
+    base = alt.Chart().encode(x=generation_axis(panel.frame, title=title))
     coloured = base.encode(color=_colour(panel))
     layers: list[Any] = []
     if panel.n_replicates > 1:
@@ -217,7 +229,7 @@ def _z_chart(panel: Panel, data: Any) -> Any:
     ticks = [-2, 0, 2] if limit < 6 else [-math.floor(limit), -2, 2, math.floor(limit)]
     axis: dict[str, Any] = {
         "scale": alt.Scale(domain=[-limit, limit], nice=False),
-        "axis": alt.Axis(title=None, values=ticks, grid=False, format="+d"),
+        "axis": alt.Axis(title=None, values=ticks, grid=False, format="d"),
     }
     guides = [_guide(y, dash) for y, dash in ((0, None), (-2, [3, 3]), (2, [3, 3]))]
     lines = alt.Chart(data).encode(x=generation_axis(panel.frame), y=alt.Y("z:Q", **axis))

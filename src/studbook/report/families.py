@@ -71,7 +71,7 @@ def _joint_panel(panels: list[Panel], family: Family) -> Panel:
     """All members' values in one panel, so that one axis fits them all."""
     frame = pl.concat([p.frame for p in panels])
     low, high = frame["median"].min(), frame["median"].max()
-    log = low is not None and low > 0 and high > 100 * low  # type: ignore[operator]
+    log = low is not None and low > 0 and high > 30 * low  # type: ignore[operator]
     centred = frame.with_columns(pl.col("median").alias(c) for c in ("mean", "low", "high"))
     return Panel(family.name, panels[0].cells, centred.with_columns(theory=pl.lit(None, pl.Float64)), log, panels[0].n_replicates)
 

@@ -38,6 +38,7 @@ class Figure:
         legend: Label and colour of each entry.
         lines: Which kinds of line are drawn: some of ``median, value, band, range, mean, theory, theory_median``.
         notes: Sentences for the caption: theory with its source, the verdict on z.
+        wide: Whether it needs the whole width of the page.
         description: What a reader who can't see the chart is told.
     """
 
@@ -50,6 +51,7 @@ class Figure:
     legend: tuple[tuple[str, str], ...]
     lines: tuple[str, ...]
     notes: tuple[str, ...]
+    wide: bool
     description: str
 
 
@@ -127,7 +129,7 @@ def _family_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], fami
     drawn, rows = drawing(curves, cells, family)
     return Figure(
         slug(family.name), "tails" if label.tail else "metrics", label.title, label.about, drawn, rows, legend, (), (note,),
-        f"{label.title} by generation, one panel for each of {count(len(cells), 'cell')}.",
+        len(cells) > 2, f"{label.title} by generation, one panel for each of {count(len(cells), 'cell')}.",
     )  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def _curve_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], metri
         notes.append(f"{len(panel.cells)} of {len(cells)} cells are drawn; all are in the table.")
     return Figure(
         slug(metric), "tails" if label.tail else "metrics", label.title, label.about, curve_chart(panel), panel_rows(panel), legend, spread + theory,
-        tuple(notes), _describe(curves, panel.cells, metric),
+        tuple(notes), panel.facets, _describe(curves, panel.cells, metric),
     )  # fmt: skip
 
 
@@ -191,7 +193,7 @@ def _dose_figure(run: Run, curves: pl.DataFrame, metric: str, key: str) -> Figur
     theory = ("theory",) * bool(run.theory.filter(pl.col("metric") == metric).height)
     return Figure(
         slug(f"dose-{key}-{metric}"), "dose", f"{label.title} against {key}", f"At the last generation, {run.last_generation:,}.", drawn, rows,
-        tuple(zip(others, colours, strict=True)) if len(others) > 1 else (), lines + theory, tuple(_sources(run, metric)),
+        tuple(zip(others, colours, strict=True)) if len(others) > 1 else (), lines + theory, tuple(_sources(run, metric)), False,
         f"{label.title} at the last generation against {key}.",
     )  # fmt: skip
 
@@ -203,12 +205,12 @@ def _sample_figures(pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
         about = "What replicate 0 generated, one row a generation; the outline is the original."
         drawn, rows = histogram_chart(numeric)
         description = "Histograms of samples by generation."
-        yield Figure("samples", "samples", "Histograms", about, drawn, rows, (), (), _chosen(numeric), description)
+        yield Figure("samples", "samples", "Histograms", about, drawn, rows, (), (), _chosen(numeric), True, description)
     if ranked:
         noun = "word" if next(iter(ranked.values())).kind == Kind.TEXT else "state"
         about = f"Frequency of the {noun} at each rank, in replicate 0. The right end of a line is where the tail stops."
         drawn, rows, legend = rank_chart(ranked)
-        yield Figure("ranks", "samples", f"{noun.capitalize()}s by rank", about, drawn, rows, legend, (), _chosen(ranked), about)
+        yield Figure("ranks", "samples", f"{noun.capitalize()}s by rank", about, drawn, rows, legend, (), _chosen(ranked), True, about)
 
 
 def _chosen(pictures: dict[Cell, Pictures]) -> tuple[str, ...]:

@@ -37,14 +37,14 @@ def escape(content: Content) -> str:
     return "".join(escape(part) for part in content)
 
 
-def tag(name: str, *content: Content, **attributes: str | int | bool | None) -> Html:
+def tag(element: str, /, *content: Content, **attributes: str | int | bool | None) -> Html:
     """One element. A trailing underscore in an attribute's name is dropped and other underscores become dashes.
 
     Example:
         >>> tag("a", "x & y", href="#t", class_="link").text
         '<a href="#t" class="link">x &amp; y</a>'
     """
-    parts = [name]
+    parts = [element]
     for key, value in attributes.items():
         attribute = key.rstrip("_").replace("_", "-")
         if value is True:
@@ -52,7 +52,7 @@ def tag(name: str, *content: Content, **attributes: str | int | bool | None) -> 
         elif value is not None and value is not False:
             parts.append(f'{attribute}="{html.escape(str(value), quote=True)}"')
     opening = f"<{' '.join(parts)}>"
-    return Html(opening if name in _VOID else f"{opening}{escape(content)}</{name}>")
+    return Html(opening if element in _VOID else f"{opening}{escape(content)}</{element}>")
 
 
 def json_script(identifier: str, value: Any) -> Html:

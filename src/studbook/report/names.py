@@ -13,7 +13,8 @@ class Label:
     Attributes:
         title: Its name in a heading.
         about: One sentence for the reader who meets it for the first time.
-        noun: Its name inside a sentence; for a share, what is kept.
+        noun: Its name inside a sentence.
+        phrase: For a share: what the model did, with ``{}`` for the value.
         share: Whether it is a share of the original, between 0 and 1.
         tail: Whether it belongs with the tails, which move first.
     """
@@ -21,33 +22,42 @@ class Label:
     title: str
     about: str
     noun: str
+    phrase: str = ""
     share: bool = False
     tail: bool = False
 
 
-_T = True
+
+def _share(title: str, about: str, phrase: str, *, tail: bool = True) -> Label:
+    return Label(title, about, title[:1].lower() + title[1:], phrase, share=True, tail=tail)
+
+
+def _tail(title: str, about: str, noun: str) -> Label:
+    return Label(title, about, noun, tail=True)
+
+
 _LABELS: dict[str, Label] = {
     # The tails, in the order in which they tell the story.
-    "types_share": Label("Word types kept", "Word types in the generated text, as a share of the original's.", "word types", _T, _T),
-    "hapax_survival": Label(
-        "Survival of hapaxes", "Words that occur once in the original and still occur.", "words that occur only once", _T, _T
+    "types_share": _share("Word types kept", "Different words in the generated text, as a share of the original's.", "kept {} of its word types"),
+    "hapax_survival": _share(
+        "Survival of hapaxes", "Words that occur once in the original and still occur.", "kept {} of the words that occur only once"
     ),
-    "rare_survival": Label(
-        "Survival of rare words", "The rarest quarter of the original's word types that still occur.", "rarest quarter of types", _T, _T
+    "rare_survival": _share(
+        "Survival of rare words", "The rarest quarter of the original's word types: how many still occur.", "kept {} of the rarest word types"
     ),
-    "support_share": Label("States kept", "States that the model can still produce, as a share of the original's.", "states", _T, _T),
-    "support": Label("States alive", "States that the model can still produce.", "number of states alive", False, _T),
-    "coverage": Label(
-        "Coverage", "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).", "coverage of the real data", _T, _T
+    "support_share": _share("States kept", "States that the model can still produce, as a share of the original's.", "kept {} of its states"),
+    "support": _tail("States alive", "States that the model can still produce.", "number of states alive"),
+    "coverage": _share(
+        "Coverage", "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).", "covered {} of the real pictures"
     ),
-    "recall": Label(
-        "Recall", "Real pictures that lie within the generated ones' neighbourhoods (Kynkäänniemi et al. 2019).", "recall", _T, _T
+    "recall": _share(
+        "Recall", "Real pictures that lie within the generated ones' neighbourhoods (Kynkäänniemi et al. 2019).", "had a recall of {}"
     ),
-    "tail_mass": Label("Mass in the tails", "Probability beyond the original's 1 % and 99 % quantiles.", "mass in the tails", False, _T),
-    "types": Label("Word types", "Different words in the generated text.", "number of word types", False, _T),
+    "tail_mass": _tail("Mass in the tails", "Probability beyond the original's 1 % and 99 % quantiles.", "mass in the tails"),
+    "types": _tail("Word types", "Different words in the generated text.", "number of word types"),
     # The rest.
     "heterozygosity": Label("Heterozygosity", "The probability that two draws differ, 1 − Σp².", "heterozygosity"),
-    "variance": Label("Variance", "Spread of what the model generates; in several dimensions the trace.", "variance"),
+    "variance": Label("Variance", "Spread of what the model generates.", "variance"),
     "std": Label("Standard deviation", "Spread of what the model generates.", "standard deviation"),
     "mean": Label("Mean", "Centre of what the model generates.", "mean"),
     "w2": Label("W₂ distance to the original", "Wasserstein distance of order two.", "W₂ distance to the original"),
@@ -59,30 +69,31 @@ _LABELS: dict[str, Label] = {
     "kl": Label("Kullback–Leibler divergence", "Of the model from the original, in nats.", "KL divergence from the original"),
     "total_variation": Label("Total variation", "Largest difference in probability of any event.", "total variation distance"),
     "perplexity": Label(
-        "Perplexity on real text", "How surprised the model is by real text it never saw; lower is better.", "perplexity on real text"
+        "Perplexity on real text", "How surprised the model is by real text that no generation was trained on; lower is better.",
+        "perplexity on real text",
     ),
     "own_perplexity": Label(
         "Perplexity of its own text",
         "How surprised generation 0 is by what this generation writes. A fall means ever more probable, ever poorer text.",
-        "perplexity of its own text under generation 0",
+        "perplexity of its own text",
     ),
     "block_perplexity": Label(
         "Perplexity of single blocks",
-        "How probable each generated block is under generation 0's model: median and quantiles over blocks.",
+        "How probable each generated block is under generation 0's model: quantiles over the blocks of a sample.",
         "perplexity of a block",
     ),
     "class_shares": Label(
-        "Classes", "What share of the generated pictures a classifier trained on real ones takes for each class.", "class shares"
+        "Classes", "The share of the generated pictures that a classifier trained on real ones takes for each class.", "class shares"
     ),
-    "precision": Label("Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "precision", _T),
+    "precision": _share("Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "had a precision of {}", tail=False),
     "density": Label("Density", "How deep generated pictures lie within the real ones' neighbourhoods (Naeem et al. 2020).", "density"),
     "nearest_distance": Label(
         "Distance to the training set", "Distance of a generated picture to its nearest neighbour in training.", "distance to training"
     ),
-    "distinct_1": Label("Distinct words", "Different words among all words.", "share of distinct words", _T),
-    "distinct_2": Label("Distinct word pairs", "Different pairs among all pairs of neighbouring words.", "share of distinct pairs", _T),
-    "distinct_3": Label("Distinct word triples", "Different triples among all triples.", "share of distinct triples", _T),
-}
+    "distinct_1": _share("Distinct words", "Different words among all words.", "had {} distinct words", tail=False),
+    "distinct_2": _share("Distinct word pairs", "Different pairs among all neighbouring words.", "had {} distinct word pairs", tail=False),
+    "distinct_3": _share("Distinct word triples", "Different triples among all runs of three words.", "had {} distinct triples", tail=False),
+}  # fmt: skip
 _ORDER = {name: position for position, name in enumerate(_LABELS)}
 
 # Which metrics the summary and the verdict table speak of, best first; at most four are taken.
@@ -107,7 +118,8 @@ def label_of(metric: str) -> Label:
     title = known.title if known else noun[:1].upper() + noun[1:]
     suffix = f", {member.replace('_', ' ')}" if member else ""
     share = known.share if known else head.endswith(("_share", "_survival"))
-    return Label(title + suffix, known.about if known else "", noun + suffix, share, bool(known and known.tail) or share)
+    phrase = (known.phrase if known else "") or f"had {noun}{suffix} of {{}}"
+    return Label(title + suffix, known.about if known else "", noun + suffix, phrase, share, bool(known and known.tail) or (not known and share))
 
 
 def sort_key(metric: str) -> tuple[bool, int, list[int | str]]:

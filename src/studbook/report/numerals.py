@@ -48,6 +48,21 @@ def percent(share: float | None) -> str:
     return f"{share * 100:,.{decimals}f}{_NBSP}%"
 
 
+def interval(low: float, high: float, *, share: bool = False) -> str:
+    """From ``low`` to ``high``, the unit once; empty where both read the same.
+
+    Example:
+        >>> interval(0.45, 0.47, share=True), interval(0.1, 1.12), interval(0.2, 0.2)
+        ('45–47\\xa0%', '0.1–1.12', '')
+    """
+    ends = [percent(x) if share else number(x) for x in (low, high)]
+    if ends[0] == ends[1]:
+        return ""
+    if share and not any(e.startswith(("<", ">", "∞")) for e in ends):
+        return f"{ends[0].removesuffix(f'{_NBSP}%')}–{ends[1]}"
+    return f"{ends[0]}–{ends[1]}" if not ends[0].startswith(("<", "−")) and not ends[1].startswith("−") else f"{ends[0]} to {ends[1]}"
+
+
 def count(n: int, noun: str) -> str:
     """``n`` and its noun, in the plural where it is due.
 

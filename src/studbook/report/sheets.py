@@ -17,7 +17,7 @@ from studbook.report.curves import spread_evenly
 _BUDGET = 1_300_000
 """Raw bytes of all sprites together: less than half of the page, whatever the pictures."""
 _PLANS = tuple((count, factor) for factor in (1, 2, 4, 8, 16) for count in (40, 30, 20, 12))
-_MAX_CHARACTERS = 320
+_MAX_CHARACTERS = 240
 
 
 def sheets(pictures: Mapping[Cell, Pictures]) -> Html | None:

@@ -30,12 +30,19 @@ def page_spec(static: dict[str, Any]) -> dict[str, Any]:
     bare = {key: part for key, part in static.items() if key not in ("datasets", "title", "$schema")}
     spec: dict[str, Any] = with_variables(copy.deepcopy(bare))
     spec["config"]["background"] = None
-    spec["config"]["legend"] = {"disable": True}
+    _drop_legends(spec)
     for layers in _layers(spec):
         layers += [_hover(layer) for layer in list(layers) if _answers(layer)]
     rows = static["datasets"][ROWS]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return {"spec": spec, "data": {"columns": columns, "rows": [[row.get(name) for name in columns] for row in rows]}}
+
+
+def _drop_legends(part: Any) -> None:
+    for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _drop_legends(child)
+    if isinstance(part, dict) and "color" in part and isinstance(part["color"], dict) and "field" in part["color"]:
+        part["color"]["legend"] = None
 
 
 def _layers(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studbook.arrays import AnyArray, Floats, Kind
-from studbook.report.curves import ROWS, WIDTH, spread_evenly
+from studbook.report.curves import ROWS, WIDTH, log_axis, spread_evenly
 from studbook.report.families import Rows
 from studbook.report.run import Cell, Pictures
 from studbook.report.theme import INK, cell_colours, ramp
@@ -87,10 +87,12 @@ def rank_chart(pictures: dict[Cell, Pictures]) -> tuple[alt.Chart, Rows, tuple[t
     generations = sorted({r["name"] for r in rows if "order" in r and r["order"] >= 0}, key=lambda name: int(name.rpartition(" ")[2]))
     names, colours = ["original", *generations], [INK, *ramp(len(generations))]
     columns = len(cells) if len(cells) <= 4 else 3
-    log = {"type": "log", "nice": False}
+    x = log_axis(1, max(2, *(r["rank"] for r in rows)), "rank")
+    frequencies = [float(r["frequency"]) for r in rows]
+    y = log_axis(min(frequencies), max(frequencies))
     lines = alt.Chart().mark_line(strokeWidth=1.8, clip=True).encode(
-        x=alt.X("rank:Q", scale=alt.Scale(**log), axis=alt.Axis(title="rank", format="~s", labelOverlap="greedy", tickCount=4)),
-        y=alt.Y("frequency:Q", scale=alt.Scale(**log), axis=alt.Axis(title=None, format=".0e", labelOverlap="greedy", tickCount=4)),
+        x=alt.X("rank:Q", **x),
+        y=alt.Y("frequency:Q", **y),
         color=alt.Color("name:N", scale=alt.Scale(domain=names, range=colours), sort=names, legend=alt.Legend(columns=5)),
         order="rank:Q",
         tooltip=[alt.Tooltip("label:N", title=""), alt.Tooltip("name:N", title="sample")],

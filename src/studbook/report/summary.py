@@ -9,7 +9,7 @@ import polars as pl
 
 from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
 from studbook.report.names import HEADLINES, label_of
-from studbook.report.numerals import count, number, percent
+from studbook.report.numerals import count, interval, number, percent
 from studbook.report.run import Cell, Run
 
 _SPELT_OUT = 6
@@ -55,7 +55,8 @@ def _what_was_done(run: Run) -> str:
     learners = sorted({_kind(c, "learner") for c in run.cells} - {""})
     data = about.get("data") or {}
     size = data.get("n_original") if isinstance(data.get("n_original"), int) else None
-    source = str(data.get("name") or "the data") + (f" ({count(size, 'record')})" if size else "")
+    noun = {"text": "block", "images": "picture"}.get(str(data.get("kind")), "record")
+    source = str(data.get("name") or "the data") + (f" ({count(size, noun)})" if size else "")
     model = f"{' and '.join(learners)} model" if learners else "model"
     ways = "" if len(run.cells) == 1 else f" in {len(run.cells)} ways"
     return (
@@ -90,7 +91,7 @@ def _phrase(cell: Cell) -> str:
         case {"kind": "accumulate"}:
             return "with everything accumulated"
         case {"kind": "keep", "share": int() | float() as share}:
-            return f"with {percent(float(share))} of the original kept"
+            return f"with {percent(float(share))} of the original kept each generation"
         case {"kind": "fresh", "fresh": int() as fresh}:
             return f"with {count(fresh, 'fresh real record')} a generation"
         case {"kind": "fresh", "fresh": float() as fresh}:
@@ -119,7 +120,7 @@ def _the_two_ends(run: Run, cells: list[Cell], ends: dict[int, pl.DataFrame], me
     label, (low, high) = label_of(metric), (ranked[0], ranked[-1])
     values = [_value(float(ends[c.index]["median"][-1]), metric) for c in (low, high)]
     return (
-        f"Over the {len(cells)} cells, the median {label.noun} after {count(run.last_generation, 'generation')} "
+        f"After {count(run.last_generation, 'generation')}, the median {label.noun} of the {len(cells)} cells "
         f"goes from {values[0]} (“{low.label}”) to {values[1]} (“{high.label}”)."
     )
 
@@ -129,29 +130,28 @@ def _value(value: float, metric: str) -> str:
 
 
 def _change(rows: pl.DataFrame, metric: str, *, opening: bool) -> str:
+    """What became of a metric; the first clause of a sentence names it, the others only give their figures."""
     first, last, label = rows.row(0, named=True), rows.row(-1, named=True), label_of(metric)
-    spread = _spread(last, metric)
-    after = f" after {count(last['generation'], 'generation')}" if opening else ""
+    spread, after = _spread(last, metric), f" after {count(last['generation'], 'generation')}" if opening else ""
+    value = _value(last["median"], metric)
     if label.share:
-        what = f"of {'the' if 'of' in label.noun else 'its'} {label.noun}" if label.noun not in ("recall", "precision") else label.noun
-        return f"it kept {_value(last['median'], metric)} {what}{after}{spread}" if opening else f"{_value(last['median'], metric)}{spread}"
-    subject = f"its {label.noun} went from {_value(first['median'], metric)} to " if opening else f"from {_value(first['median'], metric)} to "
-    return f"{subject}{_value(last['median'], metric)}{_ratio(first['median'], last['median'])}{after}{spread}"
+        return f"the model {label.phrase.format(value)}{after}{spread}" if opening else f"{value}{spread}"
+    change = f"from {_value(first['median'], metric)} to {value}{_ratio(first['median'], last['median'])}"
+    if not opening:
+        return f"{change}{spread}"
+    verb = "rose" if last["median"] > first["median"] else "fell" if last["median"] < first["median"] else "went"
+    return f"the{' median' if last['n'] > 1 else ''} {label.noun} {verb} {change}{after}{spread}"
 
 
 def _ratio(first: float, last: float) -> str:
     if not (np.isfinite(first) and np.isfinite(last)) or first <= 0 or last <= 0 or 0.5 < last / first < 2:
         return ""
-    return f", {number(last / first, 2)} times as much" if last > first else f", {percent(last / first)} of it"
+    return f", {number(last / first, 2)} times as much," if last > first else f", {percent(last / first)} of it,"
 
 
 def _spread(last: dict[str, Any], metric: str) -> str:
-    if last["n"] < 2:
-        return ""
-    low, high = _value(last["low"], metric), _value(last["high"], metric)
-    if low == high:
-        return ""
-    return f" ({low} to {high})"
+    text = interval(last["low"], last["high"], share=label_of(metric).share) if last["n"] > 1 else ""
+    return f" ({text})" if text else ""
 
 
 def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
@@ -182,7 +182,7 @@ def _mean_against_theory(run: Run, curves: pl.DataFrame, metric: str) -> str:
     for row in ends.head(3).iter_rows(named=True):
         low, high = mean_interval(run, metric, row["cell"], last)
         name = f"“{labels[row['cell']]}” " if len(run.cells) > 1 else ""
-        clauses.append(f"{name}{number(row['mean'])} ({number(low)} to {number(high)}) against {number(row['theory'])}")
+        clauses.append(f"{name}{number(row['mean'])} ({interval(low, high)}) against {number(row['theory'])}")
     return f"mean {label_of(metric).noun} at generation {last:,} with its 95 % bootstrap interval: {', '.join(clauses)}"
 
 

@@ -79,9 +79,9 @@ def hypergeometric_row(population: int, hits: int, draws: int) -> tuple[int, Flo
 def expectation(rows: Sequence[tuple[int, Floats]], nodes: Ints) -> Floats:
     """The operator from node values to expectations under each row: ``(len(rows), len(nodes))``."""
     operator = np.zeros((len(rows), len(nodes)))
-    for target, (low, row) in zip(operator, rows, strict=True):
+    for line, (low, row) in enumerate(rows):
         columns, weights = interpolation(nodes, np.arange(low, low + len(row)))
-        target += np.bincount(columns.ravel(), (weights * row[:, None]).ravel(), minlength=len(nodes))
+        operator[line] = np.bincount(columns.ravel(), (weights * row[:, None]).ravel(), minlength=len(nodes))
     return operator
 
 

@@ -1,7 +1,7 @@
 """Categorical models refitted to their own draws: the Wright–Fisher model of population genetics.
 
-The counts of a training set of N records are multinomial with the last frequencies. The heterozygosity 1 − Σp² follows the coalescence
-recursion; how many states survive follows each state's own binomial chain, as an expected number doesn't ask how states depend on each other.
+The counts of a training set of N records are multinomial with the last frequencies. The heterozygosity 1 − Σp² follows the
+coalescence recursion; how many states survive is in :mod:`studbook.theory.support`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def absorption_time_exact(n: int, *, limit: int = 3000) -> Floats:
         ConfigError: N is above the limit; :func:`absorption_time` is within 2 % there.
 
     References:
-        J. Kemeny and J. Snell, "Finite Markov Chains" (1960), theorem 3.3.5; W. Ewens, "Mathematical Population Genetics" (2004), chapter 3.
+        J. Kemeny and J. Snell, "Finite Markov Chains" (1960), theorem 3.3.5; W. Ewens, "Mathematical Population
+        Genetics" (2004), chapter 3.
 
     Example:
         >>> from studbook.theory import absorption_time_exact

@@ -50,6 +50,13 @@ class Composition:
         return self.pool or (self.generated + self.fresh + self.original + self.previous)
 
     @property
+    def effective_size(self) -> float:
+        """Kish's effective number of records, 1/Σw² of the records' normalised weights; ``size`` where they are equal."""
+        if self.real_share is None:
+            return float(self.size)
+        return 1.0 / ((1.0 - self.real_share) ** 2 / self.generated + self.real_share**2 / (self.fresh + self.original))
+
+    @property
     def shares(self) -> tuple[float, float, float, float]:
         """Shares of the weight of generated, fresh, original and previous records; they sum to 1. Meaningless for a pool."""
         counts = (self.generated, self.fresh, self.original, self.previous)

@@ -1,7 +1,7 @@
 """How many fresh real records a generation keep a wanted share of variance or heterozygosity: the closed forms.
 
-With r fresh among n records F_t = 1/n + (s(s−1)/n²)·F_{t−1}, s = n − r. The share kept is 1 − F; in equilibrium about 2r/(1 + 2r) whatever n:
-"one migrant per generation" keeps two thirds.
+With r fresh among n records F_t = 1/n + (s(s−1)/n²)·F_{t−1}, s = n − r. The share kept is 1 − F; in equilibrium about 2r/(1 + 2r)
+whatever n: "one migrant per generation" keeps two thirds.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def smallest_fresh(keep: float, n: int, generation: int | None = None) -> int:
     """
     _check(0, n)
     if not 0.0 < keep <= 1.0 - 1.0 / n:
-        raise ConfigError(f"keep is {keep}, expected a share above 0 and at most {1.0 - 1.0 / n:g} (1 − 1/n)", hint="take more records a generation")
+        raise ConfigError(
+            f"keep is {keep}, expected a share above 0 and at most {1.0 - 1.0 / n:g} (1 − 1/n)", hint="take more records a generation"
+        )
     low, high = -1, n
     if generation is None:
         room = max(n * (n - 1.0 / (1.0 - keep)), 0.0)

@@ -10,8 +10,8 @@ from studbook.errors import ConfigError
 def golden_weight(ratio: float) -> float:
     """The weight share of the real records that minimises the long-run error, (√(k² + 4k) − k)/2.
 
-    It solves w² = k(1 − w): with as many real as generated records (k = 1) it is the reciprocal of the golden ratio, .618, where pooling would
-    give ½.
+    It solves w² = k(1 − w): with as many real as generated records (k = 1) it is the reciprocal of the golden ratio, .618, where
+    pooling would give ½.
 
     Args:
         ratio: k = real records for each generated one, above 0.

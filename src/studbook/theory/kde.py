@@ -1,12 +1,11 @@
 """Kernel density estimates refitted to their own draws: each generation adds the kernel's variance.
 
-A Gaussian KDE with bandwidth h on N records has the variance V + h², where V is the records' (divisor N). With a fixed h the
-records' variance grows to (N − 1)h² and the model's to N·h²; a bandwidth that follows the data (Scott, Silverman) makes growth geometric: tails don't vanish, they blow up.
+A Gaussian KDE with bandwidth h on N records has the variance V + h², where V is the records' (divisor N). With a fixed h the records'
+variance grows to (N − 1)h² and the model's to N·h²; a bandwidth that follows the data
+(Scott, Silverman) makes the growth geometric: tails don't vanish, they blow up.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 
@@ -48,12 +47,12 @@ def silverman_factor(n: Floats, dimension: int = 1) -> Floats:
     return factor
 
 
-def kernel_fit(bandwidth: float | Literal["scott", "silverman"], dimension: int = 1) -> Fit:
+def kernel_fit(bandwidth: float | str, dimension: int = 1) -> Fit:
     """How a KDE's variance follows from the records': V + h², or V + factor²·V·N/(N−1), for :func:`studbook.theory.expected_moments`.
 
     Args:
-        bandwidth: Fixed h (standard deviation of the kernel in each coordinate, 0 or more), or the rule whose factor scales the whole sample
-            covariance (divisor N − 1).
+        bandwidth: Fixed h (standard deviation of the kernel in each coordinate, 0 or more), or the rule, ``"scott"`` or
+            ``"silverman"``, whose factor scales the whole sample covariance (divisor N − 1).
         dimension: d of the rules.
 
     Raises:
@@ -85,9 +84,7 @@ def kernel_fit(bandwidth: float | Literal["scott", "silverman"], dimension: int 
     return fixed
 
 
-def kde_variance(
-    bandwidth: float | Literal["scott", "silverman"], n: int, generations: Ints, *, dimension: int = 1, variance: float = 1.0
-) -> Floats:
+def kde_variance(bandwidth: float | str, n: int, generations: Ints, *, dimension: int = 1, variance: float = 1.0) -> Floats:
     """E of a KDE's variance under replacement; with a fixed h it solves v′ = (1 − 1/N)·v + h².
 
     The variance of its records solves v′ = (1 − 1/N)(v + h²) accordingly.
@@ -111,8 +108,6 @@ def kde_variance(
         >>> kde_variance(0.2, 100, np.array([0, 5_000])).round(4).tolist()
         [1.03, 4.0]
     """
-    path = expected_moments(
-        Composition(n), n, int(np.max(generations, initial=0)), variance=variance, fit=kernel_fit(bandwidth, dimension)
-    )
+    path = expected_moments(Composition(n), n, int(np.max(generations, initial=0)), variance=variance, fit=kernel_fit(bandwidth, dimension))
     chosen: Floats = path.variance[generations]
     return chosen

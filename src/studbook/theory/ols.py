@@ -1,7 +1,7 @@
 """Least squares on labels that the last fit gave: the error of the weights adds up.
 
-Each generation draws new Gaussian inputs, labels them with the last weights and noise of variance σ², and fits; the excess risk is
-E‖ŵ − w₀‖²_Σ. It doesn't depend on the inputs' covariance Σ.
+Generation 0 is fitted to ``n`` centred Gaussian feature rows with labels of noise variance σ²; each later one to labels that the last
+weights and new noise give. The excess risk E‖ŵ − w₀‖²_Σ doesn't depend on the features' covariance Σ.
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ def single_fit_error(noise: float, n_features: int, n: int) -> float:
     return noise * n_features / (n - n_features - 1)
 
 
-def replaced_error(noise: float, n_features: int, n: int, generations: Ints, *, n_original: int | None = None) -> Floats:
-    """Expected excess risk under replacement: σ²d/(n₀−d−1) + t·σ²d/(n−d−1); it grows linearly without bound.
+def replaced_error(noise: float, n_features: int, n: int, generations: Ints, *, start: float | None = None) -> Floats:
+    """Expected excess risk under replacement, (t + 1)·σ²d/(T − d − 1): it grows linearly without bound.
+
+    The same whether generations share their features or draw new ones.
 
     Args:
-        noise: σ².
+        noise: σ² of regenerated labels.
         n_features: d.
-        n: Records a generation, at least d + 2.
-        generations: ``(G,)``.
-        n_original: Records behind generation 0; ``None``: as many as ``n``.
+        n: T, records a generation, at least d + 2.
+        generations: ``(G,)`` generations t, 0 or more.
+        start: Excess risk of generation 0; ``None``: that of one fit.
 
     Returns:
         ``(G,)``.
 
     References:
-        E. Dohmatob, Y. Feng, J. Kempe (2024); M. Gerstgrasser et al. (2024), theorem 1 (replace).
+        E. Dohmatob, Y. Feng, J. Kempe (2024); M. Gerstgrasser et al. (2024), theorem 1.
 
     Example:
         >>> import numpy as np
@@ -58,40 +60,43 @@ def replaced_error(noise: float, n_features: int, n: int, generations: Ints, *, 
         >>> replaced_error(1.0, 9, 100, np.array([0, 4])).round(3).tolist()
         [0.1, 0.5]
     """
-    start = single_fit_error(noise, n_features, n_original or n)
-    error: Floats = start + np.asarray(generations) * single_fit_error(noise, n_features, n)
+    single = single_fit_error(noise, n_features, n)
+    error: Floats = (single if start is None else start) + np.asarray(generations, dtype=np.float64) * single
     return error
 
 
-def accumulated_error(noise: float, n_features: int, n: int, generations: Ints, *, n_original: int | None = None) -> Floats:
-    """Expected excess risk when all data are kept: Σ_i (n/N_i)·σ²d/(N_i − d − 1), with N_i = n₀ + i·n records at generation i.
+def accumulated_error(
+    noise: float, n_features: int, n: int, generations: Ints, *, start: float | None = None, same_features: bool = True
+) -> Floats:
+    """Expected excess risk when all data are kept: with the same features Σ_{i ≤ t+1} 1/i² times that of one fit, below π²/6 of it.
 
-    It stays below π²/6 of one generation's error where n₀ = n. Exact: the fit moves by (X'X)⁻¹ times the newest batch's X'ε only, and the
-    batches are exchangeable.
+    The fit moves by (X'X)⁻¹ times the newest batch's X'ε only. With new features in each generation the batches are exchangeable, and
+    the terms are σ²d/(i(iT − d − 1)), smaller still.
 
     Args:
-        noise: σ².
+        noise: σ² of regenerated labels.
         n_features: d.
-        n: New records a generation.
+        n: T, new records a generation, at least d + 2.
         generations: ``(G,)``.
-        n_original: Records behind generation 0, at least d + 2; ``None``: as many as ``n``.
+        start: Excess risk of generation 0; ``None``: that of one fit.
+        same_features: Whether all generations have the original's feature rows; else new ones.
 
     Returns:
-        ``(G,)``.
+        ``(G,)``, exact.
 
     References:
         M. Gerstgrasser et al., "Is Model Collapse Inevitable? Breaking the Curse of Recursion by Accumulating Real and Synthetic
-        Data" (2024), theorem 2, whose bound this sum refines.
+        Data" (2024), theorem 2.
 
     Example:
         >>> import numpy as np
         >>> from studbook.theory import accumulated_error
-        >>> accumulated_error(1.0, 9, 100, np.array([0, 10_000])).round(4).tolist()
-        [0.1, 0.1592]
+        >>> accumulated_error(1.0, 9, 100, np.array([0, 1, 100_000])).round(4).tolist()
+        [0.1, 0.125, 0.1645]
     """
-    start = n_original or n
-    total = start + n * np.arange(int(np.max(generations, initial=0)) + 1, dtype=np.float64)
-    steps = (n / total) * noise * n_features / (total - n_features - 1)
-    steps[0] = single_fit_error(noise, n_features, start)
+    batches = np.arange(1, int(np.max(generations, initial=0)) + 2, dtype=np.float64)
+    single = single_fit_error(noise, n_features, n)
+    steps = single / batches**2 if same_features else noise * n_features / (batches * (batches * n - n_features - 1))
+    steps[0] = single if start is None else start
     error: Floats = np.cumsum(steps)[generations]
     return error

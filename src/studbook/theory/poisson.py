@@ -52,7 +52,7 @@ def extinction_probability(rate: float, n: int, generations: Ints, *, n_original
 
 
 def _founders(rate: float, n: int, n_original: int | None, generated: float, gain: float) -> float:
-    """log E exp((n − r)·gain·λ₀'), where λ₀' is generation 0's rate."""
+    """Logarithm of E exp((n − r)·gain·λ₀'), where λ₀' is generation 0's rate."""
     exponent = generated * n * gain
     return rate * exponent if n_original is None else n_original * rate * math.expm1(exponent / n_original)
 
