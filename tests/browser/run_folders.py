@@ -115,11 +115,17 @@ def gaussian_folder(folder: Path, replicates: int = 1000, last: int = 1000, n: i
         e_std, e_var = (q * c4) ** k, q ** (2.0 * k)
         drift = np.array([sum(q ** (2.0 * i) for i in range(t)) / n for t in k])
         rows += [tall(cell, "std", std, generations), tall(cell, "w2_squared", w2, generations)]
-        theory.append(theory_rows(cell, "std", generations, e_std, "E σₙ = (q·c₄)ⁿ⁺¹, q² = (N−1)/(N−ddof)", "Shumailov et al. 2024; exact χ law"))
         theory.append(
-            theory_rows(cell, "w2_squared", generations, drift + e_var + 1 - 2 * e_std, "E W₂² = E μ² + E σ² + 1 − 2·E σ", "Shumailov et al. 2024")
+            theory_rows(cell, "std", generations, e_std, "E σₙ = (q·c₄)ⁿ⁺¹, q² = (N−1)/(N−ddof)", "Shumailov et al. 2024; exact χ law")
         )
-        cells.append(cell_of(cell, f"ddof {ddof}", {"learner.ddof": str(ddof)}, {"kind": "replace"}, data_of("normal", "numbers", n), "gaussian"))
+        theory.append(
+            theory_rows(
+                cell, "w2_squared", generations, drift + e_var + 1 - 2 * e_std, "E W₂² = E μ² + E σ² + 1 − 2·E σ", "Shumailov et al. 2024"
+            )
+        )
+        cells.append(
+            cell_of(cell, f"ddof {ddof}", {"learner.ddof": str(ddof)}, {"kind": "replace"}, data_of("normal", "numbers", n), "gaussian")
+        )
     passed = {
         "study": {"name": "oreilly", "seed": 0, "generations": last, "replicates": replicates, "samples": n},
         "data": {"source": "normal"}, "learner": {"kind": "gaussian", "ddof": 0}, "mix": {"kind": "replace"},
@@ -150,7 +156,9 @@ def save_samples(folder: Path, cell: int, note: dict[str, Any], arrays: dict[str
     (folder / "samples" / f"cell-{cell:03d}.json").write_text(json.dumps(note), encoding="utf-8")
 
 
-def recursion(mix: dict[str, Any], original: np.ndarray, reserve: np.ndarray, generations: int, sample: Callable[..., np.ndarray], rng: Any) -> Any:
+def recursion(
+    mix: dict[str, Any], original: np.ndarray, reserve: np.ndarray, generations: int, sample: Callable[..., np.ndarray], rng: Any
+) -> Any:
     """Training sets and what their models generate: yields ``(generation, training, generated)``."""
     n, training, pool = len(original), original, original
     for g in range(generations + 1):
@@ -288,7 +296,12 @@ def digits_folder(folder: Path, generations: int = 20, replicates: int = 3, n: i
                 between = distances(original, generated)
                 reach = np.sort(distances(generated, generated), axis=1)[:, 5]
                 shares = np.bincount(distances(generated, centroids).argmin(axis=1), minlength=10) / n
-                values = [generated.var(axis=0).sum(), (between.min(axis=1) <= radius).mean(), (between <= reach).any(axis=1).mean(), *shares]
+                values = [
+                    generated.var(axis=0).sum(),
+                    (between.min(axis=1) <= radius).mean(),
+                    (between <= reach).any(axis=1).mean(),
+                    *shares,
+                ]
                 for metric, value in zip(metrics, values, strict=True):
                     table[metric][r, g] = value
                 if r == 0 and g in (0, 1, 2, 5, 10, 15, generations):
@@ -322,7 +335,10 @@ def migrants_folder(folder: Path, replicates: int = 200, last: int = 200) -> Pat
         v, m = 1.0, 0.0
         for g in range(last + 1):
             real, made = (n, 0) if g == 0 else (fresh, n - fresh)
-            parts = rng.standard_normal((replicates, real)), mean[:, None] + np.sqrt(variance)[:, None] * rng.standard_normal((replicates, made))
+            parts = (
+                rng.standard_normal((replicates, real)),
+                mean[:, None] + np.sqrt(variance)[:, None] * rng.standard_normal((replicates, made)),
+            )
             pooled = np.concatenate(parts, axis=1)
             mean, variance = pooled.mean(axis=1), pooled.var(axis=1)
             share = real / n
@@ -355,8 +371,17 @@ def zipf_folder(folder: Path, replicates: int = 30, last: int = 60, n: int = 200
             arrays[f"generation-{g:05d}"] = np.sort(counts[0][counts[0] > 0])[::-1]
     generations = np.arange(last + 1)
     h0 = 1 - float((np.square(p / p.sum())).sum())
-    theory = theory_rows(0, "heterozygosity", generations, h0 * (1 - 1 / n) ** (generations + 1), "E Hₙ = H₀·(1 − 1/N)ⁿ⁺¹", "Wright 1931; Fisher 1930")
+    theory = theory_rows(
+        0, "heterozygosity", generations, h0 * (1 - 1 / n) ** (generations + 1), "E Hₙ = H₀·(1 − 1/N)ⁿ⁺¹", "Wright 1931; Fisher 1930"
+    )
     rows = [tall(0, "support_share", alive, generations), tall(0, "heterozygosity", diversity, generations)]
-    write_folder(folder, "zipf-tails", [cell_of(0, "replace", {}, {"kind": "replace"}, data_of("zipf", "states", n), "categorical")], rows, theory, grid=[])
+    write_folder(
+        folder,
+        "zipf-tails",
+        [cell_of(0, "replace", {}, {"kind": "replace"}, data_of("zipf", "states", n), "categorical")],
+        rows,
+        theory,
+        grid=[],
+    )
     save_samples(folder, 0, {"kind": "states", "generations": [0, 5, 20, last]}, arrays)
     return folder

@@ -77,8 +77,10 @@ def next_word_law(model: NGramModel, prefix: list[int]) -> np.ndarray:
 
 @settings(max_examples=150, deadline=None)
 @given(corpora(), st.data())
-def test_every_context_has_the_law_of_the_plain_model(corpus: tuple[list[list[int]], int, int, float, list[float]], data: st.DataObject) -> None:
-    blocks, n_words, order, discount, weights = corpus
+def test_every_context_has_the_law_of_the_plain_model(
+    corpus: tuple[list[list[int]], int, int, float, list[float]], data: st.DataObject
+) -> None:
+    blocks, n_words = corpus[:2]
     model, plain = fit(*corpus), PlainKneserNey(*corpus)
     for prefix in ([], data.draw(st.lists(st.integers(0, n_words - 1), max_size=7)), blocks[0], blocks[-1][:-1]):
         expected = [plain.probability(plain.after(prefix), word) for word in range(n_words)]
@@ -134,7 +136,7 @@ def test_blocks_of_all_words_have_probabilities_that_sum_to_one(corpus) -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_decoded_words_are_among_the_likeliest(corpus, temperature: float, top_k: int, top_p: float, seed: int) -> None:  # type: ignore[no-untyped-def]
-    blocks, n_words, order, discount, weights = corpus
+    _, n_words, order, discount, _ = corpus
     plain = fit(*corpus)
     model = NGramModel(NGram(order, discount, temperature, top_k, top_p), plain.space, plain.tables, plain.prompts)
     generated = model.sample(3, rng=np.random.default_rng(seed)).values

@@ -7,8 +7,6 @@ p < 1e-5 on at most two statistics, so that the whole file has a false-alarm rat
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -20,7 +18,7 @@ from studbook.recursion import FreshLaw, can_run_in_law, run_generations, run_ge
 from studbook.rng import stream
 from studbook.theory.laws import repeat_law
 
-N, LAST, LAW_RUNS, LONG_RUNS = 12, 3, 20_000, 2_000
+N, LAST, LAW_RUNS, LONG_RUNS = 12, 3, 20_000, 1_000
 
 SOURCES = {
     "gaussian": (learners.Gaussian(ddof=0), Normal(mean=1.0, std=2.0)),
@@ -54,18 +52,17 @@ def in_law(learner, mix, dataset):
     real = learner.from_law(repeat_law(dataset.law, LAW_RUNS), dataset.space)
     original = learner.draw(real, N, rng=stream(1, "original"))
     chain = run_generations_in_law(
-        learner, mix, original, dataset.space, n=N, n_original=N, last=LAST, real=real, streams=lambda g, use: stream(1, g, use)
+        learner, mix, original, dataset.space, n=N, n_original=N, last=LAST, real=real, rng=stream(1, "law")
     )
     return summaries(list(chain)[-1].model.law)
 
 
 def long_way(learner, mix, dataset):
     real = learner.from_law(dataset.law, dataset.space)
-    found = []
-    for run in range(LONG_RUNS):
-        streams = partial(stream, 2, run)
-        original: Batch = real.sample(N, rng=streams("original"))
-        chain = run_generations(learner, mix, original, n=N, last=LAST, fresh=FreshLaw(real), streams=streams)
+    found, rng = [], stream(2)
+    for _ in range(LONG_RUNS):
+        original: Batch = real.sample(N, rng=rng)
+        chain = run_generations(learner, mix, original, n=N, last=LAST, fresh=FreshLaw(real), streams=lambda generation, purpose: rng)
         *_, last = chain
         found.append([value[0] for value in summaries(last.model.law)])
     return list(np.array(found).T)

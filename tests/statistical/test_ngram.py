@@ -5,7 +5,9 @@ Each chi-square test fails by chance with probability 1e-6 (expected counts belo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,9 +82,10 @@ def test_next_words_follow_the_decoded_law(order: int, discount: float, decoding
     """110 cases of 4 contexts: 4e-4 in all."""
     data = corpus(40, 60, 8, seed=order)
     plain = NGram(order=order, discount=discount).fit(data, rng=np.random.default_rng(0))
-    model = NGramModel(NGram(order, discount, **decoding), plain.space, plain.tables, plain.prompts)  # type: ignore[arg-type]
     rng = np.random.default_rng(100 * order + len(str(decoding)))
     for prefix in ([], data.values[0, :4], [0, 39, 1], [2, 0]):
+        space = replace(plain.space, shape=(len(prefix) + 1,))
+        model = NGramModel(NGram(order, discount, **decoding), space, plain.tables, plain.prompts)  # type: ignore[arg-type]
         given = np.tile(np.array(prefix, dtype=np.int32), (6000, 1))
         drawn = model.sample(6000, rng=rng, prompts=text(given, data.space.vocabulary)).values[:, len(prefix)]
         assert_drawn_from(np.bincount(drawn, minlength=40), decode(next_word_law(plain, np.array(prefix, dtype=int)), **decoding))
@@ -96,7 +99,11 @@ def test_whole_blocks_follow_the_law(order: int, decoding: dict[str, float]) -> 
     plain = NGram(order=order).fit(data, rng=np.random.default_rng(0))
     model = NGramModel(NGram(order, **decoding), plain.space, plain.tables, plain.prompts)  # type: ignore[arg-type]
     drawn = model.sample(20_000, rng=np.random.default_rng(order)).values
-    laws = {prefix: decode(next_word_law(plain, np.array(prefix, dtype=int)), **decoding) for i in range(4) for prefix in product(range(5), repeat=i)}
+    laws = {
+        prefix: decode(next_word_law(plain, np.array(prefix, dtype=int)), **decoding)
+        for i in range(4)
+        for prefix in product(range(5), repeat=i)
+    }
     law = np.array([np.prod([laws[block[:i]][block[i]] for i in range(4)]) for block in product(range(5), repeat=4)])
     assert_drawn_from(np.bincount(drawn @ np.array([125, 25, 5, 1]), minlength=625), law)
 
@@ -135,25 +142,23 @@ def test_a_record_of_weight_two_counts_twice_in_maximum_likelihood() -> None:
     np.testing.assert_allclose(one.log_prob(data), other.log_prob(data), rtol=1e-12)
 
 
-@pytest.mark.parametrize("decoding", [{}, {"top_p": 0.9}], ids=str)
-def test_recursion_on_real_text_loses_rare_words_first(shared_data, decoding: dict[str, float]) -> None:  # type: ignore[no-untyped-def]
+def test_recursion_on_real_text_loses_rare_words_first(shared_data: Path) -> None:
     """WikiText-2, 512,000 words in blocks of 64, bigrams by maximum likelihood, replace.
 
-    Published figures for one stream: types .887 after the first sampling and .522 after the tenth, hapaxes .62 and .16. Sampling noise is
-    below .004 (jackknife), the bound is .02: blocks lose a little more, since half their ends lead nowhere.
+    Published figures for one stream: types .887 after the first sampling and .522 after the tenth, hapaxes .62 and .16. The jackknife's
+    standard error is below .008, the bound is .025: a false alarm has a probability below 2e-3 where the law is that of one stream,
+    and the seed is fixed.
     """
     words = (shared_data / "wikitext-2" / "train-sample.txt").read_text(encoding="utf-8").split()[:512_000]
-    vocabulary, tokens = np.unique(words, return_inverse=True)
-    data = original = text(tokens.reshape(-1, 64), tuple(vocabulary.tolist()))
-    hapaxes = np.flatnonzero(np.bincount(tokens) == 1)
+    number = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    tokens = np.array([number[word] for word in words])
+    data = original = text(tokens.reshape(-1, 64), tuple(number))
+    hapaxes = np.bincount(tokens) == 1
     rng = np.random.default_rng(0)
     shares = []
-    for _ in range(10 if not decoding else 1):
-        data = NGram(discount=0.0, **decoding).fit(data, rng=rng).sample(len(original), rng=rng)  # type: ignore[arg-type]
-        left = np.unique(data.values)
-        shares.append((len(left) / len(vocabulary), np.isin(hapaxes, left).mean()))
-    if decoding:
-        assert shares[0][0] < 0.8
-        return
-    np.testing.assert_allclose(shares[0], (0.887, 0.62), atol=0.02)
-    np.testing.assert_allclose(shares[-1], (0.522, 0.16), atol=0.02)
+    for _ in range(10):
+        data = NGram(discount=0.0).fit(data, rng=rng).sample(len(original), rng=rng)
+        alive = np.bincount(data.values.ravel(), minlength=len(number)) > 0
+        shares.append((alive.mean(), alive[hapaxes].mean()))
+    np.testing.assert_allclose(shares[0], (0.887, 0.62), atol=0.025)
+    np.testing.assert_allclose(shares[-1], (0.522, 0.16), atol=0.025)

@@ -38,12 +38,12 @@ def test_unknown_name_unlike_any_has_no_nearest() -> None:
 @pytest.mark.parametrize("workers", [0, -1, MAX_WORKERS + 1, 10**12, True, 2.0, "2"])
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_refuses_a_number_of_workers_out_of_range(name: str, workers: int) -> None:
-    with pytest.raises(ConfigError, match="workers is .* expected a whole number from 1 to 1,024"):
+    with pytest.raises(ConfigError, match=r"workers is .* expected a whole number from 1 to 1,024"):
         create_executor(name, workers)  # type: ignore[arg-type]
 
 
 def test_local_has_one_worker() -> None:
-    with pytest.raises(ConfigError, match='"local" has one worker, got 2.*"processes"'):
+    with pytest.raises(ConfigError, match=r'"local" has one worker, got 2.*"processes"'):
         create_executor("local", 2)
 
 
@@ -134,6 +134,6 @@ def test_summary_is_one_short_line() -> None:
 
 
 def test_function_that_cannot_be_sent_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="lambda> can't be sent to workers.*top level of a module"):
+    with pytest.raises(ConfigError, match=r"lambda> can't be sent to workers.*top level of a module"):
         pack_function(lambda x: x, pickle.dumps)
     assert pickle.loads(pack_function(square, pickle.dumps)) is square

@@ -31,7 +31,7 @@ def test_weights_count_records() -> None:
 
 
 def test_intercept_is_found() -> None:
-    shifted = DATA.values + [0.0, 0.0, 0.0, 7.0]
+    shifted = np.add(DATA.values, [0.0, 0.0, 0.0, 7.0])
     model = LeastSquares(intercept=True).fit(numbers(shifted), rng=stream(0))
     plain = LeastSquares(intercept=True).fit(DATA, rng=stream(0))
     assert model.intercept == pytest.approx(plain.intercept + 7.0)
@@ -41,7 +41,7 @@ def test_intercept_is_found() -> None:
 def test_as_many_records_hold_the_same_design_in_order() -> None:
     model = LeastSquares(noise=1.0).fit(DATA, rng=stream(0))
     np.testing.assert_array_equal(model.sample(30, rng=stream(1)).values[:, :-1], X)
-    np.testing.assert_array_equal(model.sample(60, rng=stream(1)).values[:, :-1], np.repeat(X, 2, axis=0))
+    np.testing.assert_array_equal(model.sample(60, rng=stream(1)).values[:, :-1], np.tile(X, (2, 1)))
 
 
 def test_an_accumulated_pool_keeps_the_design() -> None:
@@ -95,7 +95,7 @@ def test_dependent_columns_are_named(table: np.ndarray, columns: tuple[str, ...]
 def test_a_constant_feature_collides_with_the_intercept() -> None:
     table = np.column_stack([X, np.full(30, 4.0), X[:, 0]])
     LeastSquares().fit(numbers(table), rng=stream(0))
-    with pytest.raises(FitError, match="column 3|the intercept"):
+    with pytest.raises(FitError, match=r"column 3|the intercept"):
         LeastSquares(intercept=True).fit(numbers(table), rng=stream(0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studbook.arrays import Batch, concatenate, counts, numbers, states
@@ -49,6 +49,7 @@ weights = st.floats(0.01, 100.0)
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
+@settings(deadline=None)  # the first call compiles
 @given(seed=st.integers(0, 99), n=st.tuples(sizes, sizes, sizes), w=weights)
 def test_merge_is_associative_and_commutative(kind: str, seed: int, n: tuple[int, int, int], w: float) -> None:
     learner = LEARNERS[kind]
@@ -59,6 +60,7 @@ def test_merge_is_associative_and_commutative(kind: str, seed: int, n: tuple[int
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
+@settings(deadline=None)  # the first call compiles
 @given(seed=st.integers(0, 99), n=st.tuples(sizes, sizes), w=st.tuples(weights, weights))
 def test_statistics_follow_the_records(kind: str, seed: int, n: tuple[int, int], w: tuple[float, float]) -> None:
     learner = LEARNERS[kind]
@@ -92,6 +94,7 @@ def test_nothing_merges_to_nothing(kind: str) -> None:
         learner.estimate(empty.merge(empty), model.space)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(seed=st.integers(0, 99), share=st.floats(0.0, 1.0))
 def test_a_subsample_is_part_of_the_whole(seed: int, share: float) -> None:
     for kind in ("bernoulli", "categorical"):

@@ -110,10 +110,8 @@ class RayExecutor:
                 hint="install studbook on every machine of the cluster",
             ) from error
         except ray.exceptions.RayError as error:
-            raise WorkerLostError(
-                f"task {index}: its Ray worker died and so it did after {self.retries} retries, last by {type(error).__name__}",
-                hint=OUT_OF_MEMORY,
-            ) from error
+            times = f" {self.retries + 1} times, last" if self.retries else ","
+            raise WorkerLostError(f"task {index} lost its Ray worker{times} by {type(error).__name__}", hint=OUT_OF_MEMORY) from error
         return outcome
 
     @contextmanager

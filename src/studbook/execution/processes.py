@@ -105,10 +105,12 @@ class _Pool:
 
     def start(self, n_workers: int) -> None:
         """Start workers side by side, each on its first task."""
+        started = []
         for _ in range(n_workers):
-            worker = start_worker()
-            self.busy[worker.line] = worker, self.waiting.popleft()
-        for worker, index in list(self.busy.values()):
+            worker, index = start_worker(), self.waiting.popleft()
+            self.busy[worker.line] = worker, index
+            started.append((worker, index))
+        for worker, index in started:
             worker.send(self.hello)
             worker.send(self._pack(index))
 
@@ -154,10 +156,8 @@ class _Pool:
         end = worker.end()
         self.losses[index] += 1
         if self.losses[index] > self.retries:
-            raise WorkerLostError(
-                f"task {index}: its worker process died {self.losses[index]} times, last by {end}",
-                hint=OUT_OF_MEMORY,
-            )
+            times = f" {self.losses[index]} times, last" if self.retries else ","
+            raise WorkerLostError(f"task {index} lost its worker process{times} by {end}", hint=OUT_OF_MEMORY)
         self.waiting.appendleft(index)
         self.start(1)
 

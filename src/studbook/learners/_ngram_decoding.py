@@ -88,7 +88,7 @@ def _running_weight(rows: AnyArray, values: Floats, temperature: float) -> Float
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _tempered(ratio: float, temperature: float) -> float:
-    return ratio if temperature == 1.0 else ratio ** (1.0 / temperature)
+    return float(ratio if temperature == 1.0 else ratio ** (1.0 / temperature))
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -8,6 +8,9 @@ import numpy as np
 from studbook.arrays import AnyArray, Floats
 from studbook.learners._ngram_tables import Tables
 
+ABREAST = 8
+"""Blocks walked side by side: while one waits for memory, the others go on."""
+
 
 @numba.njit(cache=True, nogil=True)
 def order_by_key(order: AnyArray, keys: AnyArray, first: int, n_keys: int) -> AnyArray:
@@ -270,19 +273,21 @@ def advance(tables: Tables, context: int, word: int, known_at: int, entry: int) 
 def token_log_prob(tables: Tables, blocks: AnyArray) -> Floats:
     """Natural log of each token's probability given the tokens before it in its block: ``(n, length)``."""
     result = np.empty(blocks.shape)
-    for b in range(blocks.shape[0]):
-        context = tables.start
+    contexts = np.empty(blocks.shape[0], np.int64)
+    contexts[:] = tables.start
+    for first in range(0, blocks.shape[0], ABREAST):
         for i in range(blocks.shape[1]):
-            word = blocks[b, i]
-            x, scale, entry = context, 1.0, -1
-            while x >= 0:
-                entry = find(tables, x, word)
-                if entry >= 0:
-                    break
-                scale *= tables.backoff[x]
-                x = tables.parent[x]
-            result[b, i] = np.log(scale * (tables.probability[entry] if entry >= 0 else 1.0 / tables.by_word.size))
-            context = advance(tables, context, word, x, entry)
+            for b in range(first, min(first + ABREAST, blocks.shape[0])):
+                word = blocks[b, i]
+                x, scale, entry = contexts[b], 1.0, -1
+                while x >= 0:
+                    entry = find(tables, x, word)
+                    if entry >= 0:
+                        break
+                    scale *= tables.backoff[x]
+                    x = tables.parent[x]
+                result[b, i] = np.log(scale * (tables.probability[entry] if entry >= 0 else 1.0 / tables.by_word.size))
+                contexts[b] = advance(tables, contexts[b], word, x, entry)
     return result
 
 
@@ -299,26 +304,29 @@ def sample_blocks(tables: Tables, uniforms: Floats, blocks: AnyArray) -> None:
     """
     n_words = tables.by_word.size
     n_prompt = blocks.shape[1] - uniforms.shape[1]
-    for b in range(blocks.shape[0]):
-        context = tables.start
-        for i in range(n_prompt):
-            context = advance(tables, context, blocks[b, i], -1, -1)
-        for i in range(n_prompt, blocks.shape[1]):
-            u = uniforms[b, i - n_prompt]
-            x, entry, word = context, -1, -1
-            while x >= 0 and entry < 0:
-                kept = 1.0 - tables.backoff[x]
-                if u < kept:
-                    first, end = tables.rows[x], tables.rows[x + 1]
-                    entry = tables.guide[first + min(int(u / kept * (end - first)), end - first - 1)]
-                    while entry < end - 1 and tables.cumulative[entry] <= u:
-                        entry += 1
-                    word = tables.words[entry]
-                else:
-                    u = (u - kept) / tables.backoff[x]
-                    x = tables.parent[x]
-            if entry < 0:
-                word = min(int(u * n_words), n_words - 1)
-                x, entry = 0, tables.by_word[word]
-            blocks[b, i] = word
-            context = advance(tables, context, word, x, entry)
+    contexts = np.empty(blocks.shape[0], np.int64)
+    contexts[:] = tables.start
+    for first in range(0, blocks.shape[0], ABREAST):
+        for i in range(blocks.shape[1]):
+            for b in range(first, min(first + ABREAST, blocks.shape[0])):
+                if i < n_prompt:
+                    contexts[b] = advance(tables, contexts[b], blocks[b, i], -1, -1)
+                    continue
+                u = uniforms[b, i - n_prompt]
+                x, entry, word = contexts[b], -1, -1
+                while x >= 0 and entry < 0:
+                    kept = 1.0 - tables.backoff[x]
+                    if u < kept:
+                        start, end = tables.rows[x], tables.rows[x + 1]
+                        entry = tables.guide[start + min(int(u / kept * (end - start)), end - start - 1)]
+                        while entry < end - 1 and tables.cumulative[entry] <= u:
+                            entry += 1
+                        word = tables.words[entry]
+                    else:
+                        u = (u - kept) / tables.backoff[x]
+                        x = tables.parent[x]
+                if entry < 0:
+                    word = min(int(u * n_words), n_words - 1)
+                    x, entry = 0, tables.by_word[word]
+                blocks[b, i] = word
+                contexts[b] = advance(tables, contexts[b], word, x, entry)

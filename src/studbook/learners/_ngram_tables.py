@@ -62,6 +62,11 @@ class _Level:
     counts: Floats
 
 
+def compiled_blocks(blocks: AnyArray) -> AnyArray:
+    """The blocks as compiled code was compiled for: int32, contiguous and writable (a read-only array would be another type to it)."""
+    return np.require(blocks, np.int32, ["C", "W"])
+
+
 def build_tables(blocks: AnyArray, n_words: int, order: int, discount: float, weights: Floats) -> Tables:
     """Fit the model of ``order`` to ``blocks``.
 
@@ -104,7 +109,7 @@ def _count_levels(blocks: AnyArray, n_words: int, order: int, weights: Floats) -
     """Contexts and entries of every length, shortest first, and where each entry leads."""
     from studbook.learners import _ngram_kernels as kernels
 
-    tokens, length = np.ascontiguousarray(blocks, dtype=np.int32).ravel(), blocks.shape[1]
+    tokens, length = compiled_blocks(blocks).ravel(), blocks.shape[1]
     by_token = kernels.order_by_key(np.arange(tokens.size, dtype=np.int32), tokens, 0, n_words)
     contexts = np.zeros(tokens.size, np.int32)
     parent, begins = np.array([-1], np.int32), np.array([False])

@@ -9,7 +9,7 @@ import numpy as np
 
 from studbook.arrays import AnyArray, Batch, Floats, Kind, Space
 from studbook.errors import ConfigError, DataError, FitError
-from studbook.learners._ngram_tables import Tables, build_tables
+from studbook.learners._ngram_tables import Tables, build_tables, compiled_blocks
 
 MAX_ORDER = 5
 
@@ -120,7 +120,7 @@ class NGram:
             FitError: See :meth:`check_original`.
         """
         self.check_original(data)
-        weights = np.empty(0) if data.weights is None else data.weights * (data.weights.sum() / np.square(data.weights).sum())
+        weights = np.empty(0) if data.weights is None else _effective_weights(data.weights)
         tables = build_tables(data.values, data.space.n_states, self.order, self.discount, weights)
         return NGramModel(self, data.space, tables, data.values[:, : self.prompt].copy())
 
@@ -219,7 +219,7 @@ class NGramModel:
             raise DataError(f"an n-gram model gives probabilities to text, got {batch.space.kind.value}")
         if (place := _first_outside(batch.values, self.space.n_states)) is not None:
             raise DataError(f"{_describe(batch.values, place)}, the model's vocabulary has {self.space.n_states} words")
-        return np.asarray(_ngram_kernels.token_log_prob(self.tables, np.ascontiguousarray(batch.values, dtype=np.int32)))
+        return np.asarray(_ngram_kernels.token_log_prob(self.tables, compiled_blocks(batch.values)))
 
     def _check_prompts(self, prompts: Batch, n: int) -> AnyArray:
         values = prompts.values
@@ -263,3 +263,9 @@ def _check_weights(weights: Floats | None) -> None:
         return
     block = int(np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[0])
     raise FitError(f"block {block} has the weight {weights[block]}, expected a positive number", hint="leave out records of no weight")
+
+
+def _effective_weights(weights: Floats) -> Floats:
+    """The weights, scaled so that their sum is their effective number."""
+    scaled = weights / weights.max()
+    return np.asarray(scaled * (scaled.sum() / np.square(scaled).sum()))

@@ -50,7 +50,7 @@ class LeastSquaresModel:
         hold a random subset of them, without repetition.
         """
         require_size(n, "n")
-        features = self.design[np.repeat(np.arange(len(self.design)), self._copies(n, rng))]
+        features = self.design[_in_turn(self._copies(n, rng))]
         labels = self.predict(features) + self.noise * rng.standard_normal(n)
         return Batch(np.column_stack([features, labels]), self.space)
 
@@ -150,6 +150,13 @@ def _residual_noise(residuals: Floats, weights: Floats, n_parameters: int) -> fl
             f"ols can't estimate the noise of {n} records with {n_parameters} parameters", hint="give it more records or a constant noise"
         )
     return math.sqrt(float(weights @ residuals**2) / float(weights.sum()) * n / (n - n_parameters))
+
+
+def _in_turn(copies: Ints) -> Ints:
+    """The rows, as often as ``copies`` says: every row once, then every row that occurs twice, and so on."""
+    rows = np.repeat(np.arange(len(copies)), copies)
+    turn = np.arange(len(rows)) - np.repeat(np.cumsum(copies) - copies, copies)
+    return rows[np.argsort(turn, kind="stable")]
 
 
 def _distinct_rows(features: Floats) -> tuple[Floats, Ints]:

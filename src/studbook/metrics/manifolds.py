@@ -44,32 +44,35 @@ def overlap(real: Floats, real_radii: Floats, fake: Floats, neighbours: int) -> 
         fake: ``(n_fake, d)``.
         neighbours: k, below both sizes.
     """
+    from studbook.metrics._neighbour_kernels import count_overlap
+
     groups = groups_of(len(fake), N_GROUPS)
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    n_groups = int(groups[-1]) + 1
     fake_radii, radii_without = _radii_without_groups(fake, neighbours, groups)
-    holders = np.zeros(len(fake), dtype=np.int64)
-    covered, recalled, recalled_without = [], [], []
+    found = Overlap(
+        holders=np.zeros(len(fake), dtype=np.int64),
+        covered_by=np.zeros((len(real), n_groups), dtype=np.bool_),
+        recalled=np.zeros(len(real), dtype=np.bool_),
+        recalled_without=np.zeros((len(real), n_groups), dtype=np.bool_),
+    )
     for block in blocks(len(real)):
-        squared = squared_distances(real[block], fake)
-        inside = squared < real_radii[block, None]
-        holders += np.count_nonzero(inside, axis=0)
-        covered.append(np.logical_or.reduceat(inside, starts, axis=1))
-        recalled.append((squared < fake_radii).any(axis=1))
-        recalled_without.append(np.stack([(squared < radii).any(axis=1) for radii in radii_without], axis=1))
-    return Overlap(holders, np.concatenate(covered), np.concatenate(recalled), np.concatenate(recalled_without))
+        counted = found.covered_by[block], found.recalled[block], found.recalled_without[block]
+        count_overlap(squared_distances(real[block], fake), real_radii[block], fake_radii, radii_without, groups, found.holders, *counted)
+    return found
 
 
 def _radii_without_groups(fake: Floats, neighbours: int, groups: AnyArray) -> tuple[Floats, Floats]:
-    """Squared radii of the fake balls ``(n,)``, and ``(G, n)`` without each group; the balls of the group itself are empty."""
+    """Squared radii of the fake balls ``(n,)``, and ``(n, G + 1)`` without each group, then the largest; a group's own balls are empty."""
     reach = min(len(fake) - 1, 3 * neighbours + 1)
     rows, squared = neighbour_table(fake, reach)
     n_groups = int(groups[-1]) + 1
-    without = np.empty((n_groups, len(fake)))
+    without = np.empty((len(fake), n_groups + 1))
     for group in range(n_groups):
         kept = np.cumsum(groups[rows] != group, axis=1)
         # Where a group takes more than two thirds of the neighbours looked at, the farthest of these stands for the k-th.
         position = np.where(kept[:, -1] >= neighbours, (kept < neighbours).sum(axis=1), reach - 1)
-        without[group] = np.where(groups == group, -1.0, squared[np.arange(len(fake)), position])
+        without[:, group] = np.where(groups == group, -1.0, squared[np.arange(len(fake)), position])
+    without[:, n_groups] = without[:, :n_groups].max(axis=1)
     return squared[:, neighbours - 1], without
 
 
@@ -85,6 +88,6 @@ def scores(found: Overlap, neighbours: int) -> dict[str, tuple[float, float]]:
     return {
         "precision": (precise / n, share_stderr(precise, n)),
         "recall": (float(found.recalled.mean()), jackknife_stderr(found.recalled_without.mean(axis=0))),
-        "density": (float(found.holders.mean() / neighbours), mean_stderr(np.append(found.holders, 1)) / neighbours),
+        "density": (float(1.0 / neighbours * found.holders.mean()), mean_stderr(np.append(found.holders, 1)) / neighbours),
         "coverage": (float(found.covered_by.any(axis=1).mean()), jackknife_stderr((alone > 0).mean(axis=0))),
     }

@@ -165,12 +165,15 @@ def _drift_stderr(values: Floats, shift: Floats) -> float:
     if n < 2:
         return float("inf")
     centred = values - values.mean(axis=0)
+    # Fourth powers leave the range of doubles long before the values do.
+    scale = max(float(np.abs(centred).max()), float(np.abs(shift).max())) or 1.0
+    centred, shift = centred / scale, shift / scale
     gram = centred.T @ centred if d <= n else centred @ centred.T
     trace_of_square = float((gram**2).sum()) / (n - 1) ** 2
     along = float(((centred @ shift) ** 2).sum()) / (n - 1)
     # δ̂'Σδ̂ exceeds δ'Σδ by tr Σ²/n, because δ̂ is a sample mean.
     along = max(along - trace_of_square / n, 0.0)
-    return float(np.sqrt(4 * along / n + 2 * trace_of_square / n**2) / d)
+    return float(np.sqrt(4 * along / n + 2 * trace_of_square / n**2) / d) * scale**2
 
 
 def _origin(reference: Reference) -> Floats:

@@ -51,14 +51,9 @@ def neighbour_table(records: Floats, k: int) -> tuple[AnyArray, Floats]:
         >>> rows[:, 0].tolist(), squared[:, 0].tolist()
         ([1, 0, 1], [1.0, 1.0, 4.0])
     """
-    found_rows, found_squares = [], []
+    from studbook.metrics._neighbour_kernels import nearest_in_block
+
+    rows, near = np.zeros((len(records), k), dtype=np.int64), np.empty((len(records), k))
     for block in blocks(len(records)):
-        squared = squared_distances(records[block], records)
-        own = np.arange(block.start, block.stop)
-        squared[own - block.start, own] = np.inf
-        rows = np.argpartition(squared, k - 1, axis=1)[:, :k]
-        near = np.take_along_axis(squared, rows, axis=1)
-        order = np.argsort(near, axis=1, kind="stable")
-        found_rows.append(np.take_along_axis(rows, order, axis=1))
-        found_squares.append(np.take_along_axis(near, order, axis=1))
-    return np.concatenate(found_rows), np.concatenate(found_squares)
+        nearest_in_block(squared_distances(records[block], records), block.start, rows[block], near[block])
+    return rows, near

@@ -82,7 +82,7 @@ def only_groups(metric: str, reference: Reference, sample: Batch) -> AnyArray:
 def _only_group(numbers: AnyArray, sample: Batch, n_numbers: int) -> AnyArray:
     from studbook.metrics import text_kernels
 
-    return np.asarray(text_kernels.only_group(numbers, block_groups(sample), n_numbers))
+    return np.asarray(text_kernels.only_group(_compiled(numbers), block_groups(sample), n_numbers))
 
 
 def count_present(only: AnyArray, n_groups: int) -> tuple[int, Ints]:
@@ -105,9 +105,14 @@ def _number_ngrams(reference: Reference, sample: Batch, n: int) -> tuple[AnyArra
     if n == 1:
         return sample.values, n_words
     shorter, _ = _number_ngrams(reference, sample, n - 1)
-    build = partial(text_kernels.number_ngrams, shorter, sample.values, n, n_words)
+    build = partial(text_kernels.number_ngrams, _compiled(shorter), _compiled(sample.values), n, n_words)
     numbers, count = held(reference, f"text.{n}-grams", (sample,), build)
     return numbers, count
+
+
+def _compiled(values: AnyArray) -> AnyArray:
+    """Writable int32: a read-only array would be another type to compiled code, and compiled anew."""
+    return np.require(values, np.int32, ["C", "W"])
 
 
 def log_probs(metric: str, model: object, batch: Batch, whose: str) -> Floats:

@@ -82,8 +82,8 @@ def _absence(absent: Floats, fresh: int, samples: int, generations: int) -> Floa
         weights = np.ascontiguousarray(moved[:, : alive[-1] + 1 if len(alive) else 1])
         if weights.shape[1] == 1 or (fresh == 0 and weights.shape[1] == 2):
             break
-    result: Floats = (weights * absent[:, None] ** np.arange(weights.shape[1])).sum(axis=1)
-    return result
+    powers: Floats = absent[:, None] ** np.arange(weights.shape[1])
+    return np.einsum("dj,dj->d", weights, powers)
 
 
 @lru_cache(maxsize=2)
@@ -102,8 +102,7 @@ def _hypergeometric(fresh: int, samples: int) -> Floats:
 
     def log_binomial(n: int, k: Ints) -> Floats:
         kept = np.clip(k, 0, n)
-        result: Floats = gammaln(n + 1) - gammaln(kept + 1) - gammaln(n - kept + 1)
-        return result
+        return np.asarray(gammaln(n + 1) - gammaln(kept + 1) - gammaln(n - kept + 1))
 
     logs = log_binomial(fresh, hits) + log_binomial(generated, others) - log_binomial(samples, chosen)
     return np.ascontiguousarray(np.where(possible, np.exp(np.where(possible, logs, 0.0)), 0.0))

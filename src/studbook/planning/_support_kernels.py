@@ -14,9 +14,7 @@ NORMAL_VARIANCE = 400.0
 
 
 @numba.njit(cache=True, nogil=True)
-def simulate_founders(
-    fresh: int, samples: int, generations: int, normal_variance: float, out: Ints, rng: np.random.Generator
-) -> int:
+def simulate_founders(fresh: int, samples: int, generations: int, normal_variance: float, out: Ints, rng: np.random.Generator) -> int:
     """Draw, for each entry of ``out``, how many real draws the last training set descends from.
 
     Backwards in time: a lineage sits on a record; a fresh record is a founder, a generated one is a copy of a uniformly chosen
@@ -54,7 +52,7 @@ def _draw_occupancy(balls: int, boxes: int, normal_variance: float, rng: np.rand
         mean = -boxes * math.expm1(balls * math.log1p(-1.0 / boxes))
         drawn = round(mean + math.sqrt(variance) * rng.standard_normal())
         return max(1, min(drawn, balls, boxes)), 1
-    return _throw(balls, boxes, rng)
+    return _throw(balls, boxes, rng)  # type: ignore[no-any-return]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -88,7 +86,7 @@ def _draw_hypergeometric(good: int, total: int, drawn: int, normal_variance: flo
     if variance > normal_variance:
         hits = round(drawn * share + math.sqrt(variance) * rng.standard_normal())
         return max(0, min(hits, good, drawn)), 1
-    return _pick(min(good, drawn), max(good, drawn), total, rng)
+    return _pick(min(good, drawn), max(good, drawn), total, rng)  # type: ignore[no-any-return]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -154,7 +153,7 @@ def share_kept(
     Example:
         >>> from studbook.planning import share_kept
         >>> [round(share_kept("heterozygosity", r, 1000, 100_000), 3) for r in (0, 1, 5, 50)]
-        [0.0, 0.667, 0.909, 0.99]
+        [0.0, 0.666, 0.909, 0.99]
     """
     _check(metric, fresh, samples, generations, ddof)
     if metric != "support":
@@ -244,17 +243,18 @@ def _check(metric: str, fresh: int, samples: int, generations: int, ddof: int) -
     metrics = get_args(DoseMetric)
     if metric not in metrics:
         raise ConfigError(f"there is no dose for metric {metric!r}", hint=nearest(str(metric), metrics, noun="metric"))
-    for name, value, low, high in (
-        ("samples", samples, 1, _MAX_SAMPLES),
-        ("generations", generations, 0, _MAX_GENERATIONS),
-        ("fresh", fresh, 0, samples),
-    ):
-        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
-            raise ConfigError(f"{name} is {value!r}, expected a whole number from {low:,} to {high:,}")
+    _check_count("samples", samples, 1, _MAX_SAMPLES)
+    _check_count("generations", generations, 0, _MAX_GENERATIONS)
+    _check_count("fresh", fresh, 0, samples)
     if ddof not in (0, 1) or (ddof == 1 and metric != "variance"):
         raise ConfigError(f"ddof is {ddof!r} for {metric}, expected 0, or 1 with the variance")
     if ddof and samples < 2:
         raise ConfigError("samples is 1, expected 2 or more with ddof = 1")
+
+
+def _check_count(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(f"{name} is {value!r}, expected a whole number from {low:,} to {high:,}")
 
 
 def _check_share(name: str, value: float, *, below_one: bool = False) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from studbook.arrays import Space
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
-from studbook.recursion.loop import Streams
 from studbook.recursion.protocols import LawLearner, LawModel, Statistics, Subsampled
 
 
@@ -59,7 +58,7 @@ def run_generations_in_law(
     n_original: int,
     last: int,
     real: LawModel | None,
-    streams: Streams,
+    rng: np.random.Generator,
 ) -> Iterator[LawGeneration]:
     """Generations 0 to ``last`` of all replicates, exact in law.
 
@@ -72,7 +71,7 @@ def run_generations_in_law(
         n_original: Records behind ``original``.
         last: Index of the last generation.
         real: Models with the source's law, for fresh records (R replicates).
-        streams: The random stream for a generation and a purpose.
+        rng: The stream of this chain: a new stream for every generation would cost as much as the generation.
 
     Example:
         >>> from studbook.learners import Gaussian
@@ -83,7 +82,7 @@ def run_generations_in_law(
         >>> real = learner.from_law(source.law, source.space)
         >>> original = learner.draw(real, 10**9, rng=stream(0, "original"))
         >>> chain = run_generations_in_law(learner, Replace(), original, source.space, n=10**9, n_original=10**9, last=5, real=real,
-        ...                                streams=lambda g, use: stream(0, g, use))
+        ...                                rng=stream(0, "law"))
         >>> round(float(list(chain)[-1].model.law.covariance[0, 0, 0]), 2)
         1.0
     """
@@ -93,7 +92,6 @@ def run_generations_in_law(
     model = learner.estimate(training, space)
     yield LawGeneration(0, model)
     for index in range(1, last + 1):
-        rng = streams(index, "law")
         if pooling:
             pool = pool.merge(learner.draw(model, n, rng=rng))
         training = _compose(parts, _Shelves(learner, model, real, original, training, pool), rng=rng)

@@ -131,7 +131,9 @@ class _Shelves:
 
     def fetch(self, part: Part, *, rng: np.random.Generator) -> Batch:
         if part.origin is Origin.GENERATED:
-            return self.generated if part.n == len(self.generated) else self.generated.take(np.arange(part.n or 0))
+            # A random subset, not the first records: a regression's sample comes in the order of its design.
+            whole = part.n == len(self.generated)
+            return self.generated if whole else _draw_across((self.generated,), part.n, rng=rng)
         if part.origin is Origin.FRESH:
             if self.fresh is None:
                 raise ConfigError("the mix asks for fresh real records, but none were set aside", hint="set data.reserve")

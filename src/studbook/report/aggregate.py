@@ -69,24 +69,29 @@ def table(run: Run) -> pl.DataFrame:
         ``last_median``, ``last_mean``, ``last_q05``, ``last_q95`` (the range, where there are fewer than 20 replicates), ``theory`` (mean,
         last generation), ``z`` (last generation) and ``max_abs_z`` (over all generations).
     """
-    labels = pl.DataFrame({"cell": [c.index for c in run.cells], "label": [c.label for c in run.cells]}, schema_overrides={"cell": pl.Int32})
-    first, last = (lambda name: pl.col(name).first()), (lambda name: pl.col(name).last())
+    labels = pl.DataFrame(
+        {"cell": [c.index for c in run.cells], "label": [c.label for c in run.cells]}, schema_overrides={"cell": pl.Int32}
+    )
     rows = aggregate(run).group_by("cell", "metric", maintain_order=True)
     summary = rows.agg(
-        replicates=last("n"),
-        first_generation=first("generation"),
-        last_generation=last("generation"),
-        first_median=first("median"),
-        first_mean=first("mean"),
-        last_median=last("median"),
-        last_mean=last("mean"),
-        last_q05=last("low"),
-        last_q95=last("high"),
-        theory=last("theory"),
-        z=last("z"),
+        replicates=pl.col("n").last(),
+        first_generation=pl.col("generation").first(),
+        last_generation=pl.col("generation").last(),
+        first_median=pl.col("median").first(),
+        first_mean=pl.col("mean").first(),
+        last_median=pl.col("median").last(),
+        last_mean=pl.col("mean").last(),
+        last_q05=pl.col("low").last(),
+        last_q95=pl.col("high").last(),
+        theory=pl.col("theory").last(),
+        z=pl.col("z").last(),
         max_abs_z=pl.col("z").abs().max(),
     )
-    return summary.sort("cell", "metric").join(labels, on="cell", how="left").select(pl.col("label").alias("cell"), pl.exclude("cell", "label"))
+    return (
+        summary.sort("cell", "metric")
+        .join(labels, on="cell", how="left")
+        .select(pl.col("label").alias("cell"), pl.exclude("cell", "label"))
+    )
 
 
 @dataclass(frozen=True, slots=True)

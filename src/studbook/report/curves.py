@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -101,8 +102,14 @@ def spread_evenly(cells: tuple[Cell, ...], limit: int) -> tuple[Cell, ...]:
 def _needs_log(frame: pl.DataFrame, metric: str) -> bool:
     if label_of(metric).share:
         return False
-    values = pl.concat([frame["median"], frame["mean"]]).drop_nulls()
-    return len(values) > 0 and values.min() > 0 and values.max() > 100 * values.min()  # type: ignore[operator]
+    drawn = frame.select(
+        "cell", pl.min_horizontal("median", "mean").alias("least"), pl.max_horizontal("median", "mean").alias("most")
+    ).drop_nulls()
+    if drawn.is_empty() or drawn["least"].min() <= 0:  # type: ignore[operator]
+        return False
+    small = drawn.group_by("cell").agg(pl.col("least").min())["least"] < drawn["most"].max() / 100  # type: ignore[operator]
+    # One collapsed cell among many panels would flatten all the others.
+    return bool(small.any()) if len(small) <= OVERLAY else 3 * int(small.sum()) >= len(small)
 
 
 def _for_log_axis(frame: pl.DataFrame) -> pl.DataFrame:
@@ -149,7 +156,7 @@ def generation_axis(frame: pl.DataFrame, *, title: str | None = "generation") ->
     import altair as alt
 
     low, high = int(frame["generation"].min()), int(frame["generation"].max())  # type: ignore[arg-type]
-    axis = alt.Axis(title=title, format=",d", tickMinStep=1, labelOverlap=True, labelFlush=True)
+    axis = alt.Axis(title=title, format=",d", tickMinStep=1, tickCount=8, labelOverlap=True, labelFlush=True)
     return alt.X("generation:Q", axis=axis, scale=alt.Scale(domain=[low, max(high, low + 1)], nice=False))
 
 
@@ -173,8 +180,9 @@ def log_axis(low: float, high: float, title: str | None = None) -> dict[str, Any
 
     powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
     ticks = [10.0**p for p in powers][:: 1 + len(powers) // 7]
-    plain = 1e-4 < low and high < 1e6
-    axis = alt.Axis(title=title, format=",~r" if plain else ".0e", **({"values": ticks} if len(ticks) > 1 else {}))
+    plain = low > 1e-4 and high < 1e6
+    values: Any = ticks if len(ticks) > 1 else alt.Undefined
+    axis = alt.Axis(title=title, format=",~r" if plain else ".0e", values=values)
     return {"scale": alt.Scale(type="log", domain=[low, high], nice=False), "axis": axis}
 
 
@@ -195,14 +203,14 @@ def _value_layers(panel: Panel) -> list[Any]:
     coloured = base.encode(color=_colour(panel))
     layers: list[Any] = []
     if panel.n_replicates > 1:
-        layers.append(coloured.mark_area(opacity=0.17, clip=True).encode(y=alt.Y("low:Q", **axis), y2="high:Q"))
-        layers.append(coloured.mark_line(strokeWidth=1.4, strokeDash=[6, 3], clip=True).encode(y=alt.Y("mean:Q", **axis)))
+        layers.append(coloured.mark_area(fillOpacity=0.17).encode(y=alt.Y("low:Q", **axis), y2="high:Q"))
+        layers.append(coloured.mark_line(strokeWidth=1.4, strokeDash=[6, 3]).encode(y=alt.Y("mean:Q", **axis)))
     dots = panel.frame["generation"].n_unique() <= 16
     point = alt.OverlayMarkDef(size=26, filled=True) if dots else False
-    layers.append(coloured.mark_line(strokeWidth=2.4, point=point, clip=True).encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip(panel)))
+    layers.append(coloured.mark_line(strokeWidth=2.4, point=point).encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip(panel)))
     theories = [("theory", [0.1, 4])] * panel.has_theory + [("theory_median", [7, 3, 0.1, 3])] * panel.has_theory_median
     layers.extend(
-        base.mark_line(strokeWidth=2, strokeDash=dash, strokeCap="round", color=INK, clip=True).encode(
+        base.mark_line(strokeWidth=2, strokeDash=dash, strokeCap="round", color=INK).encode(
             y=alt.Y(f"{column}:Q", **axis), detail="label:N"
         )
         for column, dash in theories
@@ -231,17 +239,17 @@ def _z_chart(panel: Panel, data: Any) -> Any:
         "scale": alt.Scale(domain=[-limit, limit], nice=False),
         "axis": alt.Axis(title=None, values=ticks, grid=False, format="d"),
     }
-    guides = [_guide(y, dash) for y, dash in ((0, None), (-2, [3, 3]), (2, [3, 3]))]
+    guides = [_guide(0), _guide(-2, [3, 3]), _guide(2, [3, 3])]
     lines = alt.Chart(data).encode(x=generation_axis(panel.frame), y=alt.Y("z:Q", **axis))
     dots = panel.frame["generation"].n_unique() <= 16
     point = alt.OverlayMarkDef(size=18, filled=True) if dots else False
-    drawn = lines.mark_line(strokeWidth=0.9 if panel.facets else 1.4, opacity=0.75 if panel.facets else 1, point=point, clip=True)
+    drawn = lines.mark_line(strokeWidth=0.9 if panel.facets else 1.4, strokeOpacity=0.75 if panel.facets else 1, point=point)
     title = alt.TitleParams("z = (mean − theory) / standard error, guides at ±2", fontSize=11, fontWeight="normal", color=MUTED, offset=4)
     return alt.layer(*guides, drawn.encode(color=_colour(panel), detail="label:N"), title=title)
 
 
-def _guide(y: Literal[0, -2, 2], dash: list[int] | None) -> Any:
+def _guide(y: int, dash: Sequence[float] = ()) -> Any:
     import altair as alt
 
-    rule = alt.Chart(alt.Data(values=[{"z": y}])).mark_rule(color=MUTED, strokeWidth=1, **({"strokeDash": dash} if dash else {}))
-    return rule.encode(y="z:Q")
+    data: Any = alt.InlineData(values=[{"z": y}])
+    return alt.Chart(data).mark_rule(color=MUTED, strokeWidth=1, strokeDash=dash).encode(y="z:Q")

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
-from studbook.report.curves import HEIGHT, MAX_PANELS, PANEL_HEIGHT, ROWS, WIDTH, Panel, generation_axis, make_panel, rows_of, spread_evenly, value_axis
+from studbook.report.curves import (
+    HEIGHT,
+    MAX_PANELS,
+    PANEL_HEIGHT,
+    ROWS,
+    WIDTH,
+    Panel,
+    generation_axis,
+    make_panel,
+    rows_of,
+    spread_evenly,
+    value_axis,
+)
 from studbook.report.names import Family
 from studbook.report.run import Cell
 from studbook.report.theme import CELL_COLOURS, INK, PAPER, cell_colours, ramp
@@ -36,12 +48,12 @@ def fan_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> 
     colour = alt.Color("label:N", scale=alt.Scale(domain=labels, range=cell_colours(labels)), legend=None)
     base = alt.Chart().encode(x=generation_axis(joint.frame), color=colour)
     layers: list[Any] = [
-        base.mark_area(opacity=0.2, clip=True).encode(y=alt.Y(f"q{i}:Q", **axis), y2=f"q{last - i}:Q") for i in range((last + 1) // 2)
+        base.mark_area(fillOpacity=0.2).encode(y=alt.Y(f"q{i}:Q", **axis), y2=f"q{last - i}:Q") for i in range((last + 1) // 2)
     ]
     titles = [m.partition(".p")[2].lstrip("0") + " %" for m in ordered]
     tooltip = [alt.Tooltip("label:N", title=""), alt.Tooltip("generation:Q", title="generation")]
     tooltip += [alt.Tooltip(f"q{i}:Q", title=title, format=".4~g") for i, title in enumerate(titles)]
-    layers.append(base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24), clip=True).encode(
+    layers.append(base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24)).encode(
         y=alt.Y(f"q{last // 2}:Q", **axis), tooltip=tooltip))  # fmt: skip
     return _facet(alt.layer(*layers), labels), rows_of(wide)
 
@@ -56,8 +68,8 @@ def stack_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -
              for i, (p, (_, name)) in enumerate(zip(panels, members, strict=True))]  # fmt: skip
     tall = pl.concat(parts)
     names = [name for _, name in members]
-    axis = {"scale": alt.Scale(domain=[0, 1], nice=False), "axis": alt.Axis(title=None, format=".0%")}
-    area = alt.Chart().mark_area(stroke=PAPER, strokeWidth=0.8, clip=True).encode(
+    axis: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1], nice=False), "axis": alt.Axis(title=None, format=".0%")}
+    area = alt.Chart().mark_area(stroke=PAPER, strokeWidth=0.8).encode(
         x=generation_axis(tall),
         y=alt.Y("mean:Q", stack="zero", **axis),
         color=alt.Color("part:N", scale=alt.Scale(domain=names, range=ramp(len(names))), sort=names, legend=alt.Legend(columns=10)),
@@ -71,7 +83,7 @@ def _joint_panel(panels: list[Panel], family: Family) -> Panel:
     """All members' values in one panel, so that one axis fits them all."""
     frame = pl.concat([p.frame for p in panels])
     low, high = frame["median"].min(), frame["median"].max()
-    log = low is not None and low > 0 and high > 30 * low  # type: ignore[operator]
+    log = bool(low is not None and low > 0 and high > 30 * low)  # type: ignore[operator]
     centred = frame.with_columns(pl.col("median").alias(c) for c in ("mean", "low", "high"))
     return Panel(family.name, panels[0].cells, centred.with_columns(theory=pl.lit(None, pl.Float64)), log, panels[0].n_replicates)
 
@@ -105,14 +117,20 @@ def dose_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str, key: 
     labels = list(dict.fromkeys(d[2] for d in doses))
     panel = Panel(metric, spread_evenly(cells, MAX_PANELS), finite, log=False, n_replicates=int(frame["n"].max()))  # type: ignore[arg-type]
     axis = value_axis(panel)
-    x = alt.X("dose:Q", scale=_dose_scale(finite["dose"]), axis=alt.Axis(title=key, values=finite["dose"].unique().sort().to_list(), format="~g", labelOverlap=True))
+    x = alt.X(
+        "dose:Q",
+        scale=_dose_scale(finite["dose"]),
+        axis=alt.Axis(title=key, values=finite["dose"].unique().sort().to_list(), format="~g", labelOverlap=True),
+    )
     palette = list(CELL_COLOURS[: len(labels)]) if len(labels) <= len(CELL_COLOURS) else ramp(len(labels))
     legend = alt.Legend(title=None) if len(labels) > 1 else None
     base = alt.Chart().encode(x=x)
     coloured = base.encode(color=alt.Color("label:N", scale=alt.Scale(domain=labels, range=palette), sort=labels, legend=legend))
     layers: list[Any] = [
-        coloured.mark_rule(strokeWidth=5, opacity=0.25, strokeCap="round").encode(y=alt.Y("low:Q", **axis), y2="high:Q"),
-        coloured.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=40)).encode(y=alt.Y("median:Q", **axis), tooltip=_dose_tooltip(key)),
+        coloured.mark_rule(strokeWidth=5, strokeOpacity=0.25, strokeCap="round").encode(y=alt.Y("low:Q", **axis), y2="high:Q"),
+        coloured.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=40)).encode(
+            y=alt.Y("median:Q", **axis), tooltip=_dose_tooltip(key)
+        ),
     ]
     if finite["theory"].is_not_null().any():
         theory = base.mark_line(strokeWidth=2, strokeDash=[0.1, 4], strokeCap="round", color=INK)
@@ -150,5 +168,3 @@ def _float(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
-
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -76,19 +77,27 @@ def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
     families = group_families(curves["metric"].unique().to_list())
     family = next((f for f in families if f.name == metric), Family(metric, (metric,), "line"))
     figure = _family_figure(run, curves, cells, family)
-    return styled(figure).properties(datasets={ROWS: figure.rows})  # type: ignore[no-any-return]
+    return styled(figure).properties(datasets={ROWS: figure.rows})
 
 
 def styled(figure: Figure) -> alt.Chart:
     """The figure's chart with title, key and style, still without data."""
     subtitle = [s for s in (figure.about, _key(figure.lines)) if s]
     config = chart_config(n_labels=len(figure.legend))
-    titled = figure.chart.properties(title={"text": figure.title, "subtitle": subtitle})
+    titled = figure.chart.properties(title={"text": figure.title, "subtitle": subtitle}, description=figure.description)
     return titled.configure(**config)  # type: ignore[no-any-return]
 
 
 def all_figures(run: Run, curves: pl.DataFrame, pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
-    """Every figure, in the order of the report: samples, tails, other metrics, doses."""
+    """Every figure, in the order of the report: samples, tails, other metrics, doses. Names are unique."""
+    taken: Counter[str] = Counter()
+    for figure in _figures(run, curves, pictures):
+        taken[figure.name] += 1
+        # Two metrics may differ only in characters that a file name can't hold; two dots come from nowhere else.
+        yield figure if taken[figure.name] == 1 else replace(figure, name=f"{figure.name}..{taken[figure.name]}")
+
+
+def _figures(run: Run, curves: pl.DataFrame, pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
     yield from _sample_figures(pictures)
     for family in group_families(curves["metric"].unique().to_list()):
         yield _family_figure(run, curves, run.cells, family)
@@ -180,7 +189,7 @@ def _describe(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> str
         rows = curves.filter((pl.col("metric") == metric) & (pl.col("cell") == cell.index)).sort("generation")
         ends.append(f"{cell.label}: {show(rows['median'][0])} to {show(rows['median'][-1])}")
     generations = curves.filter(pl.col("metric") == metric)["generation"]
-    return f"{label.title}, generations {generations.min()} to {generations.max()}. Median, first to last: {'; '.join(ends)}."
+    return f"{label.title}, generations {generations.min()!s} to {generations.max()!s}. Median, first to last: {'; '.join(ends)}."
 
 
 def _dose_figure(run: Run, curves: pl.DataFrame, metric: str, key: str) -> Figure:

@@ -18,7 +18,7 @@ class Html:
     text: str
 
 
-Content: TypeAlias = "Html | str | int | None | Iterable[Content]"
+Content: TypeAlias = "Html | str | int | Iterable[Content] | None"
 
 
 def escape(content: Content) -> str:
@@ -56,11 +56,11 @@ def tag(element: str, /, *content: Content, **attributes: str | int | bool | Non
 
 
 def json_script(identifier: str, value: Any) -> Html:
-    """A JSON data block; ``<``, ``>`` and ``&`` are escaped so that no string in it can end the element.
+    r"""A JSON data block; ``<``, ``>`` and ``&`` are escaped so that no string in it can end the element.
 
     Example:
         >>> json_script("s", {"a": "</script>"}).text
-        '<script type="application/json" id="s">{"a":"\\\\u003c/script\\\\u003e"}</script>'
+        '<script type="application/json" id="s">{"a":"\\u003c/script\\u003e"}</script>'
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -27,7 +27,6 @@ class Label:
     tail: bool = False
 
 
-
 def _share(title: str, about: str, phrase: str, *, tail: bool = True) -> Label:
     return Label(title, about, title[:1].lower() + title[1:], phrase, share=True, tail=tail)
 
@@ -93,7 +92,7 @@ _LABELS: dict[str, Label] = {
     "distinct_1": _share("Distinct words", "Different words among all words.", "had {} distinct words", tail=False),
     "distinct_2": _share("Distinct word pairs", "Different pairs among all neighbouring words.", "had {} distinct word pairs", tail=False),
     "distinct_3": _share("Distinct word triples", "Different triples among all runs of three words.", "had {} distinct triples", tail=False),
-}  # fmt: skip
+}
 _ORDER = {name: position for position, name in enumerate(_LABELS)}
 
 # Which metrics the summary and the verdict table speak of, best first; at most four are taken.
@@ -119,7 +118,9 @@ def label_of(metric: str) -> Label:
     suffix = f", {member.replace('_', ' ')}" if member else ""
     share = known.share if known else head.endswith(("_share", "_survival"))
     phrase = (known.phrase if known else "") or f"had {noun}{suffix} of {{}}"
-    return Label(title + suffix, known.about if known else "", noun + suffix, phrase, share, bool(known and known.tail) or (not known and share))
+    return Label(
+        title + suffix, known.about if known else "", noun + suffix, phrase, share, bool(known and known.tail) or (not known and share)
+    )
 
 
 def sort_key(metric: str) -> tuple[bool, int, list[int | str]]:

@@ -9,11 +9,11 @@ _NBSP = "\u00a0"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """``value`` with ``digits`` significant digits, powers of ten where it is very large or small.
+    r"""``value`` with ``digits`` significant digits, powers of ten where it is very large or small.
 
     Example:
         >>> [number(x) for x in (0.47213, 12345.6, 5.5e-5, 1.0, float("inf"), None)]
-        ['0.472', '12,346', '5.5\\xa0×\\xa010⁻⁵', '1', '∞', '–']
+        ['0.472', '12,346', '5.5\xa0×\xa010⁻⁵', '1', '∞', '–']
     """
     if value is None or math.isnan(value):
         return "–"
@@ -32,11 +32,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as per cent; never rounds a part to nothing or to all.
+    r"""A share as per cent; never rounds a part to nothing or to all.
 
     Example:
         >>> [percent(x) for x in (0.2413, 0.024, 0.0002, 0.9996, 1.0, 0.0)]
-        ['24\\xa0%', '2.4\\xa0%', '<\\xa00.1\\xa0%', '>\\xa099.9\\xa0%', '100\\xa0%', '0\\xa0%']
+        ['24\xa0%', '2.4\xa0%', '<\xa00.1\xa0%', '>\xa099.9\xa0%', '100\xa0%', '0\xa0%']
     """
     if share is None or not math.isfinite(share):
         return number(share)
@@ -49,11 +49,11 @@ def percent(share: float | None) -> str:
 
 
 def interval(low: float, high: float, *, share: bool = False) -> str:
-    """From ``low`` to ``high``, the unit once; empty where both read the same.
+    r"""From ``low`` to ``high``, the unit once; empty where both read the same.
 
     Example:
         >>> interval(0.45, 0.47, share=True), interval(0.1, 1.12), interval(0.2, 0.2)
-        ('45–47\\xa0%', '0.1–1.12', '')
+        ('45–47\xa0%', '0.1–1.12', '')
     """
     ends = [percent(x) if share else number(x) for x in (low, high)]
     if ends[0] == ends[1]:

@@ -108,7 +108,10 @@ def _scripts(drawn: list[Drawn]) -> list[Html]:
 
 
 def _header(run: Run, sections: list[_Section]) -> Html:
-    manifest, facts_line = run.manifest, [count(len(run.cells), "cell"), count(run.n_replicates, "replicate"), count(run.last_generation, "generation")]
+    manifest, facts_line = (
+        run.manifest,
+        [count(len(run.cells), "cell"), count(run.n_replicates, "replicate"), count(run.last_generation, "generation")],
+    )
     status = str(manifest["status"])
     chips = [tag("li", status, class_=f"status {'ok' if status == 'finished' else 'warn'}"), *[tag("li", fact) for fact in facts_line]]
     if when := _day(manifest.get("finished") or manifest.get("started")):
@@ -132,7 +135,9 @@ def _day(stamp: Any) -> str:
 def _summary_section(run: Run, curves: pl.DataFrame) -> _Section:
     told = describe(run, curves)
     sentences = [tag("p", *(_with_emphasis(s) if i == 1 else [s]), class_="lede" if i == 1 else None) for i, s in enumerate(told)]
-    content = tag("section", tag("h2", "Summary", class_="quiet"), tag("div", *sentences, class_="prose"), verdict_table(run, curves), id="summary")
+    content = tag(
+        "section", tag("h2", "Summary", class_="quiet"), tag("div", *sentences, class_="prose"), verdict_table(run, curves), id="summary"
+    )
     return _Section("summary", "Summary", content)
 
 
@@ -167,9 +172,7 @@ def _figure(drawn: Drawn) -> Html:
 
 
 def _legend(figure: Figure) -> Html | None:
-    entries = [
-        tag("li", Html(f'<i class="swatch" style="background:{css_colour(colour)}"></i>'), label) for label, colour in figure.legend
-    ]
+    entries = [tag("li", Html(f'<i class="swatch" style="background:{css_colour(colour)}"></i>'), label) for label, colour in figure.legend]
     key = [tag("li", tag("i", class_=f"line {line}"), LINE_NAMES[line].partition(": ")[2]) for line in figure.lines]
     lists = [tag("ul", *entries, class_="legend") if entries else None, tag("ul", *key, class_="legend key") if key else None]
     return tag("div", *lists, class_="legends") if entries or key else None
@@ -218,7 +221,11 @@ def _facts(run: Run) -> list[tuple[str, Content]]:
     took += f" ({number(cpu)} s of CPU)" if isinstance(cpu, int | float) else ""
     data = {str((c.about.get("data") or {}).get("digest", "")): c.about.get("data") or {} for c in run.cells}
     described = [
-        tag("span", f"{d.get('name', '')}, {d.get('n_records', '?')} records, {d.get('origin', '')} ", tag("code", digest[:16]))
+        tag(
+            "span",
+            f"{d.get('name', '')}, {number(d.get('n_records'), 9)} records{', ' * bool(d.get('origin'))}{d.get('origin') or ''} ",
+            tag("code", digest[:16]),
+        )
         for digest, d in list(data.items())[:6]
         if digest
     ]

@@ -14,12 +14,12 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
 
 def encode_png(pixels: AnyArray) -> bytes:
-    """An 8-bit PNG of ``(h, w)``, or ``(h, w, c)`` with c = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
+    r"""An 8-bit PNG of ``(h, w)``, or ``(h, w, c)`` with c = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
 
     Example:
         >>> import numpy as np
         >>> encode_png(np.zeros((2, 3), np.uint8))[:4]
-        b'\\x89PNG'
+        b'\x89PNG'
     """
     table = np.ascontiguousarray(pixels, dtype=np.uint8)
     height, width, channels = table.reshape(*table.shape[:2], -1).shape
@@ -48,7 +48,8 @@ def shrink(images: AnyArray, factor: int) -> AnyArray:
     m, h, w = images.shape[:3]
     cut = images[:, : h - h % factor, : w - w % factor].astype(np.float64)
     small = cut.reshape(m, h // factor, factor, w // factor, factor, *images.shape[3:]).mean(axis=(2, 4))
-    return np.rint(small).astype(np.uint8)
+    result: AnyArray = np.rint(small).astype(np.uint8)
+    return result
 
 
 def data_uri(png: bytes) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from studbook.arrays import AnyArray, Kind
+from studbook.report.curves import spread_evenly
 from studbook.report.markup import Html, tag
 from studbook.report.numerals import percent
 from studbook.report.png import data_uri, encode_png, pack_sprite, shrink
 from studbook.report.run import Cell, Pictures
 from studbook.report.spectra import MAX_COLUMNS
-from studbook.report.curves import spread_evenly
 
 _BUDGET = 1_300_000
 """Raw bytes of all sprites together: less than half of the page, whatever the pictures."""
@@ -56,10 +56,19 @@ def _image_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
     arrays = [a for p in pictures.values() for a in (*p.generations.values(), p.original) if a is not None and len(a)]
     count, factor = _plan(arrays)
     first = next((p.original for p in pictures.values() if p.original is not None and len(p.original)), None)
-    rows = [] if first is None else [_row("Real", [tag("div", _sprite(first, count, factor, "real pictures"), class_="sheet-cell")], real=True)]
+    rows = (
+        []
+        if first is None
+        else [_row("Real", [tag("div", _sprite(first, count, factor, "real pictures"), class_="sheet-cell")], real=True)]
+    )
     for generation in _generations([p.generations for p in pictures.values()]):
         entries = [
-            _entry(cell, i, len(pictures), _sprite(p.generations[generation], count, factor, f"pictures of generation {generation}, {cell.label}"))
+            _entry(
+                cell,
+                i,
+                len(pictures),
+                _sprite(p.generations[generation], count, factor, f"pictures of generation {generation}, {cell.label}"),
+            )
             for i, (cell, p) in enumerate(pictures.items())
             if generation in p.generations and len(p.generations[generation])
         ]
@@ -70,7 +79,7 @@ def _image_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
 def _plan(arrays: list[AnyArray]) -> tuple[int, int]:
     """How many pictures a sprite holds, and by what factor they are shrunk, so that all sprites fit into the budget."""
     for count, factor in _PLANS:
-        smallest = min(min(a.shape[1:3]) for a in arrays)
+        smallest = min(side for a in arrays for side in a.shape[1:3])
         raw = sum(min(count, len(a)) * int(np.prod(a.shape[1:])) // factor**2 for a in arrays)
         if raw <= _BUDGET and smallest >= factor:
             return count, factor
@@ -82,7 +91,9 @@ def _sprite(images: AnyArray, count: int, factor: int, alt: str) -> Html:
     small = shrink(chosen, factor) if factor > 1 else chosen
     sheet = pack_sprite(small, min(10 if len(small) > 12 else 6, len(small)))
     height, width = sheet.shape[:2]
-    return tag("img", src=data_uri(encode_png(sheet)), width=width, height=height, alt=f"{len(small)} {alt}", class_="sprite", loading="eager")
+    return tag(
+        "img", src=data_uri(encode_png(sheet)), width=width, height=height, alt=f"{len(small)} {alt}", class_="sprite", loading="eager"
+    )
 
 
 def _text_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:

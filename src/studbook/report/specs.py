@@ -61,7 +61,9 @@ def _hover(line: dict[str, Any]) -> dict[str, Any]:
     encoding = copy.deepcopy(line["encoding"])
     encoding["opacity"] = {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0}
     return {
-        "mark": {"type": "point", "filled": True, "size": 70, "stroke": with_variables(PAPER), "strokeWidth": 1.5, "clip": True},
+        "mark": {"type": "point", "filled": True, "size": 70, "stroke": with_variables(PAPER), "strokeWidth": 1.5},
         "encoding": encoding,
-        "params": [{"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": _FIELDS}}],
+        "params": [
+            {"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": _FIELDS}}
+        ],
     }

@@ -29,12 +29,14 @@ def histogram_chart(pictures: dict[Cell, Pictures]) -> tuple[alt.Chart, Rows]:
     labels = [c.label for c in cells]
     y_axis = alt.Axis(title=None, labels=False, grid=False)
     x = alt.X("x0:Q", axis=alt.Axis(title=None, format="~g", tickCount=5), scale=alt.Scale(domain=[edges[0], edges[-1]], nice=False))
-    bars = alt.Chart().mark_rect(opacity=0.8).encode(
+    bars = alt.Chart().mark_rect(fillOpacity=0.8).encode(
         x=x, x2="x1:Q", y=alt.Y("density:Q", axis=y_axis, scale=alt.Scale(domainMin=0)), y2=alt.datum(0),
         color=alt.Color("label:N", scale=alt.Scale(domain=labels, range=cell_colours(labels)), sort=labels, legend=None),
     )  # fmt: skip
     outline = alt.Chart().mark_line(interpolate="step-after", strokeWidth=1.1, color=INK).encode(x=x, y=alt.Y("original:Q", axis=y_axis))
-    side = alt.Header(title=None, labelAngle=0, labelAlign="left", labelExpr="'generation ' + datum.value", labelFontWeight="normal", labelFontSize=11)
+    side = alt.Header(
+        title=None, labelAngle=0, labelAlign="left", labelExpr="'generation ' + datum.value", labelFontWeight="normal", labelFontSize=11
+    )
     drawn: Any = alt.layer(bars, outline).properties(width=max(80, 560 // len(cells) - 16), height=46)
     return drawn.facet(
         row=alt.Row("generation:O", header=side),
@@ -63,7 +65,13 @@ def _histogram_rows(cell: Cell, pictures: Pictures, edges: Floats) -> list[dict[
     rows: list[dict[str, Any]] = []
     for generation, values in pictures.generations.items():
         for i, density in enumerate(_density(values, edges)):
-            row = {"label": cell.label, "generation": generation, "x0": float(edges[i]), "x1": float(edges[i + 1]), "density": float(density)}
+            row = {
+                "label": cell.label,
+                "generation": generation,
+                "x0": float(edges[i]),
+                "x1": float(edges[i + 1]),
+                "density": float(density),
+            }
             rows.append(row if original is None else row | {"original": float(original[i])})
     return rows
 
@@ -90,7 +98,7 @@ def rank_chart(pictures: dict[Cell, Pictures]) -> tuple[alt.Chart, Rows, tuple[t
     x = log_axis(1, max(2, *(r["rank"] for r in rows)), "rank")
     frequencies = [float(r["frequency"]) for r in rows]
     y = log_axis(min(frequencies), max(frequencies))
-    lines = alt.Chart().mark_line(strokeWidth=1.8, clip=True).encode(
+    lines = alt.Chart().mark_line(strokeWidth=1.8).encode(
         x=alt.X("rank:Q", **x),
         y=alt.Y("frequency:Q", **y),
         color=alt.Color("name:N", scale=alt.Scale(domain=names, range=colours), sort=names, legend=alt.Legend(columns=5)),
@@ -115,7 +123,8 @@ def _rank_rows(cell: Cell, pictures: Pictures) -> list[dict[str, Any]]:
         ranks = np.unique(np.rint(np.geomspace(1, len(alive), 60)).astype(np.int64))
         total = float(alive.sum())
         rows += [
-            {"label": cell.label, "name": name, "order": order, "rank": int(r), "frequency": float(f"{alive[r - 1] / total:.4g}")} for r in ranks
+            {"label": cell.label, "name": name, "order": order, "rank": int(r), "frequency": float(f"{alive[r - 1] / total:.4g}")}
+            for r in ranks
         ]
     return rows
 
@@ -125,5 +134,3 @@ def _few(generations: Any, limit: int = 5) -> list[tuple[int, AnyArray]]:
     if len(items) <= limit:
         return items
     return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
-
-

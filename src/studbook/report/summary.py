@@ -66,7 +66,7 @@ def _what_was_done(run: Run) -> str:
 
 
 def _article(noun: str) -> str:
-    return f"{'An' if noun[:1].lower() in 'aeio' or noun.startswith('n') and noun[1:2] == 'g' else 'A'} {noun}"
+    return f"{'An' if noun[:1].lower() in 'aeio' or noun.startswith('ng') else 'A'} {noun}"
 
 
 def _kind(cell: Cell, part: str) -> str:
@@ -136,17 +136,18 @@ def _change(rows: pl.DataFrame, metric: str, *, opening: bool) -> str:
     value = _value(last["median"], metric)
     if label.share:
         return f"the model {label.phrase.format(value)}{after}{spread}" if opening else f"{value}{spread}"
-    change = f"from {_value(first['median'], metric)} to {value}{_ratio(first['median'], last['median'])}"
+    ratio = _ratio(first["median"], last["median"])
+    change = f"from {_value(first['median'], metric)} to {value}{ratio}"
     if not opening:
         return f"{change}{spread}"
     verb = "rose" if last["median"] > first["median"] else "fell" if last["median"] < first["median"] else "went"
-    return f"the{' median' if last['n'] > 1 else ''} {label.noun} {verb} {change}{after}{spread}"
+    return f"the{' median' if last['n'] > 1 else ''} {label.noun} {verb} {change}{',' if ratio else ''}{after}{spread}"
 
 
 def _ratio(first: float, last: float) -> str:
     if not (np.isfinite(first) and np.isfinite(last)) or first <= 0 or last <= 0 or 0.5 < last / first < 2:
         return ""
-    return f", {number(last / first, 2)} times as much," if last > first else f", {percent(last / first)} of it,"
+    return f", {number(last / first, 2)} times as much" if last > first else f", {percent(last / first)} of it"
 
 
 def _spread(last: dict[str, Any], metric: str) -> str:
@@ -160,8 +161,8 @@ def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
         return ""
     outcome = "no more than" if verdict.agrees else "more than"
     sentence = (
-        f"Theory predicts the mean exactly at {count(verdict.n, 'point')}: the largest deviation is {number(verdict.largest, 2)} standard errors, "
-        f"{outcome} chance explains over so many comparisons (Bonferroni limit at 5 %: {number(verdict.limit, 2)})"
+        f"Theory predicts the mean exactly at {count(verdict.n, 'point')}: the largest deviation is {number(verdict.largest, 2)} "
+        f"standard errors, {outcome} chance explains over so many comparisons (Bonferroni limit at 5 %: {number(verdict.limit, 2)})"
     )
     metric = next((m for m in metrics if _exact_end(curves, m) is not None), None)
     if metric is None:

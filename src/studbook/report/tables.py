@@ -16,29 +16,38 @@ from studbook.report.run import Cell, Run
 from studbook.report.summary import headline_metrics
 from studbook.report.theme import CELL_COLOURS
 
-_MAX_ROWS = 400
+_MAX_ROWS, _FEW = 400, len(CELL_COLOURS)
 
 
 def verdict_table(run: Run, curves: pl.DataFrame) -> Html:
     """Cells × headline metrics: a small curve, the last value, and where it came from."""
     metrics = headline_metrics(curves["metric"].unique(maintain_order=True).to_list())
-    head = tag("tr", tag("th", "Cell" if len(run.cells) > 1 else "", scope="col"), *[tag("th", label_of(m).title, scope="col") for m in metrics])
+    head = tag(
+        "tr", tag("th", "Cell" if len(run.cells) > 1 else "", scope="col"), *[tag("th", label_of(m).title, scope="col") for m in metrics]
+    )
     body = [
-        tag("tr", tag("th", _cell_name(run, i, cell), scope="row"), *[_verdict(curves, cell, i, metric, len(run.cells)) for metric in metrics])
+        tag(
+            "tr",
+            tag("th", _cell_name(run, i, cell), scope="row"),
+            *[_verdict(curves, cell, i, metric, len(run.cells)) for metric in metrics],
+        )
         for i, cell in enumerate(run.cells[:_MAX_ROWS])
     ]
-    return scrolling(tag("table", tag("thead", head), tag("tbody", *body), class_="verdict"), "Verdict by cell")
+    return scrolling(
+        tag("table", tag("thead", head), tag("tbody", *body), class_="verdict many" if len(run.cells) > _FEW else "verdict"),
+        "Verdict by cell",
+    )
 
 
 def _cell_name(run: Run, position: int, cell: Cell) -> Content:
-    if len(run.cells) == 1:
+    if len(run.cells) == 1 or len(run.cells) > _FEW:
         return cell.label
     return [tag("i", class_=f"swatch {swatch(position, len(run.cells))}"), cell.label]
 
 
 def swatch(position: int, n_cells: int) -> str:
     """The colour class of a cell."""
-    return f"c{position}" if n_cells <= len(CELL_COLOURS) else "c1"
+    return f"c{position}" if n_cells <= _FEW else "c1"
 
 
 def _verdict(curves: pl.DataFrame, cell: Cell, position: int, metric: str, n_cells: int) -> Html:
@@ -77,7 +86,9 @@ def sparkline(values: list[float], colour: str, *, share: bool, width: int = 64,
     ]
     line = f'<polyline points="{" ".join(points)}" fill="none" stroke-width="1.8" stroke-linejoin="round"/>'
     base = f'<path d="M2 {height - 1.5}H{width - 2}" class="base"/>'
-    return Html(f'<svg class="spark {colour}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true">{base}{line}</svg>')
+    return Html(
+        f'<svg class="spark {colour}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true">{base}{line}</svg>'
+    )
 
 
 def numbers_table(table: pl.DataFrame) -> Html:
@@ -86,7 +97,9 @@ def numbers_table(table: pl.DataFrame) -> Html:
         ("last_median", "median"), ("last_mean", "mean"), ("last_q05", "low"), ("last_q95", "high"), ("theory", "theory, mean"),
         ("z", "z"), ("max_abs_z", "max |z|"),
     )  # fmt: skip
-    head = tag("tr", *[tag("th", name, scope="col") for name in ("cell", "metric", "generation", "first", *(title for _, title in columns))])
+    head = tag(
+        "tr", *[tag("th", name, scope="col") for name in ("cell", "metric", "generation", "first", *(title for _, title in columns))]
+    )
     body = [
         tag(
             "tr",
@@ -143,4 +156,6 @@ def _value(value: Any) -> str:
 
 def facts(pairs: list[tuple[str, Content]]) -> Html:
     """A list of names and values; what is empty is left out."""
-    return tag("dl", *[tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value not in (None, "", [])], class_="facts")
+    return tag(
+        "dl", *[tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value not in (None, "", [])], class_="facts"
+    )

@@ -6,7 +6,7 @@ import copy
 import difflib
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -187,7 +187,6 @@ def _flatten(grid: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def _resolve(index: int, keys: dict[str, str | int | float], raw: Mapping[str, Any]) -> Cell:
     study = build(StudySection, _table(raw, "study"), where="study")
     source, split, source_table = _resolve_data(raw["data"])
-    learner, mix = raw["learner"], raw["mix"]
     metrics, every = _resolve_metrics(_table(raw, "metrics"))
     return Cell(
         index,
@@ -196,11 +195,21 @@ def _resolve(index: int, keys: dict[str, str | int | float], raw: Mapping[str, A
         split,
         source,
         source_table,
-        create_learner(learner) if isinstance(learner, Mapping) else learner,
-        create_mix(mix) if isinstance(mix, Mapping) else mix,
+        _object(raw, "learner", create_learner, "fit"),
+        _object(raw, "mix", create_mix, "parts"),
         metrics,
         every,
     )
+
+
+def _object(raw: Mapping[str, Any], section: str, create: Callable[[Mapping[str, object]], Any], method: str) -> Any:
+    """A section as an object: built from its table, or, from Python, passed as it is."""
+    value = raw[section]
+    if isinstance(value, Mapping):
+        return create(value)
+    if not hasattr(value, method):
+        raise ConfigError(f"{section} is {value!r}, expected a table with a kind", hint=f"write [{section}] and its kind below it")
+    return value
 
 
 def _resolve_data(section: Any) -> tuple[Any, SplitSection, dict[str, object]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from studbook.arrays import AnyArray, Batch, Kind
+from studbook.data import join_tokens
 
 N_GENERATIONS = 8
 N_IMAGES = 40
@@ -41,5 +42,4 @@ def excerpts(batch: Batch) -> list[str]:
     """Up to six blocks as words; empty for what isn't text."""
     if batch.space.kind is not Kind.TEXT:
         return []
-    words = batch.space.vocabulary
-    return [" ".join(words[token] for token in block) for block in batch.values[:N_BLOCKS]]
+    return [join_tokens(block, batch.space.vocabulary) for block in batch.values[:N_BLOCKS]]

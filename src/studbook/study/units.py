@@ -197,15 +197,19 @@ def _run_in_law(unit: Unit, dataset: Dataset, split: Split, recorder: _Recorder)
         n_original=job.n_original,
         last=cell.study.generations,
         real=real,
-        streams=partial(_stream, streams, "generation"),
+        rng=streams("law"),
     )
     for generation in chain:
-        if show_law and generation.index in recorder.shown:
-            single = learner.from_law(first_law(generation.model.law), dataset.space)
+        shown, measured = show_law and generation.index in recorder.shown, generation.index in recorder.measured
+        if not (shown or measured):
+            continue
+        law = generation.model.law
+        if shown:
+            single = learner.from_law(first_law(law), dataset.space)
             recorder.show(str(generation.index), _draw_for_picture(single, job.n, streams("generation", generation.index, "picture")))
-        if generation.index in recorder.measured:
+        if measured:
             for chosen in cell.metrics:
-                values = chosen.metric.of_law(reference, generation.model.law)
+                values = chosen.metric.of_law(reference, law)
                 recorder.add_law(unit.start, generation.index, {name: value for name, value in values.items() if chosen.wants(name)})
 
 

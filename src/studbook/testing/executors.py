@@ -69,7 +69,7 @@ def work(seed: int) -> bytes:
     Args:
         seed: Seed, 0 or more.
     """
-    return factorise(seed, size=300, rounds=12)
+    return factorise(seed, size=300, rounds=48)
 
 
 def make_large(seed: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -214,7 +214,7 @@ def abandon_child(path: Path) -> None:
     """
     child = os.fork()
     if child == 0:
-        time.sleep(60)
+        time.sleep(120)
         os._exit(0)
     path.write_text(str(child))
     os.kill(os.getpid(), signal.SIGKILL)

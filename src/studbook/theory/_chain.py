@@ -2,7 +2,7 @@
 
 Functions of the count 0..N are held by their values at some counts: every one up to ``_DENSE``, then at geometric distances, and between
 them by local polynomials. What survives after h generations varies on the scale of the count itself, so that a few hundred nodes hold it to
-about 1e-8 whatever N. Binomial rows are cut where less than 1e-15 of them lies.
+about 1e-8 whatever N. Binomial rows are cut where less than 1e-16 of them lies.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _DENSE = 64
 _PER_E_FOLD = 32
 _STENCIL = 8
+_NEGLIGIBLE = 1e-18
 FULL_GRID = 300
 """Up to this N every count is a node."""
 
@@ -41,12 +42,14 @@ def interpolation(nodes: Ints, points: Ints) -> tuple[Ints, Floats]:
     width = min(_STENCIL, len(nodes))
     first = np.clip(np.searchsorted(nodes, points) - width // 2, 0, len(nodes) - width)
     columns = first[:, None] + np.arange(width)
-    support = nodes[columns].astype(np.float64)
-    weights = np.ones(columns.shape)
-    for j in range(width):
-        for i in range(width):
-            if i != j:
-                weights[:, j] *= (points - support[:, i]) / (support[:, j] - support[:, i])
+    stencils = nodes[np.arange(len(nodes) - width + 1)[:, None] + np.arange(width)].astype(np.float64)
+    gaps = stencils[:, :, None] - stencils[:, None, :] + np.eye(width)
+    distances = points[:, None] - nodes[columns].astype(np.float64)
+    # Products of all distances but one: what lies before it times what lies behind it.
+    weights = 1.0 / gaps.prod(axis=2)[first]
+    for j in range(1, width):
+        weights[:, j:] *= distances[:, j - 1 : j]
+        weights[:, :-j] *= distances[:, width - j : width - j + 1]
     return columns, weights
 
 
@@ -58,8 +61,7 @@ def binomial_row(trials: int, chance: float) -> tuple[int, Floats]:
     low = max(int(trials * chance - reach), 0)
     counts = np.arange(low, min(int(np.ceil(trials * chance + reach)), trials) + 1)
     logs = xlogy(counts, chance) + xlog1py(trials - counts, -chance) - gammaln(counts + 1) - gammaln(trials - counts + 1)
-    row = np.exp(logs - logs.max())
-    return low, row / row.sum()
+    return _trim(low, logs)
 
 
 def hypergeometric_row(population: int, hits: int, draws: int) -> tuple[int, Floats]:
@@ -70,10 +72,15 @@ def hypergeometric_row(population: int, hits: int, draws: int) -> tuple[int, Flo
     counts = np.arange(low, high + 1)
     logs = -gammaln(counts + 1) - gammaln(hits - counts + 1) - gammaln(draws - counts + 1)
     logs -= gammaln(population - hits - draws + counts + 1)
+    return _trim(low, logs)
+
+
+def _trim(low: int, logs: Floats) -> tuple[int, Floats]:
+    """A row from unnormalised log probabilities of the counts from ``low`` on, without what is negligible at its ends."""
     row = np.exp(logs - logs.max())
-    row /= row.sum()
-    kept = np.flatnonzero(row > 1e-18)
-    return low + int(kept[0]), row[kept[0] : kept[-1] + 1]
+    kept = np.flatnonzero(row > _NEGLIGIBLE)
+    row = row[kept[0] : kept[-1] + 1]
+    return low + int(kept[0]), row / row.sum()
 
 
 def expectation(rows: Sequence[tuple[int, Floats]], nodes: Ints) -> Floats:
@@ -98,7 +105,6 @@ def shift(row: tuple[int, Floats], nodes: Ints, targets: Ints) -> Any:
     points = (nodes[:, None] + low + np.arange(len(chances))).ravel()
     columns, weights = interpolation(targets, points)
     weights *= np.tile(chances, len(nodes))[:, None]
-    lines = np.repeat(np.arange(len(nodes)), len(chances) * columns.shape[1])
-    matrix = csr_array((weights.ravel(), (lines, columns.ravel())), shape=(len(nodes), len(targets)))
-    matrix.sum_duplicates()
-    return matrix
+    lines = np.repeat(np.arange(len(nodes)) * len(targets), len(chances))[:, None]
+    cells = np.bincount((lines + columns).ravel(), weights.ravel(), minlength=len(nodes) * len(targets))
+    return csr_array(cells.reshape(len(nodes), len(targets)))

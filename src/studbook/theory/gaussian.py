@@ -121,7 +121,7 @@ def accumulated_variance(n: int, generations: Ints) -> Floats:
         [0.99, 0.9836]
     """
     steps = np.arange(1, int(generations.max(initial=0)) + 2, dtype=np.float64)
-    kept: Floats = np.cumprod(1.0 - 1.0 / (n * steps**2))
+    kept: Floats = np.cumprod(1.0 - 1.0 / (n * steps**2), dtype=np.float64)
     return kept[generations]
 
 
@@ -198,7 +198,7 @@ class LogVariance:
         """The quantile of σ_t² at ``level`` in (0, 1): ``(G,)``.
 
         Cornish–Fisher to second order around the log-normal law with the exact cumulants. The error in log σ² of quantiles from .05 to
-        .95 is below 2e-3 for N ≥ 50, and below .02 for N ≥ 10, at every t ≥ 0.
+        .95 is below 4e-3 for N ≥ 10, 2e-4 for N ≥ 50 and 3e-5 for N ≥ 100 at t = 1 without a sampled original, and falls with t.
         """
         from scipy.special import ndtri
 
@@ -236,7 +236,7 @@ def log_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_original: in
 def replaced_median_std(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> Floats:
     """Median of σ_t under replacement: about e^{−t/N} for ddof 0, e^{−t/(2N)} for ddof 1.
 
-    Arguments and units as in :func:`replaced_std`. Relative error as in :meth:`LogVariance.quantile` (below 1e-5 for N ≥ 100).
+    Arguments and units as in :func:`replaced_std`. Relative error as in :meth:`LogVariance.quantile` (half of it; below 1e-5 for N ≥ 100).
 
     References:
         M. Bartlett and D. Kendall (1946); E. Cornish and R. Fisher, "Moments and cumulants in the specification of distributions" (1938).

@@ -77,8 +77,8 @@ def expected_support(probabilities: Floats, renewal: Renewal, n_original: int, g
         [31.77, 2.18]
     """
     values, multiplicity = np.unique(probabilities[probabilities > 0.0], return_counts=True)
-    alive = survival_probability(values, renewal, n_original, generations, sampled=sampled)
-    total: Floats = alive @ multiplicity
+    solved, spread = _survival(values, renewal, n_original, np.asarray(generations, dtype=np.int64), sampled=sampled)
+    total: Floats = solved @ (spread.T @ multiplicity)
     return total
 
 
@@ -96,12 +96,8 @@ def survival_probability(probabilities: Floats, renewal: Renewal, n_original: in
         >>> survival_probability(np.array([0.5]), Renewal(2), 2, np.array([0, 1])).round(4).tolist()
         [[0.75], [0.625]]
     """
-    chosen = np.asarray(generations, dtype=np.int64)
-    if renewal.original:
-        alive = _survival_beside_original(probabilities, renewal, n_original, chosen, sampled=sampled)
-    else:
-        alive = _survival_by_rate(probabilities, renewal, n_original, chosen, sampled=sampled)
-    return np.clip(alive, 0.0, 1.0)
+    solved, spread = _survival(probabilities, renewal, n_original, np.asarray(generations, dtype=np.int64), sampled=sampled)
+    return np.clip(solved @ spread.T, 0.0, 1.0)
 
 
 def support_cost(n_states: int, renewal: Renewal, n_original: int, last: int, *, sampled: bool = True) -> float:
@@ -120,30 +116,34 @@ def support_cost(n_states: int, renewal: Renewal, n_original: int, last: int, *,
     if not (renewal.fresh or renewal.original):
         return float(rows + last * grid * grid)
     band = 40.0 + min(renewal.fresh + renewal.original, 18.0 * np.sqrt(renewal.fresh + renewal.original))
-    return float(rows + columns * grid * (200.0 * band + last * (min(grid, band) + grid)))
+    return float(rows + columns * grid * (60.0 * band + last * (min(grid, band) + grid)))
 
 
-def _survival_by_rate(probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool) -> Floats:
-    """Without original records: a smooth function of −log(1 − p), solved at Chebyshev points where there are many probabilities."""
-    certain = probabilities >= 1.0
-    rates = -np.log1p(-np.where(certain, 0.0, probabilities))
-    result = np.ones((len(generations), len(probabilities)))
-    result[:, probabilities <= 0.0] = 0.0
-    inside = (rates > 0.0) & ~certain
-    if np.count_nonzero(inside) <= _CHEBYSHEV:
-        result[:, inside] = _solve(probabilities[inside], renewal, n_original, generations, sampled=sampled)
-        return result
-    logs = np.log(rates[inside])
+def _survival(probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool) -> tuple[Floats, Floats]:
+    """P(alive) in two factors: solved at m points ``(G, m)``, and what each state takes of these ``(K, m)``."""
+    if renewal.original:
+        return _survival_beside_original(probabilities, renewal, n_original, generations, sampled=sampled)
+    points, spread = _thin_out(probabilities)
+    return _solve(points, renewal, n_original, generations, sampled=sampled), spread
+
+
+def _thin_out(probabilities: Floats) -> tuple[Floats, Floats]:
+    """Chebyshev points for many probabilities, on the scale of log(−log(1 − p)), and the matrix that interpolates between them."""
+    inside = (probabilities > 0.0) & (probabilities < 1.0)
+    distinct, where = np.unique(probabilities, return_inverse=True)
+    if len(distinct) <= _CHEBYSHEV + 2:
+        return distinct, np.eye(len(distinct))[where]
+    logs = np.log(-np.log1p(-probabilities[inside]))
     middle, half = (logs.max() + logs.min()) / 2.0, (logs.max() - logs.min()) / 2.0
-    if half == 0.0:
-        result[:, inside] = _solve(probabilities[inside][:1], renewal, n_original, generations, sampled=sampled)
-        return result
-    points = np.cos(np.pi * (np.arange(_CHEBYSHEV) + 0.5) / _CHEBYSHEV)
-    nodes = -np.expm1(-np.exp(middle + half * points))
-    solved = _solve(nodes, renewal, n_original, generations, sampled=sampled)
-    series = np.polynomial.chebyshev.chebfit(points, solved.T, _CHEBYSHEV - 1)
-    result[:, inside] = np.polynomial.chebyshev.chebval((logs - middle) / half, series)
-    return result
+    angles = np.pi * (np.arange(_CHEBYSHEV) + 0.5) / _CHEBYSHEV
+    points = -np.expm1(-np.exp(middle + half * np.cos(angles)))
+    # Discrete orthogonality of the Chebyshev polynomials at their points: values to coefficients.
+    coefficients = np.cos(np.outer(np.arange(_CHEBYSHEV), angles)) * (2.0 / _CHEBYSHEV)
+    coefficients[0] /= 2.0
+    spread = np.zeros((len(probabilities), _CHEBYSHEV + 1))
+    spread[inside, :-1] = np.polynomial.chebyshev.chebvander((logs - middle) / half, _CHEBYSHEV - 1) @ coefficients
+    spread[probabilities >= 1.0, -1] = 1.0
+    return np.append(points, 1.0), spread
 
 
 def _solve(probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool) -> Floats:
@@ -153,25 +153,30 @@ def _solve(probabilities: Floats, renewal: Renewal, n_original: int, generations
         origin = count_nodes(n_original)
         first = expectation([binomial_row(n_original, p) for p in probabilities.tolist()], origin)
         first = first @ transition(origin, n_original, renewal.generated, inner)
-        start = -np.expm1(n_original * np.log1p(-probabilities))
+        start = 1.0 - np.exp(n_original * np.log1p(-np.minimum(probabilities, 1.0 - 1e-16)))
     else:
         first = expectation([binomial_row(renewal.generated, p) for p in probabilities.tolist()], inner)
-        start = np.ones(len(probabilities))
+        start = (probabilities > 0.0).astype(np.float64)
     arrivals = [binomial_row(renewal.fresh, p) for p in probabilities.tolist()] if renewal.fresh else None
     return _march(first, arrivals, start, renewal, generations)
 
 
-def _survival_beside_original(probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool) -> Floats:
+def _survival_beside_original(
+    probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool
+) -> tuple[Floats, Floats]:
     """With draws from the original: solved given the state's count in it, then averaged over that count if it is random."""
-    given = np.rint(probabilities * n_original).astype(np.int64)
-    hits, where = (count_nodes(n_original), None) if sampled else np.unique(given, return_inverse=True)
-    inner = count_nodes(renewal.generated)
-    first = transition(hits, n_original, renewal.generated, inner)
+    if sampled:
+        rows = [binomial_row(n_original, p) for p in probabilities.tolist()]
+        nodes = count_nodes(n_original)
+        reach = max(low + len(row) for low, row in rows)
+        hits = nodes[: np.searchsorted(nodes, reach) + 1]
+        spread = expectation(rows, hits)
+    else:
+        hits, where = np.unique(np.rint(probabilities * n_original).astype(np.int64), return_inverse=True)
+        spread = np.eye(len(hits))[where]
+    first = transition(hits, n_original, renewal.generated, count_nodes(renewal.generated))
     arrivals = [hypergeometric_row(n_original, int(k), renewal.original) for k in hits]
-    alive = _march(first, arrivals, (hits > 0).astype(np.float64), renewal, generations)
-    if where is not None:
-        return alive[:, where]
-    return alive @ expectation([binomial_row(n_original, p) for p in probabilities.tolist()], hits).T
+    return _march(first, arrivals, (hits > 0).astype(np.float64), renewal, generations), spread
 
 
 def _march(first: Floats, arrivals: Sequence[tuple[int, Floats]] | None, start: Floats, renewal: Renewal, generations: Ints) -> Floats:

@@ -7,18 +7,19 @@
     rows.map((row) => Object.fromEntries(columns.map((name, i) => [name, row[i]]).filter(([, value]) => value !== null)));
 
   // Every chart is laid out for the width it gets: panels wrap, nothing is scaled.
-  const fit = (view, width) => {
-    if (view.vconcat) return { ...view, vconcat: view.vconcat.map((part) => fit(part, width)) };
-    const room = width - LEFT - RIGHT;
+  const fit = (view, width, excess) => {
+    if (width < NARROW && view.title) view = { ...view, title: { ...view.title, text: "z, guides at ±2" } };
+    if (view.vconcat) return { ...view, vconcat: view.vconcat.map((part) => fit(part, width, excess)) };
+    const room = width - LEFT - RIGHT - excess;
     if (!view.facet) return { ...view, width: room, height: width < NARROW ? Math.min(view.height, 240) : view.height };
     if (view.facet.row) {
       const n = view.facet.column.sort.length, side = width < NARROW ? 30 : 90, gap = width < NARROW ? 8 : 16;
       const header = { ...view.facet.row.header, ...(width < NARROW ? { labelExpr: "datum.value" } : {}) };
       const facet = { ...view.facet, row: { ...view.facet.row, header } };
-      return { ...view, facet, spacing: { row: 4, column: gap }, spec: { ...view.spec, width: (width - side - RIGHT - gap * (n - 1)) / n } };
+      return { ...view, facet, spacing: { row: 4, column: gap }, spec: { ...view.spec, width: (width - excess - side - RIGHT - gap * (n - 1)) / n } };
     }
     const gap = 18, most = view.columns || 1;
-    const columns = Math.max(1, Math.min(most, Math.floor((room + gap) / 175)));
+    const columns = Math.max(1, Math.min(most, Math.floor((width - LEFT) / 175)));
     return { ...view, columns, spacing: gap, spec: { ...view.spec, width: Math.floor((room - gap * (columns - 1)) / columns) } };
   };
 
@@ -48,16 +49,22 @@
   };
 
   const views = new Map();
+  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: showTip };
+  const embed = async (box, width, excess) => {
+    const { spec, data } = JSON.parse(document.getElementById(box.dataset.spec).textContent);
+    const whole = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...fit(spec, width, excess), datasets: { rows: unfold(data) } };
+    views.get(box)?.finalize();
+    views.set(box, await vegaEmbed(box, whole, options));
+    return box.querySelector("svg").width.baseVal.value;
+  };
   const draw = async (box) => {
     const width = Math.floor(box.clientWidth);
     if (width < 50 || box.dataset.width === String(width)) return;
     box.dataset.width = String(width);
     try {
-      const { spec, data } = JSON.parse(document.getElementById(box.dataset.spec).textContent);
-      const whole = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...fit(spec, width), datasets: { rows: unfold(data) } };
-      const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: showTip };
-      views.get(box)?.finalize();
-      views.set(box, await vegaEmbed(box, whole, options));
+      // How much room labels take is known once they are drawn; the second time the chart fits.
+      const excess = (await embed(box, width, 0)) - width;
+      if (excess > 0 || excess < -8) await embed(box, width, excess + 3);
       box.dataset.drawn = "yes";
     } catch (error) {
       fallBack(box);
