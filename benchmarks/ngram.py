@@ -20,7 +20,7 @@ import numpy as np
 from studbook.arrays import Batch, text
 from studbook.learners.ngram import NGram
 from studbook.metrics.protocols import Observation, Reference
-from studbook.metrics.text import Distinct, HapaxSurvival, RareSurvival, Types, TypesShare
+from studbook.metrics.text import Distinct, RareSurvival, Types, TypesShare
 from studbook.metrics.text_perplexity import BlockPerplexity, HighPerplexityShare, LowPerplexityShare, OwnPerplexity
 from studbook.rng import stream
 
@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS = (
     Types(),
     TypesShare(),
-    HapaxSurvival(),
     RareSurvival(),
     Distinct(1),
     Distinct(2),

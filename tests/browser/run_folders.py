@@ -80,19 +80,33 @@ def cell_of(index: int, label: str, keys: dict[str, str], mix: dict[str, Any], d
 def data_of(name: str, kind: str, n: int) -> dict[str, Any]:
     """A data entry of the manifest."""
     return {
-        "name": name, "digest": "ab12" * 16, "origin": "shipped with a dependency", "kind": kind, "shape": [], "n_records": n, "n_original": n,
-        "n_heldout": n // 10, "n_reserve": n // 4,
-    }  # fmt: skip
+        "name": name,
+        "digest": "ab12" * 16,
+        "origin": "shipped with a dependency",
+        "kind": kind,
+        "shape": [],
+        "n_records": n,
+        "n_original": n,
+        "n_heldout": n // 10,
+        "n_reserve": n // 4,
+    }
 
 
 def theory_rows(cell: int, metric: str, generations: np.ndarray, mean: np.ndarray, formula: str, source: str) -> pl.DataFrame:
     """An exact prediction."""
     return pl.DataFrame(
-        {"cell": cell, "metric": metric, "generation": generations, "mean": mean, "median": None, "exact": True, "source": source,
-         "formula": formula},
-        schema={"cell": pl.Int32, "metric": pl.String, "generation": pl.Int32, "mean": pl.Float64, "median": pl.Float64, "exact": pl.Boolean,
-                "source": pl.String, "formula": pl.String},
-    )  # fmt: skip
+        {
+            "cell": cell,
+            "metric": metric,
+            "generation": generations,
+            "mean": mean,
+            "median": None,
+            "exact": True,
+            "source": source,
+            "formula": formula,
+        },
+        schema_overrides={"cell": pl.Int32, "generation": pl.Int32, "median": pl.Float64},
+    )
 
 
 def gaussian_folder(folder: Path, replicates: int = 1000, last: int = 1000, n: int = 1000) -> Path:

@@ -13,7 +13,7 @@ from studbook.recursion import run_generations, run_generations_in_law
 from studbook.rng import stream
 from studbook.theory import GaussianLaw, Situation, predict
 
-LAST = 5
+LAST = 4
 MIXES = {
     "replace": {},
     "accumulate": {},
@@ -34,13 +34,12 @@ def z_scores(values: Floats, expected: Floats) -> Floats:
 def measure(mean: Floats, covariance: Floats, origin: Floats) -> dict[str, Floats]:
     """Metrics of R laws, each ``(R,)``."""
     diagonal = np.diagonal(covariance, axis1=1, axis2=2)
-    values = {
+    return {
         "mean": mean.mean(axis=1),
         "drift": ((mean - origin) ** 2).mean(axis=1),
         "variance": diagonal.mean(axis=1),
         "std": np.sqrt(diagonal).mean(axis=1),
     }
-    return values
 
 
 def run_law(mix: str, ddof: int, law: GaussianLaw, original: Any, n: int, n_original: int, replicates: int) -> dict[str, Floats]:
@@ -57,7 +56,7 @@ def run_law(mix: str, ddof: int, law: GaussianLaw, original: Any, n: int, n_orig
         n_original=n_original,
         last=LAST,
         real=real,
-        streams=lambda generation, purpose: stream(1, generation, purpose),
+        rng=stream(1, "law"),
     )
     rows = [measure(*generation.model.law.moments(), law.mean[0]) for generation in chain]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -70,13 +69,15 @@ def check(measured: dict[str, Floats], situation: Situation) -> None:
         if curve.exact:
             assert np.abs(z_scores(values, curve.mean)).max() < 5.0, metric
         else:
-            assert values.mean(axis=1) == pytest.approx(curve.mean, rel=0.05), metric
+            # Jensen's inequality: a bound from above, and not far away.
+            assert np.all(z_scores(values, curve.mean) < 5.0), metric
+            assert np.all(values.mean(axis=1) > 0.9 * curve.mean), metric
 
 
 @pytest.mark.parametrize("mix", list(MIXES))
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_gaussians_of_a_source(mix: str, ddof: int) -> None:
-    """Two dimensions, 20,000 replicates in law; |z| < 5 for 24 numbers in eight cases: false alarms in 1e-4 of all seeds."""
+    """Two dimensions, 20,000 replicates in law; |z| < 5 for 20 numbers in eight cases: false alarms in 1e-4 of all seeds."""
     measured = run_law(mix, ddof, LAW, None, 12, 15, 20_000)
     check(measured, Situation("gaussian", {"ddof": ddof}, mix, MIXES[mix], 12, 15, LAW, True, 2, {}))
 
@@ -84,7 +85,7 @@ def test_gaussians_of_a_source(mix: str, ddof: int) -> None:
 @pytest.mark.parametrize("mix", ["replace", "accumulate", "weighted"])
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_gaussians_of_real_records(mix: str, ddof: int) -> None:
-    """The original is one finite set, and the law is generation 0's; |z| < 5 for 24 numbers in six cases: 9e-5."""
+    """The original is one finite set, and the law is generation 0's; |z| < 5 for 20 numbers in six cases: 9e-5."""
     records = numbers(np.random.default_rng(3).exponential(size=(15, 2)))
     learner = learners.Gaussian(ddof=ddof)
     law = learner.fit(records, rng=stream(0)).law
@@ -95,7 +96,7 @@ def test_gaussians_of_real_records(mix: str, ddof: int) -> None:
 @pytest.mark.parametrize("ddof", [0, 1])
 @pytest.mark.parametrize("records", [True, False])
 def test_squared_distance(ddof: int, records: bool) -> None:
-    """Against a normal law, and against real records; |z| < 5 for six numbers in four cases: 1e-5."""
+    """Against a normal law, and against real records; |z| < 5 for five numbers in four cases: 1e-5."""
     from studbook.metrics import WassersteinSquared
     from studbook.metrics.protocols import Reference
 
@@ -114,7 +115,7 @@ def test_squared_distance(ddof: int, records: bool) -> None:
         n_original=15,
         last=LAST,
         real=many,
-        streams=lambda g, use: stream(3, g, use),
+        rng=stream(3, "law"),
     )
     reference = Reference(original, None) if records else Reference(None, source)
     values = np.array([WassersteinSquared().of_law(reference, generation.model.law)["w2_squared"] for generation in chain])
@@ -148,8 +149,8 @@ def run_records(learner: Any, mix: Any, originals: list[Batch], n: int) -> list[
 @pytest.mark.parametrize("mix", ["replace", "accumulate", "weighted"])
 @pytest.mark.parametrize("real", [True, False])
 def test_kernel_densities(kind: str, learner: Any, parameters: dict[str, object], mix: str, real: bool) -> None:
-    """The learners' own bandwidth rules in two dimensions; |z| < 5 for 18 numbers in 18 cases: false alarms in 2e-4 of all seeds."""
-    check_mixture(kind, learner, parameters, mix, real, replicates=300)
+    """The learners' own bandwidth rules in two dimensions; |z| < 5 for 15 numbers in 18 cases: false alarms in 2e-4 of all seeds."""
+    check_mixture(kind, learner, parameters, mix, real, replicates=120)
 
 
 @pytest.mark.slow
@@ -157,9 +158,9 @@ def test_kernel_densities(kind: str, learner: Any, parameters: dict[str, object]
 @pytest.mark.parametrize("real", [True, False])
 @pytest.mark.parametrize("regularisation", [1e-6, 0.3])
 def test_mixtures(mix: str, real: bool, regularisation: float) -> None:
-    """EM matches mean and second moment, its regularisation apart; |z| < 5 for 18 numbers in eight cases: 9e-5."""
+    """EM matches mean and second moment, its regularisation apart; |z| < 5 for 15 numbers in eight cases: 9e-5."""
     learner = learners.GaussianMixture(components=2, regularisation=regularisation)
-    check_mixture("gmm", learner, {"regularisation": regularisation}, mix, real, replicates=120)
+    check_mixture("gmm", learner, {"regularisation": regularisation}, mix, real, replicates=60)
 
 
 def check_mixture(kind: str, learner: Any, parameters: dict[str, object], mix: str, real: bool, replicates: int) -> None:
@@ -178,11 +179,11 @@ def check_mixture(kind: str, learner: Any, parameters: dict[str, object], mix: s
 @pytest.mark.parametrize("mix", ["replace", "accumulate"])
 @pytest.mark.parametrize("real", [True, False])
 def test_regression(noise: float | str, mix: str, real: bool) -> None:
-    """The learner keeps the original's features; |z| < 5 for six numbers in eight cases: false alarms in 3e-5 of all seeds."""
+    """The learner keeps the original's features; |z| < 5 for five numbers in eight cases: false alarms in 3e-5 of all seeds."""
     rng, n = np.random.default_rng(7), 14
     joint = GaussianLaw(np.zeros((1, 3)), np.array([[[2.0, 0.5, 1.0], [0.5, 1.0, 0.2], [1.0, 0.2, 1.0]]]))
     records = rng.exponential(size=(n, 3))
-    originals = [numbers(records if real else joint.sample(n, rng=rng)) for _ in range(400)]
+    originals = [numbers(records if real else joint.sample(n, rng=rng)) for _ in range(120)]
     generations = run_records(learners.LeastSquares(noise=noise), TYPES[mix](), originals, n)
     features = records[:, :2].T @ records[:, :2] / n if real else joint.covariance[0, :2, :2]
     truth = generations[0][0].weights if real else np.linalg.solve(features, joint.covariance[0, :2, 2])

@@ -169,6 +169,14 @@ def test_every_chart_compiles_and_holds_few_points(gaussian, text, migrants):
             assert figure.description
 
 
+def test_the_z_panel_has_its_guides_in_every_form(gaussian):
+    run = load_run(gaussian)
+    figure = next(f for f in all_figures(run, aggregate(run), {}) if f.name == "std")
+    for document in (static_spec(figure), page_spec(static_spec(figure))["spec"], chart(run, "std").to_dict()):
+        levels = {row["z"] for name, rows in document["datasets"].items() if name != "rows" for row in rows}
+        assert levels == {-2, 0, 2}
+
+
 def test_families_share_a_chart(text):
     run = load_run(text)
     names = [f.name for f in all_figures(run, aggregate(run), {})]
@@ -224,7 +232,7 @@ def test_a_report_is_one_file_with_charts_beside_it(gaussian):
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', content)
     assert content.index('id="summary"') < content.index('id="samples"') < content.index('id="metrics"') < content.index('id="provenance"')
     assert "E σₙ = (q·c₄)ⁿ⁺¹" in content
-    assert not [p for p in (gaussian / "report").rglob(".*")]
+    assert not list((gaussian / "report").rglob(".*"))
 
 
 def test_writing_again_replaces_the_report(gaussian):

@@ -79,4 +79,6 @@ def _interval(estimate: Estimate, *, percent: bool = False) -> str:
 def _number(value: float, *, percent: bool) -> str:
     if value > _FAR:
         return "never" if math.isinf(value) else "> 10⁶"
-    return f"{100.0 * value:.3g} %" if percent else f"{value:.4g}"
+    if percent:
+        return f"{100.0 * value:.3g} %"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

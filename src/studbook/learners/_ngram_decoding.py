@@ -91,7 +91,7 @@ def _tempered(ratio: float, temperature: float) -> float:
     return float(ratio if temperature == 1.0 else ratio ** (1.0 / temperature))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True)
 def build_chain(tables: Tables, by_probability: SortedRows, context: int, temperature: float) -> Chain:
     """The chain of ``context``, down to the first member that passes nothing on."""
     contexts, scale = np.empty(MAX_CHAIN, np.int64), np.empty(MAX_CHAIN)
@@ -132,12 +132,14 @@ def _n_kept_of_member(tables: Tables, by_probability: SortedRows, chain: Chain, 
     """How many words of member ``j`` are kept, those that a longer row holds included."""
     if chain.context[j] >= 0:
         first, end = tables.rows[chain.context[j]], tables.rows[chain.context[j] + 1]
-        return _n_kept(by_probability.words, by_probability.probability, first, end, chain.scale[j], last_p, last_word)
-    p = chain.scale[j] / tables.by_word.size
-    return tables.by_word.size if p > last_p else (last_word + 1 if p == last_p else 0)
+        n: int = _n_kept(by_probability.words, by_probability.probability, first, end, chain.scale[j], last_p, last_word)
+        return n
+    n_words: int = tables.by_word.size
+    p = chain.scale[j] / n_words
+    return n_words if p > last_p else (last_word + 1 if p == last_p else 0)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True)
 def kept_weight(tables: Tables, by_probability: SortedRows, chain: Chain, last_p: float, last_word: int) -> tuple[int, float]:
     """Number and tempered weight of the words that come no later than (``last_p``, ``last_word``)."""
     count, weight = 0, 0.0
@@ -206,7 +208,7 @@ def truncate(tables: Tables, by_probability: SortedRows, chain: Chain, top_k: in
     return last_p, last_word
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True)
 def _draw(
     tables: Tables, by_probability: SortedRows, chain: Chain, last_p: float, last_word: int, rng: np.random.Generator
 ) -> tuple[int, int]:

@@ -51,8 +51,8 @@ class NGram:
         >>> model = NGram(order=2).fit(blocks, rng=np.random.default_rng(0))
         >>> model.sample(2, rng=np.random.default_rng(0)).values.shape
         (2, 4)
-        >>> float(np.exp(model.token_log_prob(blocks)[0, 0]).round(3))  # (2 - d) / 2 of the raw count, d / 2 of the shorter context
-        0.755
+        >>> float(np.exp(model.token_log_prob(blocks)[0, 0]).round(3))  # (2 - d) / 2, and d / 2 of what the shorter context gives: 0.4
+        0.775
     """
 
     order: int = 2
@@ -120,8 +120,11 @@ class NGram:
             FitError: See :meth:`check_original`.
         """
         self.check_original(data)
-        weights = np.empty(0) if data.weights is None else _effective_weights(data.weights)
-        tables = build_tables(data.values, data.space.n_states, self.order, self.discount, weights)
+        blocks, weights = data.values, np.empty(0)
+        if data.weights is not None:
+            weights = _effective_weights(data.weights)
+            blocks, weights = blocks[weights > 0], weights[weights > 0]  # a weight too small for float64 beside the largest is none
+        tables = build_tables(blocks, data.space.n_states, self.order, self.discount, weights)
         return NGramModel(self, data.space, tables, data.values[:, : self.prompt].copy())
 
 

@@ -126,7 +126,10 @@ def _solve(table: Floats, labels: Floats, space: Space) -> Floats:
 
     lengths = np.linalg.norm(table, axis=0)
     scale = np.where(lengths > 0, lengths, 1.0)
-    orthogonal, triangle, order = qr(table / scale, mode="economic", pivoting=True)
+    # An unpivoted QR first makes the system small: pivoting is slow, and only the triangle matters to it.
+    system = np.column_stack([table / scale, labels])
+    system = np.linalg.qr(system, mode="r") if len(system) > system.shape[1] else system
+    orthogonal, triangle, order = qr(system[:, :-1], mode="economic", pivoting=True)
     tolerance = max(table.shape) * np.finfo(float).eps * 10
     rank = int((np.abs(np.diag(triangle)) > tolerance).sum())
     if rank < table.shape[1]:
@@ -139,7 +142,7 @@ def _solve(table: Floats, labels: Floats, space: Space) -> Floats:
             hint="drop it, or give more records than features",
         )
     solution = np.empty(table.shape[1])
-    solution[order] = solve_triangular(triangle, orthogonal.T @ labels)
+    solution[order] = solve_triangular(triangle, orthogonal.T @ system[:, -1])
     return solution / scale
 
 
@@ -161,6 +164,14 @@ def _in_turn(copies: Ints) -> Ints:
 
 def _distinct_rows(features: Floats) -> tuple[Floats, Ints]:
     """The distinct rows in order of appearance, and how often each occurs."""
-    _, first, multiplicity = np.unique(features, axis=0, return_index=True, return_counts=True)
-    order = np.argsort(first)
-    return features[first[order]], multiplicity[order].astype(np.int64)
+    order = np.argsort(features[:, 0], kind="stable")
+    same = features[order[1:]] == features[order[:-1]]
+    repeated = same.all(axis=1)
+    if (same[:, 0] & ~repeated).any():
+        # Equal in the first column only: sort by all of them.
+        _, first, multiplicity = np.unique(features, axis=0, return_index=True, return_counts=True)
+    else:
+        starts = np.flatnonzero(np.concatenate(([True], ~repeated)))
+        first, multiplicity = order[starts], np.diff(np.append(starts, len(features)))
+    appearance = np.argsort(first)
+    return features[first[appearance]], multiplicity[appearance].astype(np.int64)

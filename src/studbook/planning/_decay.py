@@ -15,7 +15,7 @@ import numpy as np
 from studbook.arrays import Floats
 from studbook.planning._tables import Run
 
-_GRID = 400
+_GRID = 200
 _CHUNK = 1_000
 
 

@@ -62,7 +62,7 @@ class Simulation:
             missing = replicates - len(known)
             drawn, steps = simulate_support(self.curve, fresh, self.samples, self.generations, missing, rng=rng)
             original = self.curve(np.array([self.samples]))[0]
-            known = self._shares[fresh] = np.concatenate([known, drawn / original])
+            known = self._shares[fresh] = np.concatenate([known, np.minimum(drawn / original, 1.0)])
             self._spent.append(steps)
         return known[:replicates]
 
@@ -91,7 +91,7 @@ class SimulatedDose:
     replicates: int
 
 
-def search(simulation: Simulation, keep: float) -> SimulatedDose:
+def search(simulation: Simulation, keep: float, budget: int = BUDGET) -> SimulatedDose:
     """Bisect, then double the replicates until the intervals at the dose and one below exclude ``keep``, or the budget is used."""
     replicates, bracket = _FIRST_REPLICATES, (0, simulation.samples)
     while True:
@@ -99,7 +99,7 @@ def search(simulation: Simulation, keep: float) -> SimulatedDose:
         doses = [_locate(simulation, keep, replicates, which, bracket) for which in (2, 0, 1)]
         least, fresh, most = min(doses), doses[1], max(doses)
         level_cost = simulation.spent - before
-        if least == most or simulation.spent + 2 * level_cost > BUDGET:
+        if least == most or simulation.spent + 2 * level_cost > budget:
             return SimulatedDose(fresh, (least, most), replicates)
         width = most - least
         bracket = (max(least - width, 0), min(most + width, simulation.samples))

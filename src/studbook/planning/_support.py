@@ -71,6 +71,8 @@ def exact_support(states: States, fresh: int, samples: int, generations: int) ->
 
 def _absence(absent: Floats, fresh: int, samples: int, generations: int) -> Floats:
     """P(a state is absent) for each ``absent`` = 1 - p: the weight of the lineages is moved one generation back at a time."""
+    if not len(absent):
+        return absent
     occupancy, hypergeometric = _occupancy(samples), _hypergeometric(fresh, samples)
     weights = np.zeros((len(absent), samples + 1))
     weights[:, samples] = 1.0
@@ -83,7 +85,8 @@ def _absence(absent: Floats, fresh: int, samples: int, generations: int) -> Floa
         if weights.shape[1] == 1 or (fresh == 0 and weights.shape[1] == 2):
             break
     powers: Floats = absent[:, None] ** np.arange(weights.shape[1])
-    return np.einsum("dj,dj->d", weights, powers)
+    result: Floats = np.einsum("dj,dj->d", weights, powers)
+    return result
 
 
 @lru_cache(maxsize=2)

@@ -68,7 +68,7 @@ def read_series(table: Table, metric: str | None) -> tuple[Series, ...]:
         if metric not in names:
             raise ConfigError(f"{where} holds no metric {metric!r}", hint=nearest(metric, names, noun="metric"))
         names = [metric]
-    groups = frame.sort("generation", maintain_order=True).partition_by("metric", "cell", as_dict=True, maintain_order=True)
+    groups = frame.sort("replicate", "generation").partition_by("metric", "cell", as_dict=True, maintain_order=True)
     ordered = sorted(groups.items(), key=lambda item: int(item[1]["row"].to_numpy().min()))
     return tuple(Series(str(key[0]), str(key[1]), _runs(group)) for key, group in ordered if key[0] in names)
 

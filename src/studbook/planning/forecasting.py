@@ -14,7 +14,7 @@ from studbook.planning._drift import first_passage, split_drift
 from studbook.planning._tables import Run, Series, Table, read_series
 from studbook.rng import stream
 
-_DRAWS = 20_000
+_DRAWS = 10_000
 _POINTS = 60
 _SCALES = {"variance": 1.0, "std": 2.0}
 """Metrics whose noise is itself drift, and the factor that turns their logs into those of a variance."""

@@ -24,8 +24,8 @@ def aggregate(run: Run) -> pl.DataFrame:
 
     Returns:
         A table sorted by ``metric, cell, generation`` with the columns ``n, median, mean, low, high, stderr, theory, theory_median, exact,
-        z, steady``. ``low`` and ``high`` are the 5 % and 95 % quantiles, or the range where there are fewer than 20 replicates. ``stderr`` is
-        the standard error of the mean, ``z`` is (mean - theory) / stderr where theory is exact and replicates differ, else null.
+        z, steady``. ``low`` and ``high`` are the 5 % and 95 % quantiles, or the range where there are fewer than 20 replicates. ``stderr``
+        is the standard error of the mean, ``z`` is (mean - theory) / stderr where theory is exact and replicates differ, else null.
         ``steady`` says whether the mean is near enough to normal for z to be judged: false where few replicates carry it.
     """
     value = pl.col("value")

@@ -110,7 +110,7 @@ def dose_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str, key: 
     import altair as alt
 
     last = curves.filter(pl.col("metric") == metric).sort("generation").group_by("cell").last()
-    doses = [(c.index, _float(c.keys[key]), _other_keys(c, key)) for c in cells]
+    doses = [(c.index, _float(c.keys[key]), other_keys(c, key)) for c in cells]
     schema = {"cell": pl.Int32, "dose": pl.Float64, "label": pl.String}
     frame = last.join(pl.DataFrame(doses, schema=schema, orient="row"), on="cell").sort("dose")
     finite = frame.with_columns(pl.when(pl.col(c).is_finite()).then(c) for c in ("median", "mean", "low", "high", "theory"))
@@ -159,7 +159,8 @@ def _dose_scale(doses: pl.Series) -> Any:
     return alt.Scale(type="symlog", constant=float(positive.min()), nice=False, padding=14)  # type: ignore[arg-type]
 
 
-def _other_keys(cell: Cell, key: str) -> str:
+def other_keys(cell: Cell, key: str) -> str:
+    """What tells a line of a dose chart from the others: the cell's other grid keys."""
     return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in cell.keys.items() if name != key)
 
 

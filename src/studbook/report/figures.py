@@ -13,7 +13,7 @@ from studbook.arrays import Kind
 from studbook.errors import MetricError
 from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
 from studbook.report.curves import OVERLAY, ROWS, curve_chart, make_panel, panel_rows
-from studbook.report.families import Rows, dose_chart, dose_keys, fan_chart, stack_chart
+from studbook.report.families import Rows, dose_chart, dose_keys, fan_chart, other_keys, stack_chart
 from studbook.report.names import Family, group_families, label_of
 from studbook.report.numerals import count, number, percent, slug
 from studbook.report.run import Cell, Pictures, Run
@@ -34,26 +34,26 @@ class Figure:
         section: ``"samples"``, ``"tails"``, ``"metrics"`` or ``"dose"``.
         title: Heading.
         about: What is shown, one sentence.
+        description: What a reader who can't see the chart is told.
         chart: The chart, without data, title and config.
         rows: Its data set.
         legend: Label and colour of each entry.
         lines: Which kinds of line are drawn: some of ``median, value, band, range, mean, theory, theory_median``.
         notes: Sentences for the caption: theory with its source, the verdict on z.
         wide: Whether it needs the whole width of the page.
-        description: What a reader who can't see the chart is told.
     """
 
     name: str
     section: str
     title: str
     about: str
+    description: str
     chart: Any
     rows: Rows
-    legend: tuple[tuple[str, str], ...]
-    lines: tuple[str, ...]
-    notes: tuple[str, ...]
-    wide: bool
-    description: str
+    legend: tuple[tuple[str, str], ...] = ()
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    wide: bool = False
 
 
 def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
@@ -125,27 +125,28 @@ LINE_NAMES = {
 def _family_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> Figure:
     if family.style == "line":
         return _curve_figure(run, curves, cells, family.name)
-    label = label_of(family.name)
-    drawing, colours = (fan_chart, ()) if family.style == "fan" else (stack_chart, ramp(len(family.members)))
+    label, fan = label_of(family.name), family.style == "fan"
+    drawn, rows = (fan_chart if fan else stack_chart)(curves, cells, family)
     parts = [m.partition(".")[2] for m in family.members]
-    legend = tuple(zip(parts, colours, strict=True)) if colours else ()
-    lowest, highest = family.members[0], family.members[-1]
-    note = (
-        f"Bands reach from the {_ordinal(lowest)} to the {_ordinal(highest)} percentile; each is the median over the replicates."
-        if family.style == "fan"
-        else "Shares are means over the replicates."
-    )
-    drawn, rows = drawing(curves, cells, family)
+    ends = [_ordinal(int(p.removeprefix("p"))) for p in (parts[0], parts[-1])] if fan else []
     return Figure(
-        slug(family.name), "tails" if label.tail else "metrics", label.title, label.about, drawn, rows, legend, (), (note,),
-        len(cells) > 2, f"{label.title} by generation, one panel for each of {count(len(cells), 'cell')}.",
-    )  # fmt: skip
+        name=slug(family.name),
+        section="tails" if label.tail else "metrics",
+        title=label.title,
+        about=label.about,
+        description=f"{label.title} by generation, one panel for each of {count(len(cells), 'cell')}.",
+        chart=drawn,
+        rows=rows,
+        legend=() if fan else tuple(zip(parts, ramp(len(parts)), strict=True)),
+        notes=(f"From the {ends[0]} to the {ends[1]} percentile; each is the median over the replicates.",)
+        if fan
+        else ("Shares are means over the replicates.",),
+        wide=len(cells) > 2,
+    )
 
 
-def _ordinal(member: str) -> str:
-    n = int(member.partition(".p")[2])
-    suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{suffix}"
+def _ordinal(n: int) -> str:
+    return f"{n}{'th' if 10 <= n % 100 <= 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
 
 
 def _curve_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> Figure:
@@ -160,9 +161,18 @@ def _curve_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], metri
     if len(panel.cells) < len(cells):
         notes.append(f"{len(panel.cells)} of {len(cells)} cells are drawn; all are in the table.")
     return Figure(
-        slug(metric), "tails" if label.tail else "metrics", label.title, label.about, curve_chart(panel), panel_rows(panel), legend, spread + theory,
-        tuple(notes), panel.facets, _describe(curves, panel.cells, metric),
-    )  # fmt: skip
+        name=slug(metric),
+        section="tails" if label.tail else "metrics",
+        title=label.title,
+        about=label.about,
+        description=_describe(curves, panel.cells, metric),
+        chart=curve_chart(panel),
+        rows=panel_rows(panel),
+        legend=legend,
+        lines=spread + theory,
+        notes=tuple(notes),
+        wide=panel.facets,
+    )
 
 
 def _sources(run: Run, metric: str) -> list[str]:
@@ -193,33 +203,57 @@ def _describe(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> str
 
 
 def _dose_figure(run: Run, curves: pl.DataFrame, metric: str, key: str) -> Figure:
-    label = label_of(metric)
+    label, n = label_of(metric), run.n_replicates
     drawn, rows = dose_chart(curves, run.cells, metric, key)
-    others = list(dict.fromkeys(", ".join(f"{n.rpartition('.')[2]} {v}" for n, v in c.keys.items() if n != key) for c in run.cells))
+    others = list(dict.fromkeys(other_keys(c, key) for c in run.cells))
     colours = cell_colours(others) if len(others) <= OVERLAY else ramp(len(others))
-    n = run.n_replicates
     lines = ("median", "band" if n >= FEW_REPLICATES else "range") if n > 1 else ("value",)
     theory = ("theory",) * bool(run.theory.filter(pl.col("metric") == metric).height)
     return Figure(
-        slug(f"dose-{key}-{metric}"), "dose", f"{label.title} against {key}", f"At the last generation, {run.last_generation:,}.", drawn, rows,
-        tuple(zip(others, colours, strict=True)) if len(others) > 1 else (), lines + theory, tuple(_sources(run, metric)), False,
-        f"{label.title} at the last generation against {key}.",
-    )  # fmt: skip
+        name=slug(f"dose-{key}-{metric}"),
+        section="dose",
+        title=f"{label.title} against {key}",
+        about=f"At the last generation, {run.last_generation:,}.",
+        description=f"{label.title} at the last generation against {key}.",
+        chart=drawn,
+        rows=rows,
+        legend=tuple(zip(others, colours, strict=True)) if len(others) > 1 else (),
+        lines=lines + theory,
+        notes=tuple(_sources(run, metric)),
+    )
 
 
 def _sample_figures(pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
     numeric = {c: p for c, p in pictures.items() if p.kind in (Kind.NUMBERS, Kind.COUNTS) and p.generations}
     ranked = {c: p for c, p in pictures.items() if p.kind in (Kind.TEXT, Kind.STATES) and p.generations}
     if numeric:
-        about = "What replicate 0 generated, one row a generation; the outline is the original."
         drawn, rows = histogram_chart(numeric)
-        description = "Histograms of samples by generation."
-        yield Figure("samples", "samples", "Histograms", about, drawn, rows, (), (), _chosen(numeric), True, description)
+        yield Figure(
+            name="samples",
+            section="samples",
+            title="Histograms",
+            about="What replicate 0 generated, one row a generation; the outline is the original.",
+            description="Histograms of the samples of each cell, one row a generation, over the outline of the original.",
+            chart=drawn,
+            rows=rows,
+            notes=_chosen(numeric),
+            wide=True,
+        )
     if ranked:
         noun = "word" if next(iter(ranked.values())).kind == Kind.TEXT else "state"
-        about = f"Frequency of the {noun} at each rank, in replicate 0. The right end of a line is where the tail stops."
         drawn, rows, legend = rank_chart(ranked)
-        yield Figure("ranks", "samples", f"{noun.capitalize()}s by rank", about, drawn, rows, legend, (), _chosen(ranked), True, about)
+        yield Figure(
+            name="ranks",
+            section="samples",
+            title=f"{noun.capitalize()}s by rank",
+            about=f"Frequency of the {noun} at each rank, in replicate 0. The right end of a line is where the tail stops.",
+            description=f"Frequency of {noun}s by rank, one panel a cell, one line a generation.",
+            chart=drawn,
+            rows=rows,
+            legend=legend,
+            notes=_chosen(ranked),
+            wide=True,
+        )
 
 
 def _chosen(pictures: dict[Cell, Pictures]) -> tuple[str, ...]:

@@ -37,14 +37,20 @@ def _tail(title: str, about: str, noun: str) -> Label:
 
 _LABELS: dict[str, Label] = {
     # The tails, in the order in which they tell the story.
-    "types_share": _share("Word types kept", "Different words in the generated text, as a share of the original's.", "kept {} of its word types"),
+    "types_share": _share(
+        "Word types kept", "Different words in the generated text, as a share of the original's.", "kept {} of its word types"
+    ),
     "hapax_survival": _share(
         "Survival of hapaxes", "Words that occur once in the original and still occur.", "kept {} of the words that occur only once"
     ),
     "rare_survival": _share(
-        "Survival of rare words", "The rarest quarter of the original's word types: how many still occur.", "kept {} of the rarest word types"
+        "Survival of rare words",
+        "The rarest quarter of the original's word types: how many still occur.",
+        "kept {} of the rarest word types",
     ),
-    "support_share": _share("States kept", "States that the model can still produce, as a share of the original's.", "kept {} of its states"),
+    "support_share": _share(
+        "States kept", "States that the model can still produce, as a share of the original's.", "kept {} of its states"
+    ),
     "support": _tail("States alive", "States that the model can still produce.", "number of states alive"),
     "coverage": _share(
         "Coverage", "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).", "covered {} of the real pictures"
@@ -59,21 +65,31 @@ _LABELS: dict[str, Label] = {
     "variance": Label("Variance", "Spread of what the model generates.", "variance"),
     "std": Label("Standard deviation", "Spread of what the model generates.", "standard deviation"),
     "mean": Label("Mean", "Centre of what the model generates.", "mean"),
-    "w2": Label("W₂ distance to the original", "Wasserstein distance of order two.", "W₂ distance to the original"),
-    "w2_squared": Label("W₂² to the original", "Squared Wasserstein distance of order two.", "squared W₂ distance to the original"),
-    "sliced_w2": Label(
-        "Sliced W₂ to the original", "Wasserstein distance over random one-dimensional projections.", "sliced W₂ distance to the original"
+    "w2": Label(
+        "W₂ distance to the original",
+        "Wasserstein distance of order two; over random projections where it has no closed form.",
+        "W₂ distance to the original",
     ),
+    "w2_squared": Label(
+        "W₂² to the original",
+        "Squared Wasserstein distance of order two; over random projections where it has no closed form.",
+        "squared W₂ distance to the original",
+    ),
+    "drift": Label("Drift of the mean", "Squared distance of the mean from the original's, a dimension.", "squared drift of the mean"),
     "entropy": Label("Entropy", "Of single records or words, in nats.", "entropy"),
     "kl": Label("Kullback–Leibler divergence", "Of the model from the original, in nats.", "KL divergence from the original"),
-    "total_variation": Label("Total variation", "Largest difference in probability of any event.", "total variation distance"),
+    "tv": Label(
+        "Total variation", "The largest difference in the probability of any event; 1 is nothing in common.", "total variation distance"
+    ),
+    "extinct": Label("Extinct", "Runs in which nothing but zero is left: the mean is their share.", "extinction"),
     "perplexity": Label(
-        "Perplexity on real text", "How surprised the model is by real text that no generation was trained on; lower is better.",
+        "Perplexity on real text",
+        "How surprised the model is by real text that no generation was trained on; lower is better.",
         "perplexity on real text",
     ),
     "own_perplexity": Label(
         "Perplexity of its own text",
-        "How surprised generation 0 is by what this generation writes. A fall means ever more probable, ever poorer text.",
+        "How surprised generation 0 is by this text: a fall means ever likelier text, a rise text that the original never held.",
         "perplexity of its own text",
     ),
     "block_perplexity": Label(
@@ -84,21 +100,40 @@ _LABELS: dict[str, Label] = {
     "class_shares": Label(
         "Classes", "The share of the generated pictures that a classifier trained on real ones takes for each class.", "class shares"
     ),
-    "precision": _share("Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "had a precision of {}", tail=False),
-    "density": Label("Density", "How deep generated pictures lie within the real ones' neighbourhoods (Naeem et al. 2020).", "density"),
-    "nearest_distance": Label(
-        "Distance to the training set", "Distance of a generated picture to its nearest neighbour in training.", "distance to training"
+    "precision": _share(
+        "Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "had a precision of {}", tail=False
     ),
+    "density": Label("Density", "How deep generated pictures lie within the real ones' neighbourhoods (Naeem et al. 2020).", "density"),
+    "nearest_training": Label(
+        "Distance to the training set",
+        "How far generated records lie from the nearest training record, against real ones it has not seen; 0 is copies.",
+        "distance to the training set",
+    ),
+    "low_perplexity_share": Label(
+        "Too probable text", "Blocks less perplexing to generation 0 than the original's lowest 5 %.", "share of too probable blocks"
+    ),
+    "high_perplexity_share": Label(
+        "Too improbable text", "Blocks more perplexing to generation 0 than the original's highest 5 %.", "share of too improbable blocks"
+    ),
+    "information_plugin": Label(
+        "Information, plug-in", "Bits to write down the distinct records, by the entropy of their symbols.", "information of the sample"
+    ),
+    "information_compressed": Label(
+        "Information, compressed", "Bits to write down the distinct records, by compression.", "compressed size of the sample"
+    ),
+    "weight_error": Label("Error of the weights", "Excess risk of the regression weights.", "error of the weights"),
     "distinct_1": _share("Distinct words", "Different words among all words.", "had {} distinct words", tail=False),
     "distinct_2": _share("Distinct word pairs", "Different pairs among all neighbouring words.", "had {} distinct word pairs", tail=False),
-    "distinct_3": _share("Distinct word triples", "Different triples among all runs of three words.", "had {} distinct triples", tail=False),
+    "distinct_3": _share(
+        "Distinct word triples", "Different triples among all runs of three words.", "had {} distinct triples", tail=False
+    ),
 }
 _ORDER = {name: position for position, name in enumerate(_LABELS)}
 
 # Which metrics the summary and the verdict table speak of, best first; at most four are taken.
 HEADLINES = (
     "types_share", "hapax_survival", "support_share", "coverage", "own_perplexity", "perplexity", "variance", "std",
-    "recall", "heterozygosity", "w2_squared", "w2", "sliced_w2", "tail_mass", "support", "rare_survival",
+    "recall", "heterozygosity", "w2_squared", "w2", "weight_error", "mean", "tail_mass", "support", "rare_survival",
 )  # fmt: skip
 
 
@@ -149,7 +184,7 @@ def group_families(metrics: list[str]) -> list[Family]:
 
     Example:
         >>> [(f.name, f.style) for f in group_families(["std", "b.p05", "b.p50", "b.p95", "c_shares.0", "c_shares.1"])]
-        [('b', 'fan'), ('c_shares', 'stack'), ('std', 'line')]
+        [('std', 'line'), ('b', 'fan'), ('c_shares', 'stack')]
     """
     heads: dict[str, list[str]] = {}
     for metric in sorted(metrics, key=sort_key):

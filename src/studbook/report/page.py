@@ -15,8 +15,8 @@ import polars as pl
 
 from studbook.report.aggregate import table
 from studbook.report.figures import LINE_NAMES, Figure
-from studbook.report.markup import Content, Html, escape, json_script, tag
-from studbook.report.numerals import count, number
+from studbook.report.markup import Content, Html, json_script, tag
+from studbook.report.numerals import count, number, slug
 from studbook.report.run import Run
 from studbook.report.summary import describe
 from studbook.report.tables import facts, numbers_table, scrolling, toml, verdict_table
@@ -116,7 +116,7 @@ def _header(run: Run, sections: list[_Section]) -> Html:
     chips = [tag("li", status, class_=f"status {'ok' if status == 'finished' else 'warn'}"), *[tag("li", fact) for fact in facts_line]]
     if when := _day(manifest.get("finished") or manifest.get("started")):
         chips.append(tag("li", when))
-    links = [tag("a", s.title, href=f"#{s.anchor}") for s in sections]
+    links: list[Content] = [tag("a", s.title, href=f"#{s.anchor}") for s in sections]
     return tag(
         "header",
         tag("div", tag("p", "studbook study", class_="eyebrow"), tag("h1", run.name), tag("ul", *chips, class_="chips"), class_="masthead"),
@@ -187,9 +187,15 @@ def _provenance_section(run: Run) -> _Section:
     manifest = run.manifest
     config = manifest.get("config") or {}
     passed = toml(config.get("passed") or {})
-    command = f"studbook study run {run.name}.toml"
+    file = f"{slug(run.name)}.toml"
+    command = f"studbook study run {file}"
     theory_link = tag("a", "theory.parquet", href="../theory.parquet") if (run.folder / "theory.parquet").is_file() else None
-    links = [tag("a", "measurements.parquet", href="../measurements.parquet"), " · ", theory_link, " · " if theory_link else None]
+    links: list[Content] = [
+        tag("a", "measurements.parquet", href="../measurements.parquet"),
+        " · ",
+        theory_link,
+        " · " if theory_link else None,
+    ]
     links.append(tag("a", "manifest.json", href="../manifest.json"))
     sources = run.theory.select("source").unique(maintain_order=True).to_series().drop_nulls().to_list()
     content = tag(
@@ -198,7 +204,7 @@ def _provenance_section(run: Run) -> _Section:
         tag("p", "Data: ", *links, class_="intro"),
         facts(_facts(run)),
         tag("h3", "Run it again"),
-        tag("p", "Save this as ", tag("code", f"{run.name}.toml"), " and run ", tag("code", command), "."),
+        tag("p", "Save this as ", tag("code", file), " and run ", tag("code", command), "."),
         _code(passed),
         tag("details", tag("summary", "The config with every default resolved"), _code(toml(config.get("resolved") or {}))),
         [tag("h3", "Sources of the theory"), tag("ul", *[tag("li", s) for s in sources if s], class_="sources")] if any(sources) else None,
@@ -244,6 +250,3 @@ def _facts(run: Run) -> list[tuple[str, Content]]:
 
 def _footer() -> Html:
     return tag("footer", tag("p", "Made by studbook. This file works offline and asks nothing of the network."))
-
-
-__all__ = ["Drawn", "escape", "render_page"]

@@ -83,7 +83,7 @@ def _plan(arrays: list[AnyArray]) -> tuple[int, int]:
         raw = sum(min(count, len(a)) * int(np.prod(a.shape[1:])) // factor**2 for a in arrays)
         if raw <= _BUDGET and smallest >= factor:
             return count, factor
-    return 4, max(1, min(32, min(min(a.shape[1:3]) for a in arrays)))
+    return 4, max(1, min(32, *(side for a in arrays for side in a.shape[1:3])))
 
 
 def _sprite(images: AnyArray, count: int, factor: int, alt: str) -> Html:

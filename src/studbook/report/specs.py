@@ -15,7 +15,7 @@ _FIELDS = ("generation", "label")
 def static_spec(figure: Figure) -> dict[str, Any]:
     """The spec of the picture files, with title, legend and data."""
     spec: dict[str, Any] = styled(figure).to_dict()
-    return spec | {"datasets": {ROWS: figure.rows}}
+    return spec | {"datasets": spec.get("datasets", {}) | {ROWS: figure.rows}}
 
 
 def page_spec(static: dict[str, Any]) -> dict[str, Any]:
@@ -27,13 +27,14 @@ def page_spec(static: dict[str, Any]) -> dict[str, Any]:
     Returns:
         A spec whose data are ``{"columns": [...], "rows": [[...], ...]}``, which the page's script unfolds.
     """
-    bare = {key: part for key, part in static.items() if key not in ("datasets", "title", "$schema")}
+    bare = {key: part for key, part in static.items() if key not in ("title", "$schema")}
+    rows = bare["datasets"][ROWS]
+    bare["datasets"] = {name: small for name, small in bare["datasets"].items() if name != ROWS}
     spec: dict[str, Any] = with_variables(copy.deepcopy(bare))
     spec["config"]["background"] = None
     _drop_legends(spec)
     for layers in _layers(spec):
         layers += [_hover(layer) for layer in list(layers) if _answers(layer)]
-    rows = static["datasets"][ROWS]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return {"spec": spec, "data": {"columns": columns, "rows": [[row.get(name) for name in columns] for row in rows]}}
 

@@ -164,15 +164,9 @@ def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
         f"Theory predicts the mean exactly at {count(verdict.n, 'point')}: the largest deviation is {number(verdict.largest, 2)} "
         f"standard errors, {outcome} chance explains over so many comparisons (Bonferroni limit at 5 %: {number(verdict.limit, 2)})"
     )
-    metric = next((m for m in metrics if _exact_end(curves, m) is not None), None)
-    if metric is None:
-        return sentence + "."
-    return f"{sentence}; {_mean_against_theory(run, curves, metric)}."
-
-
-def _exact_end(curves: pl.DataFrame, metric: str) -> dict[str, Any] | None:
-    rows = curves.filter((pl.col("metric") == metric) & _JUDGED).sort("generation", "cell")
-    return rows.row(-1, named=True) if len(rows) else None
+    judged = set(curves.filter(_JUDGED)["metric"].to_list())
+    metric = next((m for m in metrics if m in judged), None)
+    return f"{sentence}; {_mean_against_theory(run, curves, metric)}." if metric else f"{sentence}."
 
 
 def _mean_against_theory(run: Run, curves: pl.DataFrame, metric: str) -> str:

@@ -86,9 +86,8 @@ def sparkline(values: list[float], colour: str, *, share: bool, width: int = 64,
     ]
     line = f'<polyline points="{" ".join(points)}" fill="none" stroke-width="1.8" stroke-linejoin="round"/>'
     base = f'<path d="M2 {height - 1.5}H{width - 2}" class="base"/>'
-    return Html(
-        f'<svg class="spark {colour}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true">{base}{line}</svg>'
-    )
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return Html(f'<svg class="spark {colour}" {size} aria-hidden="true">{base}{line}</svg>')
 
 
 def numbers_table(table: pl.DataFrame) -> Html:

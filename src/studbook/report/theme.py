@@ -47,6 +47,7 @@ def chart_config(*, n_labels: int = 1) -> dict[str, Any]:
     """
     text: dict[str, Any] = {"labelFont": FONT, "titleFont": FONT, "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 11}
     axis = text | {"titleFontSize": 11, "titleFontWeight": "normal", "domainColor": GRID, "tickColor": GRID, "gridColor": GRID}
+    subtitle = {"subtitleFont": FONT, "subtitleColor": MUTED, "subtitleFontSize": 11.5, "subtitlePadding": 4}
     return {
         "background": PAPER,
         "font": FONT,
@@ -55,14 +56,17 @@ def chart_config(*, n_labels: int = 1) -> dict[str, Any]:
         "axis": axis | {"gridWidth": 1, "tickSize": 4, "labelPadding": 4, "titlePadding": 6, "labelFlush": False},
         "axisX": {"grid": False, "domainColor": MUTED, "tickColor": MUTED},
         "axisY": {"domain": False, "ticks": False, "minExtent": 44, "maxExtent": 44, "tickCount": 5},
-        "header": text | {"titleFontSize": 11, "labelFontSize": 12, "labelColor": INK, "labelFontWeight": 600, "labelPadding": 4, "title": None},
-        "legend": text | {"title": None, "orient": "bottom", "columns": min(n_labels, 4), "labelLimit": 260, "symbolStrokeWidth": 3,
-                          "labelFontSize": 12, "labelColor": INK, "columnPadding": 16},
-        "title": {"font": FONT, "fontSize": 15, "color": INK, "subtitleFont": FONT, "subtitleColor": MUTED, "subtitleFontSize": 11.5,
-                  "anchor": "start", "frame": "group", "offset": 10, "subtitlePadding": 4},
+        "header": text | {"labelFontSize": 12, "labelColor": INK, "labelFontWeight": 600, "labelPadding": 4, "title": None},
+        "legend": _legend(text, n_labels),
+        "title": {"font": FONT, "fontSize": 15, "color": INK, "anchor": "start", "frame": "group", "offset": 10} | subtitle,
         "facet": {"spacing": 18},
         "concat": {"spacing": 10},
-    }  # fmt: skip
+    }
+
+
+def _legend(text: dict[str, Any], n_labels: int) -> dict[str, Any]:
+    layout = {"orient": "bottom", "columns": min(n_labels, 4), "labelLimit": 260, "columnPadding": 16}
+    return text | layout | {"title": None, "symbolStrokeWidth": 3, "labelFontSize": 12, "labelColor": INK}
 
 
 def cell_colours(labels: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const LEFT = 50, RIGHT = 16, NARROW = 520;
+  const LEFT = 50, RIGHT = 16, NARROW = 430;
 
   // Data travel as columns and rows; charts want one object a row.
   const unfold = ({ columns, rows }) =>
@@ -52,7 +52,7 @@
   const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: showTip };
   const embed = async (box, width, excess) => {
     const { spec, data } = JSON.parse(document.getElementById(box.dataset.spec).textContent);
-    const whole = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...fit(spec, width, excess), datasets: { rows: unfold(data) } };
+    const whole = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...fit(spec, width, excess), datasets: { ...spec.datasets, rows: unfold(data) } };
     views.get(box)?.finalize();
     views.set(box, await vegaEmbed(box, whole, options));
     return box.querySelector("svg").width.baseVal.value;

@@ -1,0 +1,80 @@
+"""Coverage: of simulated pipelines, the stated share must end up inside the forecast's intervals.
+
+A nominal 90 % interval over n pipelines covers within 4 binomial standard errors (false alarm 6e-5 a figure) and one point of slack,
+because a log χ² step is only nearly normal. Times are whole generations and sizes are bounded below, so those may cover more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from studbook.planning import forecast
+
+
+def pipeline(rng, n, generations, shrink):
+    """Variances of a Gaussian refitted to n of its own draws, each generation's std multiplied by 1 - shrink."""
+    steps = (1.0 - shrink) ** 2 * rng.chisquare(n - 1, generations) / n
+    return np.concatenate([[1.0], np.cumprod(steps)])
+
+
+def coverage(*, n, observed, shrink, ahead, pipelines, metric="variance", replicates=1, noise=0.0):
+    rng = np.random.default_rng(n + observed)
+    power = 0.5 if metric == "std" else 1.0
+    true_bias = 1.0 - (1.0 - shrink) ** (2 * power)
+    inside = dict.fromkeys(("end", "middle", "half", "size", "bias"), 0)
+    for seed in range(pipelines):
+        # The last one is the run that is forecast: the only one, or one more like those measured.
+        paths = [pipeline(rng, n, observed - 1 + max(ahead, 1_000), shrink) ** power for _ in range(replicates + (replicates > 1))]
+        seen = np.concatenate([path[:observed] for path in paths[:replicates]])
+        error = noise * rng.standard_normal(len(seen))
+        table = {
+            "generation": np.tile(np.arange(observed), replicates),
+            "replicate": np.repeat(np.arange(replicates), observed),
+            "metric": [metric] * len(seen),
+            "value": seen * np.exp(error),
+            "stderr": noise * seen,
+        }
+        answer = forecast(table, horizon=ahead, seed=seed)[metric]
+        future = paths[-1] * (1.0 if replicates == 1 else answer.first_value)
+        for name, point in (("middle", answer.curve[len(answer.curve) // 4]), ("end", answer.curve[-1])):
+            value = future[point.generation] * np.exp(noise * rng.standard_normal())
+            inside[name] += point.value.low <= value <= point.value.high
+        half = answer.remaining[1].generation
+        threshold = 0.5 * (table["value"][0] if replicates == 1 else answer.first_value)
+        reached = np.flatnonzero(future <= threshold)
+        inside["half"] += half.low <= (reached[0] if len(reached) else np.inf) <= half.high
+        inside["size"] += answer.effective_sample_size.low <= n <= answer.effective_sample_size.high
+        inside["bias"] += answer.bias.low <= true_bias <= answer.bias.high
+    return {name: count / pipelines for name, count in inside.items()}
+
+
+def check(covered, pipelines):
+    margin = 4.0 * np.sqrt(0.9 * 0.1 / pipelines) + 0.01
+    assert min(covered.values()) >= 0.9 - margin, covered
+    assert max(covered["end"], covered["middle"], covered["bias"]) <= min(0.9 + margin, 0.999), covered
+
+
+def test_intervals_cover():
+    """150 pipelines with truncated decoding; see the module for the false-alarm rate."""
+    check(coverage(n=100, observed=8, shrink=0.02, ahead=16, pipelines=150), 150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"n": 50, "observed": 5, "shrink": 0.0, "ahead": 10},
+        {"n": 50, "observed": 12, "shrink": 0.02, "ahead": 48},
+        {"n": 500, "observed": 8, "shrink": 0.02, "ahead": 24},
+        {"n": 500, "observed": 5, "shrink": 0.0, "ahead": 20},
+        {"n": 100, "observed": 3, "shrink": 0.0, "ahead": 6},
+        {"n": 100, "observed": 8, "shrink": 0.02, "ahead": 24, "metric": "std"},
+        {"n": 100, "observed": 6, "shrink": 0.02, "ahead": 12, "replicates": 5},
+        {"n": 200, "observed": 10, "shrink": 0.02, "ahead": 30, "noise": 0.05},
+        {"n": 200, "observed": 8, "shrink": 0.0, "ahead": 16, "replicates": 4, "noise": 0.05},
+    ],
+)
+def test_intervals_cover_in_many_settings(setting):
+    """800 pipelines each; see the module for the false-alarm rate."""
+    check(coverage(**setting, pipelines=800), 800)
