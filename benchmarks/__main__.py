@@ -43,7 +43,8 @@ def main() -> None:
 def line(row: dict) -> str:
     target = row.get("target")
     reach = "" if target is None else f"≥ {target:g} ×" if isinstance(target, int | float) else str(target)
-    return f"| {row['name']} | {seconds(row['ours_s'])} | {seconds(row['peer_s'])} | **{row['ratio']:,.2f} ×** | {reach} | {row.get('detail', '')} |"
+    cells = (row["name"], seconds(row["ours_s"]), seconds(row["peer_s"]), f"**{row['ratio']:,.2f} ×**", reach, row.get("detail", ""))
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def seconds(value: float) -> str:

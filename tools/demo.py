@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "demo"
+STUDIES = {"text-ngram": "a bigram model of the Python documentation", "digits": "a mixture model of handwritten digits"}
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     workers = min(2, os.cpu_count() or 1)
     folders = []
     try:
-        for name, what in (("text-ngram", "a bigram model of the Python documentation"), ("digits", "a mixture model of handwritten digits")):
+        for name, what in STUDIES.items():
             print(f"\n{what}, ten generations, four mixes, three replicates", file=sys.stderr)
             study = create_study(ROOT / "studies" / f"{name}.toml")
             folders.append(study.run(OUT / f"{name}-{study.plan.digest[:8]}", workers=workers, progress=Bar()).folder)
@@ -37,7 +38,8 @@ def main() -> int:
 def write_reports(folders: list[Path]) -> Path:
     from studbook.report import write_report
 
-    return [write_report(folder) for folder in folders][0]
+    pages = [write_report(folder) for folder in folders]
+    return pages[0]
 
 
 if __name__ == "__main__":

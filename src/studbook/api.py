@@ -171,7 +171,9 @@ def resume_study(folder: Path) -> Study:
     """
     passed = RunFolder(folder).read_manifest()["config"]["passed"]
     if _names_foreign_class(passed):
-        raise RunFolderError(f"{folder} was run from Python with classes of its own", hint="run the same program again with out= that folder")
+        raise RunFolderError(
+            f"{folder} was run from Python with classes of its own", hint="run the same program again with out= that folder"
+        )
     return create_study(passed)
 
 

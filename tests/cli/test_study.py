@@ -26,7 +26,9 @@ def studbook(*arguments: object, code: int = 0, cwd: Path | None = None) -> subp
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     file = ROOT / "studies" / "zipf-tails.toml"
-    done = studbook("study", "run", file, "--set", "study.replicates=4", "--set", "study.samples=3000", "--set", "data.states=200", cwd=folder)
+    done = studbook(
+        "study", "run", file, "--set", "study.replicates=4", "--set", "study.samples=3000", "--set", "data.states=200", cwd=folder
+    )
     return folder / done.stdout.strip()
 
 
@@ -82,7 +84,7 @@ def test_catalog_and_data_list():
     assert len(tables["mixes"]) == 7
     assert all(row["what"] for rows in tables.values() for row in rows)
     assert "ngram" in studbook("catalog").stdout
-    sources = {row["name"] for row in json.loads(studbook("data", "list", "--format", "json").stdout)}
+    sources = {row["source"] for row in json.loads(studbook("data", "list", "--format", "json").stdout)}
     assert {"normal", "poisson", "uniform", "zipf", "digits", "mnist5k", "python-docs"} <= sources
     assert "digits" in studbook("data", "list").stdout
 
@@ -91,9 +93,9 @@ def test_catalog_and_data_list():
     ("arguments", "code", "said"),
     [
         (("study", "run", "none.toml"), 2, "no study file"),
-        (("study", "show", "nowhere"), 1, "no run folder"),
-        (("study", "report", "nowhere"), 1, "no run folder"),
-        (("study", "resume", "nowhere"), 1, "no run folder"),
+        (("study", "show", "nowhere"), 1, "run folder"),
+        (("study", "report", "nowhere"), 1, "run folder"),
+        (("study", "resume", "nowhere"), 1, "run folder"),
         (("study", "run", ROOT / "studies" / "oreilly.toml", "--set", "learner.kind=gausian"), 2, "did you mean gaussian"),
         (("study", "run", ROOT / "studies" / "oreilly.toml", "--workers", "0"), 2, "workers"),
         (("study", "run", ROOT / "studies" / "oreilly.toml", "--executor", "slurm"), 2, "executor"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import os
 import pkgutil
 import re
 from pathlib import Path
@@ -45,4 +44,4 @@ def test_examples_in_docstrings(name, tmp_path, monkeypatch):
 
 def test_there_is_something_to_run():
     assert sum(len(blocks(page)) for page in PAGES) >= 8
-    assert os.path.exists(ROOT / "mkdocs.yml")
+    assert (ROOT / "mkdocs.yml").exists()

@@ -56,6 +56,14 @@ def test_damaged_cells_are_named(folder, cells):
         load_run(folder)
 
 
+@pytest.mark.parametrize("junk", [None, 3, "text", [], [[1]], {"a": {"b": [None]}}])
+def test_notes_of_the_wrong_shape_are_left_out(folder, junk):
+    cell = json.loads((folder / "manifest.json").read_text())["cells"][0]
+    cell |= {"keys": junk, "mix": junk, "learner": junk, "data": junk}
+    edit(folder, cells=[cell], config=junk, git=junk, versions=junk, units=junk, started=junk, finished=junk, seconds=junk, seed=junk)
+    assert write_report(folder).is_file()
+
+
 def test_measurements_of_an_unknown_cell(folder):
     edit(folder, cells=[])
     with pytest.raises(RunFolderError, match="cell 0"):

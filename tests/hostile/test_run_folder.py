@@ -29,7 +29,9 @@ TABLE = {
 def mounted(folder: Path, options: str):
     """A temporary file system; skips where mounting isn't allowed."""
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "studbook-test", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "studbook-test", str(folder)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"can't mount a temporary file system: {done.stderr.strip()}")
     try:
@@ -86,7 +88,11 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def test_a_future_schema_version_is_refused_by_every_command(finished):
     rewrite(finished, schema_version=99)
-    for action in (lambda: studbook.load_result(finished), lambda: studbook.create_study(TABLE).run(finished), lambda: resume_study(finished)):
+    for action in (
+        lambda: studbook.load_result(finished),
+        lambda: studbook.create_study(TABLE).run(finished),
+        lambda: resume_study(finished),
+    ):
         with pytest.raises(SchemaVersionError, match="schema version 99; this studbook reads up to 1"):
             action()
     for name in ("show", "report", "resume"):
@@ -96,7 +102,9 @@ def test_a_future_schema_version_is_refused_by_every_command(finished):
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"kind": "else"}', b'{"kind": "studbook.study", "schema_version": "1"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"kind": "else"}', b'{"kind": "studbook.study", "schema_version": "1"}']
+)
 def test_a_damaged_manifest(finished, content):
     (finished / "manifest.json").write_bytes(content)
     with pytest.raises(RunFolderError):

@@ -51,9 +51,7 @@ def summaries(law):
 def in_law(learner, mix, dataset):
     real = learner.from_law(repeat_law(dataset.law, LAW_RUNS), dataset.space)
     original = learner.draw(real, N, rng=stream(1, "original"))
-    chain = run_generations_in_law(
-        learner, mix, original, dataset.space, n=N, n_original=N, last=LAST, real=real, rng=stream(1, "law")
-    )
+    chain = run_generations_in_law(learner, mix, original, dataset.space, n=N, n_original=N, last=LAST, real=real, rng=stream(1, "law"))
     return summaries(list(chain)[-1].model.law)
 
 

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from studbook.errors import ConfigError
 from studbook.mixing import Accumulate, Blend, Fresh, Keep, Origin, Replace, Subsample, Weighted
 
-SIZED = [Replace(), Subsample(), Keep(0.1), Keep(0.0), Keep(1.0), Fresh(0), Fresh(7), Fresh(100), Blend(0.5, 0.3, 0.2), Blend(1 / 3, 1 / 3, 1 / 3)]
+SIZED = [
+    Replace(),
+    Subsample(),
+    Keep(0.1),
+    Keep(0.0),
+    Keep(1.0),
+    Fresh(0),
+    Fresh(7),
+    Fresh(100),
+    Blend(0.5, 0.3, 0.2),
+    Blend(1 / 3, 1 / 3, 1 / 3),
+]
 
 
 @pytest.mark.parametrize("mix", SIZED, ids=str)

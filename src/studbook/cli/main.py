@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from studbook import __version__
-from studbook.cli import catalog, data, dose, forecast, study
+from studbook.cli import catalog, data, study
+from studbook.cli.dose import dose_command
+from studbook.cli.forecast import forecast_command
 from studbook.errors import StudbookError
 
 app = typer.Typer(
@@ -22,11 +24,11 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.command("catalog")(catalog.catalog_command)
-app.command("dose")(dose.dose_command)
-app.command("forecast")(forecast.forecast_command)
+app.command("dose")(dose_command)
+app.command("forecast")(forecast_command)
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001
+def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"studbook {__version__}")
         raise typer.Exit
@@ -34,7 +36,7 @@ def _show_version(value: bool) -> None:  # noqa: FBT001
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)] = False,  # noqa: FBT002
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     pass
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studbook.cli.rendering import Bar, Format, show_json, show_table
+
+if TYPE_CHECKING:
+    from studbook.execution import Executor
+    from studbook.study import Plan
 
 app = typer.Typer(help="Run studies of recursive training and look at them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,9 +36,7 @@ class ExportFormat(StrEnum):
     JSON = "json"
 
 
-Where = Annotated[
-    ExecutorName | None, typer.Option("--executor", help="Where units run; by default local for one worker, else processes.")
-]
+Where = Annotated[ExecutorName | None, typer.Option("--executor", help="Where units run; by default local for one worker, else processes.")]
 
 
 @app.command()
@@ -44,7 +46,7 @@ def run(
     workers: Workers = 1,
     executor: Where = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the study file.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,
 ) -> None:
     """Run a study, or go on with one that was stopped."""
     from studbook.api import create_study
@@ -84,7 +86,9 @@ def list_runs(
                 typer.echo(f"studbook: {error}", err=True)
             continue
         units = f"{manifest['units']['done']}/{manifest['units']['total']}"
-        rows.append({"run": str(path), "status": manifest["status"], "units": units, "started": manifest["started"], "seconds": manifest["seconds"]})
+        rows.append(
+            {"run": str(path), "status": manifest["status"], "units": units, "started": manifest["started"], "seconds": manifest["seconds"]}
+        )
     if format_ is Format.JSON:
         show_json(rows)
     elif rows:
@@ -132,11 +136,12 @@ def export(
         RunFolder(file.parent).write(file.name, text.encode())
 
 
-def _executor(name: ExecutorName | None, workers: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _executor(name: ExecutorName | None, workers: int) -> Executor:
     from studbook.execution import create_executor
 
-    chosen = name.value if name else ("local" if workers == 1 else "processes")
-    return create_executor(chosen, workers)
+    if name is None:
+        return create_executor("local" if workers == 1 else "processes", workers)
+    return create_executor(name.value, workers)
 
 
 def _say_done(folder: Path) -> None:
@@ -144,7 +149,7 @@ def _say_done(folder: Path) -> None:
     typer.echo(folder)
 
 
-def _show_plan(plan, folder: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _show_plan(plan: Plan, folder: Path) -> None:
     rows = [
         {
             "cell": job.cell.label,

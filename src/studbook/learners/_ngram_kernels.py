@@ -286,7 +286,8 @@ def token_log_prob(tables: Tables, blocks: AnyArray) -> Floats:
                         break
                     scale *= tables.backoff[x]
                     x = tables.parent[x]
-                result[b, i] = np.log(scale * (tables.probability[entry] if entry >= 0 else 1.0 / tables.by_word.size))
+                p = scale * (tables.probability[entry] if entry >= 0 else 1.0 / tables.by_word.size)
+                result[b, i] = np.log(min(p, 1.0))  # rounding can carry a certain word past 1
                 contexts[b] = advance(tables, contexts[b], word, x, entry)
     return result
 

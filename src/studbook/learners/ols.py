@@ -128,7 +128,8 @@ def _solve(table: Floats, labels: Floats, space: Space) -> Floats:
     scale = np.where(lengths > 0, lengths, 1.0)
     # An unpivoted QR first makes the system small: pivoting is slow, and only the triangle matters to it.
     system = np.column_stack([table / scale, labels])
-    system = np.linalg.qr(system, mode="r") if len(system) > system.shape[1] else system
+    if len(system) > system.shape[1]:
+        system = np.asarray(np.linalg.qr(system, mode="r"))
     orthogonal, triangle, order = qr(system[:, :-1], mode="economic", pivoting=True)
     tolerance = max(table.shape) * np.finfo(float).eps * 10
     rank = int((np.abs(np.diag(triangle)) > tolerance).sum())

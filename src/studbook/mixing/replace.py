@@ -17,6 +17,6 @@ class Replace:
         (Part(origin=<Origin.GENERATED: 'generated'>, n=100, weight=1.0),)
     """
 
-    def parts(self, n: int, n_original: int) -> tuple[Part, ...]:  # noqa: ARG002
+    def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
         """See :class:`studbook.mixing.Mix`."""
         return (Part(Origin.GENERATED, n),)

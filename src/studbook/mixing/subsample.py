@@ -19,6 +19,6 @@ class Subsample:
         100
     """
 
-    def parts(self, n: int, n_original: int) -> tuple[Part, ...]:  # noqa: ARG002
+    def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
         """See :class:`studbook.mixing.Mix`."""
         return (Part(Origin.POOL, n),)

@@ -1,7 +1,7 @@
 """One generation, and the loop over generations: on records, or on their law."""
 
-from studbook.recursion.loop import FreshLaw, FreshReserve, FreshSupply, Generation, run_generations
 from studbook.recursion.lawful import LawGeneration, can_run_in_law, run_generations_in_law
+from studbook.recursion.loop import FreshLaw, FreshReserve, FreshSupply, Generation, run_generations
 from studbook.recursion.protocols import LawLearner, LawModel, Learner, Model, Statistics, Subsampled
 
 __all__ = [

@@ -31,7 +31,7 @@ class FreshLaw:
 
     model: Model
 
-    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:  # noqa: ARG002
+    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
         """See :class:`FreshSupply`."""
         return self.model.sample(n, rng=rng)
 
@@ -42,7 +42,7 @@ class FreshReserve:
 
     records: Batch
 
-    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:  # noqa: ARG002
+    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
         """See :class:`FreshSupply`."""
         rows = np.arange((generation - 1) * n, generation * n)
         if n and rows[-1] >= len(self.records):
@@ -105,7 +105,7 @@ def run_generations(
     parts = mix.parts(n, len(original))
     pooling = any(part.origin is Origin.POOL for part in parts)
     pool: list[Batch] = [original] if pooling else []
-    training = original
+    training = sample = original
     for index in range(last + 1):
         if index:
             rng = streams(index, "mix")
@@ -153,7 +153,9 @@ def _draw_across(batches: tuple[Batch, ...], n: int | None, *, rng: np.random.Ge
     starts = np.concatenate(([0], cuts[:-1]))
     offsets = ends - [len(batch) for batch in batches]
     taken = [
-        batch.take(rows[start:cut] - offset) for batch, start, cut, offset in zip(batches, starts, cuts, offsets, strict=True) if cut > start
+        batch.take(rows[start:cut] - offset)
+        for batch, start, cut, offset in zip(batches, starts, cuts, offsets, strict=True)
+        if cut > start
     ]
     return concatenate(taken) if taken else batches[0].take(rows)
 

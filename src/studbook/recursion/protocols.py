@@ -31,6 +31,9 @@ class LawModel(Protocol):
     def space(self) -> Space: ...
     @property
     def law(self) -> Law: ...
+    def sample(self, n: int, *, rng: np.random.Generator) -> Batch:
+        """``n`` records of a single law (R = 1)."""
+        ...
 
 
 class Learner(Protocol):

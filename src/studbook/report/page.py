@@ -17,9 +17,9 @@ from studbook.report.aggregate import table
 from studbook.report.figures import LINE_NAMES, Figure
 from studbook.report.markup import Content, Html, json_script, tag
 from studbook.report.numerals import count, number, slug
-from studbook.report.run import Run
+from studbook.report.run import Run, table_of
 from studbook.report.summary import describe
-from studbook.report.tables import facts, numbers_table, scrolling, toml, verdict_table
+from studbook.report.tables import config_text, facts, numbers_table, scrolling, verdict_table
 from studbook.report.theme import css_colour
 
 _SECTIONS = (
@@ -184,9 +184,7 @@ def _numbers_section(run: Run) -> _Section:
 
 
 def _provenance_section(run: Run) -> _Section:
-    manifest = run.manifest
-    config = manifest.get("config") or {}
-    passed = toml(config.get("passed") or {})
+    config = run.noted("config")
     file = f"{slug(run.name)}.toml"
     command = f"studbook study run {file}"
     theory_link = tag("a", "theory.parquet", href="../theory.parquet") if (run.folder / "theory.parquet").is_file() else None
@@ -205,8 +203,8 @@ def _provenance_section(run: Run) -> _Section:
         facts(_facts(run)),
         tag("h3", "Run it again"),
         tag("p", "Save this as ", tag("code", file), " and run ", tag("code", command), "."),
-        _code(passed),
-        tag("details", tag("summary", "The config with every default resolved"), _code(toml(config.get("resolved") or {}))),
+        _code(config_text(config.get("passed"))),
+        tag("details", tag("summary", "The config with every default resolved"), _code(config_text(config.get("resolved")))),
         [tag("h3", "Sources of the theory"), tag("ul", *[tag("li", s) for s in sources if s], class_="sources")] if any(sources) else None,
         id="provenance",
     )
@@ -220,16 +218,16 @@ def _code(text: str) -> Html:
 
 def _facts(run: Run) -> list[tuple[str, Content]]:
     manifest = run.manifest
-    git, versions = manifest.get("git") or {}, manifest.get("versions") or {}
+    git, versions = run.noted("git"), run.noted("versions")
     revision = f"{str(git.get('revision', ''))[:12]}{' with local changes' if git.get('dirty') else ''}" if git else ""
     seconds, cpu = manifest.get("seconds"), manifest.get("cpu_seconds")
     took = f"{number(seconds)} s" if isinstance(seconds, int | float) else ""
     took += f" ({number(cpu)} s of CPU)" if isinstance(cpu, int | float) else ""
-    data = {str((c.about.get("data") or {}).get("digest", "")): c.about.get("data") or {} for c in run.cells}
+    data = {str(table_of(c.about, "data").get("digest", "")): table_of(c.about, "data") for c in run.cells}
     described = [
         tag(
             "span",
-            f"{d.get('name', '')}, {number(d.get('n_records'), 9)} records{', ' * bool(d.get('origin'))}{d.get('origin') or ''} ",
+            f"{d.get('name', '')}, {d.get('n_records', '?')} records{', ' * bool(d.get('origin'))}{d.get('origin') or ''} ",
             tag("code", digest[:16]),
         )
         for digest, d in list(data.items())[:6]

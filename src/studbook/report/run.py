@@ -85,6 +85,10 @@ class Run:
     measurements: pl.DataFrame = field(repr=False)
     theory: pl.DataFrame = field(repr=False)
 
+    def noted(self, key: str) -> Mapping[str, Any]:
+        """A table of the manifest, empty where there is none: what isn't needed to draw may be missing."""
+        return table_of(self.manifest, key)
+
     @property
     def name(self) -> str:
         """The study's name."""
@@ -119,6 +123,12 @@ class Run:
         if not note.is_file():
             return None
         return _pictures(_read_json(note), stem.with_suffix(".npz"), note)
+
+
+def table_of(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """``parent[key]`` where it is a table, else an empty one."""
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def load_run(folder: Path) -> Run:
@@ -162,8 +172,7 @@ def load_run(folder: Path) -> Run:
 
 def _cell(about: Mapping[str, Any], *, unique: bool) -> Cell:
     index, label = int(about["index"]), str(about["label"]) or "cell"
-    keys = about.get("keys")
-    named = {str(k): str(v) for k, v in keys.items()} if isinstance(keys, dict) else {}
+    named = {str(k): str(v) for k, v in table_of(about, "keys").items()}
     return Cell(index, label if unique else f"{label} #{index}", named, about)
 
 

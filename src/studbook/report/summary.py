@@ -10,7 +10,7 @@ import polars as pl
 from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
 from studbook.report.names import HEADLINES, label_of
 from studbook.report.numerals import count, interval, number, percent
-from studbook.report.run import Cell, Run
+from studbook.report.run import Cell, Run, table_of
 
 _SPELT_OUT = 6
 """Up to this many cells are named one by one; of more, the two ends."""
@@ -53,7 +53,7 @@ def describe(run: Run, curves: pl.DataFrame) -> list[str]:
 def _what_was_done(run: Run) -> str:
     about = run.cells[0].about
     learners = sorted({_kind(c, "learner") for c in run.cells} - {""})
-    data = about.get("data") or {}
+    data = table_of(about, "data")
     size = data.get("n_original") if isinstance(data.get("n_original"), int) else None
     noun = {"text": "block", "images": "picture"}.get(str(data.get("kind")), "record")
     source = str(data.get("name") or "the data") + (f" ({count(size, noun)})" if size else "")
@@ -70,22 +70,19 @@ def _article(noun: str) -> str:
 
 
 def _kind(cell: Cell, part: str) -> str:
-    value = cell.about.get(part)
-    return str(value.get("kind", "")) if isinstance(value, dict) else ""
+    return str(table_of(cell.about, part).get("kind", ""))
 
 
 def way_of(cell: Cell, cells: tuple[Cell, ...]) -> str:
     """How a cell is called inside a sentence: by what its mix means where only the mix differs, else by its label."""
-    mix: Any = cell.about.get("mix")
     only_mix = all(key == "mix" or key.startswith("mix.") for key in cell.keys)
-    if not isinstance(mix, dict) or not only_mix or len({_phrase(c) for c in cells}) < len(cells):
+    if not only_mix or len({_phrase(c) for c in cells}) < len(cells):
         return f"in “{cell.label}”" if len(cells) > 1 else ""
     return _phrase(cell)
 
 
 def _phrase(cell: Cell) -> str:
-    mix: Any = cell.about.get("mix") or {}
-    match mix:
+    match table_of(cell.about, "mix"):
         case {"kind": "replace"}:
             return "trained only on its own output"
         case {"kind": "accumulate"}:
@@ -199,7 +196,7 @@ def _limits(run: Run) -> str:
         parts.append(f"Values are medians, in brackets the range of the {n} replicates")
     else:
         parts.append("Values are medians, in brackets the 5–95 % band of the replicates")
-    units = run.manifest.get("units") or {}
+    units = run.noted("units")
     if run.manifest["status"] != "finished":
         done = f" ({units.get('done')} of {units.get('total')} units)" if "total" in units else ""
         parts.append(f"the run is {run.manifest['status']}{done}, so this is what there is so far")

@@ -118,6 +118,13 @@ def scrolling(content: Html, label: str) -> Html:
     return tag("div", content, class_="scroll", tabindex=0, role="region", aria_label=label)
 
 
+def config_text(config: object) -> str:
+    """A config as text: TOML for one table, one after the other for a list with a table for each cell."""
+    if isinstance(config, list):
+        return "\n\n\n".join(f"# cell {i}\n{config_text(part)}" for i, part in enumerate(config))
+    return toml(config) if isinstance(config, dict) else ""
+
+
 def toml(config: Mapping[str, Any]) -> str:
     """A config as the TOML file that it came from.
 

@@ -118,8 +118,10 @@ def choose_metric(name: str, parameters: Mapping[str, object]) -> ChosenMetric:
     entry = table[_known("metric", name, table)]
     clash = set(entry.fixed) & set(parameters)
     if clash:
-        raise ConfigError(f"metrics.{name}.{min(clash)} is fixed by the metric's name", hint=f"leave it out, or choose another metric than {name}")
-    metric = build(entry.cls, {**entry.fixed, **parameters}, where=f"metrics.{name}")
+        raise ConfigError(
+            f"metrics.{name}.{min(clash)} is fixed by the metric's name", hint=f"leave it out, or choose another metric than {name}"
+        )
+    metric: Any = build(entry.cls, {**entry.fixed, **parameters}, where=f"metrics.{name}")
     return ChosenMetric(name, metric, entry.values)
 
 
@@ -161,7 +163,9 @@ def _plugins(group: str, taken: Mapping[str, object]) -> dict[str, type]:
     found = {point.name: point for point in entry_points(group=f"studbook.{group}")}
     clash = sorted(set(found) & set(taken))
     if clash:
-        raise ConfigError(f"an installed package offers studbook.{group} {clash[0]!r}, which studbook has itself", hint="rename its entry point")
+        raise ConfigError(
+            f"an installed package offers studbook.{group} {clash[0]!r}, which studbook has itself", hint="rename its entry point"
+        )
     return {name: point.load() for name, point in found.items()}
 
 
@@ -171,7 +175,7 @@ def catalog_rows() -> dict[str, list[dict[str, str]]]:
         "learners": [_row(kind, cls) for kind, cls in {**LEARNERS, **_plugins("learners", LEARNERS)}.items()],
         "mixes": [_row(kind, cls) for kind, cls in {**MIXES, **_plugins("mixes", MIXES)}.items()],
     }
-    entries = [(name, entry.cls, set(entry.fixed)) for name, entry in METRICS.items()]
+    entries: list[tuple[str, Any, set[str]]] = [(name, entry.cls, set(entry.fixed)) for name, entry in METRICS.items()]
     entries += [(name, cls, set()) for name, cls in _plugins("metrics", METRICS).items()]
     tables["metrics"] = [
         {**_row(name, cls, fixed), "data": ", ".join(sorted(kind.value for kind in cls.kinds))} for name, cls, fixed in entries

@@ -100,7 +100,9 @@ class Cell:
     @property
     def label(self) -> str:
         """How the cell is called in tables and legends."""
-        return ", ".join(value if key in SECTIONS else f"{key} = {value}" for key, value in self.keys.items()) or str(describe(self.mix)["kind"])
+        return ", ".join(str(value) if key in SECTIONS else f"{key} = {value}" for key, value in self.keys.items()) or str(
+            describe(self.mix)["kind"]
+        )
 
 
 def read_study_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -142,7 +144,9 @@ def expand(table: Mapping[str, Any]) -> tuple[Cell, ...]:
     unknown = sorted(set(table) - set(SECTIONS))
     if unknown:
         near = difflib.get_close_matches(unknown[0], SECTIONS, n=1)
-        raise ConfigError(f"there is no section [{unknown[0]}]", hint=f"did you mean [{near[0]}]?" if near else f"known are {', '.join(SECTIONS)}")
+        raise ConfigError(
+            f"there is no section [{unknown[0]}]", hint=f"did you mean [{near[0]}]?" if near else f"known are {', '.join(SECTIONS)}"
+        )
     for section in ("study", "data", "learner", "mix", "metrics"):
         if section not in table and section not in table.get("grid", {}):
             raise ConfigError(f"the study has no section [{section}]", hint="see studies/ for complete files")
@@ -225,8 +229,9 @@ def _resolve_data(section: Any) -> tuple[Any, SplitSection, dict[str, object]]:
             return _resolve_data(name)[0], split, _resolve_data(name)[2]
         raise ConfigError(f"data.source is {name!r}, expected a name or a path", hint="studbook data list shows the names")
     source = open_source(name, **parameters)
-    if isinstance(getattr(source, "path", None), Path | str):
-        name = str(Path(source.path).expanduser().resolve())
+    path = getattr(source, "path", None)
+    if isinstance(path, Path | str):
+        name = str(Path(path).expanduser().resolve())
     return source, split, {"source": name, **parameters}
 
 
@@ -266,7 +271,9 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
     section, _, key = dotted.partition(".")
     if section not in SECTIONS or section == "grid":
         near = difflib.get_close_matches(section, SECTIONS, n=1)
-        raise ConfigError(f"the key {dotted!r} names no section", hint=f"did you mean {near[0]}?" if near else f"known are {', '.join(SECTIONS)}")
+        raise ConfigError(
+            f"the key {dotted!r} names no section", hint=f"did you mean {near[0]}?" if near else f"known are {', '.join(SECTIONS)}"
+        )
     if not key:
         raw[section] = copy.copy(value)
         return

@@ -66,7 +66,9 @@ class RunFolder:
                 raise RunFolderError(f"{path} is larger than a manifest can be", hint="this isn't a run folder")
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise RunFolderError(f"{self.path} is no run folder: it has no manifest.json", hint="studbook study list shows the runs") from error
+            raise RunFolderError(
+                f"{self.path} is no run folder: it has no manifest.json", hint="studbook study list shows the runs"
+            ) from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{path} is damaged: {error}", hint="run the study again in a new folder") from error
         except OSError as error:

@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 
 import studbook
-from studbook.arrays import Batch, Kind
+from studbook.arrays import Batch, Kind, Space
 from studbook.data import Dataset
 from studbook.errors import ConfigError, MetricError
+from studbook.learners import learner_of_law
 from studbook.metrics import LawMetric, Reference
 from studbook.mixing import Origin
 from studbook.recursion import LawLearner, LawModel, can_run_in_law
 from studbook.rng import stream
-from studbook.study.catalog import describe
+from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
+from studbook.theory.laws import Law
 
 MAX_ROWS = 200_000_000
 LAW_BLOCK = 1_000
@@ -176,19 +178,9 @@ def divide(dataset: Dataset, *, seed: int, n_heldout: int, n_reserve: int) -> Sp
     return Split(pick(np.sort(original)), pick(np.sort(heldout)) if n_heldout else None, pick(reserve) if n_reserve else None)
 
 
-def source_model(job: Job, dataset: Dataset) -> LawModel | None:
-    """The model with the source's law, where it is a distribution and the learner is exact in law."""
-    if dataset.law is None:
-        return None
-    return law_model(dataset)
-
-
-def law_model(dataset: Dataset) -> LawModel:
+def law_model(law: Law, space: Space) -> LawModel:
     """A model that draws real records from a distribution, whatever the learner of the study."""
-    from studbook.learners import learner_of_law
-
-    learner = learner_of_law(dataset.law)
-    model: LawModel = learner.from_law(dataset.law, dataset.space)
+    model: LawModel = learner_of_law(law).from_law(law, space)
     return model
 
 
@@ -230,7 +222,7 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
     for chosen in cell.metrics:
         if kind not in chosen.metric.kinds:
             raise MetricError(
-                f"the metric {chosen.name!r} measures {', '.join(sorted(k.value for k in chosen.metric.kinds))}; {dataset.name} holds {kind.value}",
+                f"the metric {chosen.name!r} measures {', '.join(sorted(chosen.metric.kinds))}; {dataset.name} holds {kind}",
                 hint="studbook catalog says which metric fits which data",
             )
     if dataset.records is None:
@@ -241,7 +233,8 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
     n_original = total - n_heldout - n_reserve
     if n_original < 2:
         raise ConfigError(
-            f"{dataset.name} has {total:,} records; {n_heldout:,} held out and {n_reserve:,} reserved as fresh ones leave {max(n_original, 0)} to train on",
+            f"{dataset.name} has {total:,} records; {n_heldout:,} held out and {n_reserve:,} reserved as fresh ones "
+            f"leave {max(n_original, 0)} to train on",
             hint="lower mix.fresh, study.generations, data.heldout or data.reserve",
         )
     n = cell.study.samples or n_original
@@ -250,7 +243,9 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
 
 def _settle_law(cell: Cell, dataset: Dataset) -> Job:
     if cell.study.samples is None:
-        raise ConfigError(f"study.samples is missing: {dataset.name} is a distribution and has no size of its own", hint="set study.samples")
+        raise ConfigError(
+            f"study.samples is missing: {dataset.name} is a distribution and has no size of its own", hint="set study.samples"
+        )
     if cell.split.heldout or cell.split.reserve:
         raise ConfigError(f"data.heldout and data.reserve divide a data set; {dataset.name} is a distribution", hint="leave them out")
     n = cell.study.samples
@@ -267,7 +262,8 @@ def _check(job: Job, dataset: Dataset) -> Job:
     lawful = cell.study.method != "samples" and _lawful(job, dataset)
     if cell.study.method == "law" and not lawful:
         raise ConfigError(
-            f"study.method is law, but {describe(cell.learner)['kind']} with {describe(cell.mix)['kind']} on {dataset.name} and these metrics isn't exact in law",
+            f"study.method is law, but {kind_of(cell.learner)} with {kind_of(cell.mix)} on {dataset.name} and these metrics "
+            "isn't exact in law",
             hint='use study.method = "auto"',
         )
     if not lawful:
@@ -303,7 +299,8 @@ def _check_memory(job: Job, dataset: Dataset) -> None:
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.8 * available:
         raise ConfigError(
-            f"{job.n:,} records a generation would take {needed / 2**30:,.1f} GiB{' with all generations kept' if pooled else ''}; this machine has {available / 2**30:,.1f}",
+            f"{job.n:,} records a generation would take {needed / 2**30:,.1f} GiB"
+            f"{' with all generations kept' if pooled else ''}; this machine has {available / 2**30:,.1f}",
             hint="lower study.samples or study.generations, or use a learner and mix that are exact in law",
         )
 
@@ -311,7 +308,9 @@ def _check_memory(job: Job, dataset: Dataset) -> None:
 def _units(job: Job, code: str) -> list[Unit]:
     total = job.cell.study.replicates
     step = _law_block(job) if job.method == "law" else 1
-    return [Unit(_unit_key(job, code, start, min(start + step, total)), job, start, min(start + step, total)) for start in range(0, total, step)]
+    return [
+        Unit(_unit_key(job, code, start, min(start + step, total)), job, start, min(start + step, total)) for start in range(0, total, step)
+    ]
 
 
 def _law_block(job: Job) -> int:

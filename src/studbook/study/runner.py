@@ -106,7 +106,7 @@ def _difference(old: list[Any], new: list[Any]) -> str:
     if len(old) != len(new):
         return f"{len(old)} cells there, {len(new)} here"
     for before, after in zip(old, new, strict=True):
-        for key in sorted({*before, *after}):
+        for key in sorted({*before, *after}, reverse=True):
             if before.get(key) != after.get(key):
                 return f"{key} is {json.dumps(before.get(key))} there, {json.dumps(after.get(key))} here"
     return "its data have changed"
@@ -138,7 +138,9 @@ def _status(run: RunFolder, manifest: dict[str, Any], folder: Path) -> Iterator[
         manifest["seconds"] += time.monotonic() - wall
         manifest["cpu_seconds"] += time.process_time() - cpu
         manifest["status"] = ending
-        manifest["units"]["done"] = sum(1 for _ in (run.path / "units").glob("*.unit")) if ending != "running" else manifest["units"]["total"]
+        manifest["units"]["done"] = (
+            sum(1 for _ in (run.path / "units").glob("*.unit")) if ending != "running" else manifest["units"]["total"]
+        )
         try:
             run.write_manifest(manifest)
         except StudbookError:
@@ -193,11 +195,13 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 def _write_pictures(run: RunFolder, plan: Plan, unit: Unit, result: UnitResult) -> None:
     named = {key if key == "original" else f"generation-{int(key):05d}": value for key, value in result.pictures.items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **named)
+    np.savez_compressed(buffer, allow_pickle=False, **named)
     stem = f"samples/cell-{unit.job.cell.index:03d}"
     run.write(f"{stem}.npz", buffer.getvalue())
     about: dict[str, Any] = {"kind": plan.datasets[unit.job.data_digest].space.kind.value}
-    about["generations"] = {k: v for k, v in result.texts.items() if k != "original"} or sorted(int(k) for k in result.pictures if k != "original")
+    about["generations"] = {k: v for k, v in result.texts.items() if k != "original"} or sorted(
+        int(k) for k in result.pictures if k != "original"
+    )
     if "original" in result.texts:
         about["original"] = result.texts["original"]
     run.write(f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())

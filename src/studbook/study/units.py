@@ -17,11 +17,11 @@ from studbook.data import Dataset
 from studbook.errors import DataError
 from studbook.metrics import LawMetric, Observation, Reference
 from studbook.records import Measurement
-from studbook.recursion import FreshLaw, FreshReserve, LawModel, run_generations, run_generations_in_law
+from studbook.recursion import FreshLaw, FreshReserve, FreshSupply, LawModel, run_generations, run_generations_in_law
 from studbook.rng import stream
 from studbook.study.pictures import N_VALUES, excerpts, shown_generations, sketch
 from studbook.study.plan import Job, Split, Unit, divide, law_model, load_dataset
-from studbook.theory.laws import first_law, repeat_law
+from studbook.theory.laws import Law, first_law, repeat_law
 
 MAGIC = b"studbook-unit-1\n"
 
@@ -65,9 +65,9 @@ def encode(result: UnitResult) -> bytes:
     """A result as bytes: magic, SHA-256 of the rest, arrays."""
     buffer = io.BytesIO()
     arrays = {f"column/{key}": value for key, value in result.columns.items()}
+    arrays["about"] = np.frombuffer(json.dumps({"names": result.names, "texts": result.texts}).encode(), dtype=np.uint8)
     arrays |= {f"picture/{key}": value for key, value in result.pictures.items()}
-    about = json.dumps({"names": result.names, "texts": result.texts})
-    np.savez_compressed(buffer, about=np.frombuffer(about.encode(), dtype=np.uint8), **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     payload = buffer.getvalue()
     return MAGIC + hashlib.sha256(payload).digest() + payload
 
@@ -104,7 +104,14 @@ class _Recorder:
     def add(self, replicate: int, generation: int, measurement: Measurement) -> None:
         """One measured value."""
         stderr = np.nan if measurement.stderr is None else measurement.stderr
-        self._add(measurement.metric, np.array([replicate]), generation, np.array([measurement.value]), np.array([stderr]), np.array([measurement.n]))
+        self._add(
+            measurement.metric,
+            np.array([replicate]),
+            generation,
+            np.array([measurement.value]),
+            np.array([stderr]),
+            np.array([measurement.n]),
+        )
 
     def show(self, key: str, batch: Batch) -> None:
         """Keep a sketch of a sample."""
@@ -120,7 +127,9 @@ class _Recorder:
     def _add(self, name: str, replicates: AnyArray, generation: int, values: AnyArray, stderrs: AnyArray, ns: AnyArray) -> None:
         index = self._names.setdefault(name, len(self._names))
         same = np.ones(len(values), dtype=np.int32)
-        self._chunks.append((replicates.astype(np.int32), same * generation, same * index, values.astype(float), stderrs, ns.astype(np.int64)))
+        self._chunks.append(
+            (replicates.astype(np.int32), same * generation, same * index, values.astype(float), stderrs, ns.astype(np.int64))
+        )
 
 
 def _run_on_samples(unit: Unit, dataset: Dataset, split: Split, recorder: _Recorder) -> None:
@@ -128,10 +137,11 @@ def _run_on_samples(unit: Unit, dataset: Dataset, split: Split, recorder: _Recor
     job, replicate = unit.job, unit.start
     cell = job.cell
     streams = partial(stream, cell.study.seed, "replicate", replicate)
-    original, fresh = split.original, FreshReserve(split.reserve) if split.reserve is not None else None
+    original = split.original
+    fresh: FreshSupply | None = None if split.reserve is None else FreshReserve(split.reserve)
     if original is None:
-        real = law_model(dataset)
-        original, fresh = real.sample(job.n_original, rng=streams("original")), FreshLaw(real)  # type: ignore[attr-defined]
+        real = law_model(_law_of(dataset), dataset.space)
+        original, fresh = real.sample(job.n_original, rng=streams("original")), FreshLaw(real)
     learner = _conditioned(cell.learner, original)
     reference = Reference(original, dataset.law, split.heldout)
     if replicate == 0:
@@ -180,14 +190,16 @@ def _run_in_law(unit: Unit, dataset: Dataset, split: Split, recorder: _Recorder)
     streams = partial(stream, cell.study.seed, "replicates", unit.start)
     real = None
     if split.original is None:
-        real = learner.from_law(repeat_law(dataset.law, n_replicates), dataset.space)
+        real = learner.from_law(repeat_law(_law_of(dataset), n_replicates), dataset.space)
         original = learner.draw(real, job.n_original, rng=streams("original"))
     else:
         original = learner.summarise(split.original).repeat(n_replicates)
     reference = Reference(split.original, dataset.law, split.heldout)
     show_law = unit.start == 0
     if show_law:
-        recorder.show("original", split.original or _draw_for_picture(law_model(dataset), job.n, streams("picture")))
+        recorder.show(
+            "original", split.original or _draw_for_picture(law_model(_law_of(dataset), dataset.space), job.n, streams("picture"))
+        )
     chain = run_generations_in_law(
         learner,
         cell.mix,
@@ -223,5 +235,11 @@ def _conditioned(learner: Any, original: Batch) -> Any:
 
 
 def _draw_for_picture(model: LawModel, n: int, rng: np.random.Generator) -> Batch:
-    batch: Batch = model.sample(min(n, 10 * N_VALUES), rng=rng)  # type: ignore[attr-defined]
-    return batch
+    return model.sample(min(n, 10 * N_VALUES), rng=rng)
+
+
+def _law_of(dataset: Dataset) -> Law:
+    """A distribution's law; records have none."""
+    if dataset.law is None:
+        raise DataError(f"{dataset.name} has neither records nor a law", hint="its source must give one of the two")
+    return dataset.law

@@ -6,7 +6,7 @@ Every array has a leading replicate axis of length R (1 for a single law), so th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class GaussianLaw:
     def sample(self, n: int, *, rng: np.random.Generator) -> Floats:
         """``n`` draws of a single law (R = 1): ``(n, d)``."""
         _require_single(self.n_replicates)
-        return self.mean[0] + rng.standard_normal((n, self.mean.shape[1])) @ matrix_root(self.covariance)[0].T
+        draws: Floats = self.mean[0] + rng.standard_normal((n, self.mean.shape[1])) @ matrix_root(self.covariance)[0].T
+        return draws
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,17 +105,14 @@ def matrix_root(covariance: Floats) -> Floats:
     return root
 
 
-LawT = TypeVar("LawT", GaussianLaw, PoissonLaw, CategoricalLaw)
-
-
-def repeat_law(law: LawT, n_replicates: int) -> LawT:
+def repeat_law(law: Law, n_replicates: int) -> Law:
     """A single law (R = 1) for ``n_replicates`` replicates, without copying."""
-    return type(law)(*(np.broadcast_to(array, (n_replicates, *array.shape[1:])) for array in _arrays(law)))
+    return type(law)(*[np.broadcast_to(array, (n_replicates, *array.shape[1:])) for array in _arrays(law)])
 
 
-def first_law(law: LawT) -> LawT:
+def first_law(law: Law) -> Law:
     """The first replicate of a law (R = 1)."""
-    return type(law)(*(array[:1] for array in _arrays(law)))
+    return type(law)(*[array[:1] for array in _arrays(law)])
 
 
 def _arrays(law: Law) -> list[AnyArray]:
