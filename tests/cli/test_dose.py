@@ -52,7 +52,7 @@ def test_support_of_a_file_by_simulation(tmp_path):
 
 
 def test_support_of_a_source():
-    result = run(*ask("support", "0.5", "200", "20"), "--data", "zipf", "--format", "json")
+    result = run(*ask("support", "0.5", "200", "20"), "--data", "zipf", "--set", "data.states=50", "--format", "json")
     assert json.loads(result.stdout)["method"] == "theory"
 
 
@@ -66,6 +66,10 @@ def test_support_of_a_source():
         ([*ask("support"), "--data", "zipf", "--probabilities", "x.txt"], ConfigError, 2),
         ([*ask("support"), "--probabilities", "absent.txt"], DataError, 1),
         ([*ask("support"), "--data", "normal"], DataError, 1),
+        ([*ask("support"), "--data", "zipf"], ConfigError, 2),
+        ([*ask("support"), "--data", "zipf", "--set", "states"], ConfigError, 2),
+        ([*ask("support"), "--data", "zipf", "--set", "states=many"], ConfigError, 2),
+        ([*ask(), "--set", "states=4"], ConfigError, 2),
     ],
 )
 def test_mistakes_are_typed_errors(arguments, error, exit_code):

@@ -56,8 +56,8 @@ def check(covered, pipelines):
 
 
 def test_intervals_cover():
-    """150 pipelines with truncated decoding; see the module for the false-alarm rate."""
-    check(coverage(n=100, observed=8, shrink=0.02, ahead=16, pipelines=150), 150)
+    """100 pipelines with truncated decoding; see the module for the false-alarm rate."""
+    check(coverage(n=100, observed=8, shrink=0.02, ahead=16, pipelines=100), 100)
 
 
 @pytest.mark.slow
@@ -76,5 +76,5 @@ def test_intervals_cover():
     ],
 )
 def test_intervals_cover_in_many_settings(setting):
-    """800 pipelines each; see the module for the false-alarm rate."""
-    check(coverage(**setting, pipelines=800), 800)
+    """400 pipelines each; see the module for the false-alarm rate."""
+    check(coverage(**setting, pipelines=400), 400)

@@ -56,10 +56,27 @@ def test_a_run_without_theory_is_read(text, tmp_path):
 def test_cells_with_one_label_are_told_apart(gaussian, tmp_path):
     manifest = json.loads((gaussian / "manifest.json").read_text())
     for cell in manifest["cells"]:
-        cell["label"] = "same"
+        cell |= {"label": "same", "keys": {}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "measurements.parquet").write_bytes((gaussian / "measurements.parquet").read_bytes())
     assert [c.label for c in load_run(tmp_path).cells] == ["same #0", "same #1"]
+
+
+def test_labels_are_the_grid_values_in_short(gaussian, tmp_path):
+    (tmp_path / "measurements.parquet").write_bytes((gaussian / "measurements.parquet").read_bytes())
+    mixes = [{"kind": "weighted", "fresh": 20, "weight": "golden"}, {"kind": "keep", "share": 0.25}]
+    manifest = json.loads((gaussian / "manifest.json").read_text())
+    for cell, mix in zip(manifest["cells"], mixes, strict=True):
+        cell |= {"label": "long", "keys": {"mix": "long", "study.samples": "50"}, "mix": mix}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert [c.label for c in load_run(tmp_path).cells] == ["weighted golden, fresh 20, samples 50", "keep 25\u00a0%, samples 50"]
+
+
+def test_many_cells_are_told_by_the_number_that_matters_most(migrants):
+    run = load_run(migrants)
+    last = run.measurements.filter(pl.col("generation") == 40).group_by("cell").agg(pl.col("value").median()).sort("cell")["value"]
+    assert summary(run)[1].count(" with fresh ") == 6
+    assert f"{min(last[5], last[11]):.3g}" in summary(run)[1]
 
 
 def test_aggregation_agrees_with_numpy(gaussian):

@@ -23,6 +23,9 @@ def dose_command(
     data: Annotated[
         str | None, typer.Option(help="Data source whose frequencies to take: a name of `studbook data list`, or a file.")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Parameter of the data source, for example data.states=50.")
+    ] = None,
     ddof: Annotated[int, typer.Option(help="Divisor samples - ddof of the fitted variance: 0 or 1.")] = 0,
     confidence: Annotated[float, typer.Option(help="Confidence of a simulation's intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Root seed of a simulation.")] = 0,
@@ -36,17 +39,19 @@ def dose_command(
 
     from studbook.planning import DoseMetric, dose
 
-    law = _law(probabilities, data)
+    law = _law(probabilities, data, set_ or [])
     with Console(stderr=True).status("searching the dose"):
         answer = dose(cast("DoseMetric", metric), keep, samples, generations, law=law, seed=seed, confidence=confidence, ddof=ddof)
     show_json(asdict(answer)) if format_ is Format.JSON else _show(answer, ddof)
 
 
-def _law(probabilities: Path | None, data: str | None) -> CategoricalLaw | None:
+def _law(probabilities: Path | None, data: str | None, settings: list[str]) -> CategoricalLaw | None:
     from studbook.errors import ConfigError
 
     if probabilities is not None and data is not None:
         raise ConfigError("both --probabilities and --data were given, expected at most one")
+    if settings and data is None:
+        raise ConfigError("--set was given without --data", hint="it sets a parameter of the data source")
     if probabilities is not None:
         from studbook.planning import read_probabilities
 
@@ -54,8 +59,27 @@ def _law(probabilities: Path | None, data: str | None) -> CategoricalLaw | None:
     if data is not None:
         from studbook.data import open_source, unigram_probabilities
 
-        return unigram_probabilities(open_source(data).load())
+        return unigram_probabilities(open_source(data, **_parameters(settings)).load())
     return None
+
+
+def _parameters(settings: list[str]) -> dict[str, object]:
+    """``data.states=50`` or ``states=50``; a value that isn't TOML is text."""
+    import tomllib
+
+    from studbook.errors import ConfigError
+
+    found: dict[str, object] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set is {setting!r}, expected KEY=VALUE")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        found[key.strip().removeprefix("data.")] = value
+    return found
 
 
 def _show(answer: Dose, ddof: int) -> None:

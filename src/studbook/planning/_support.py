@@ -85,13 +85,13 @@ def _absence(absent: Floats, fresh: int, samples: int, generations: int) -> Floa
         if weights.shape[1] == 1 or (fresh == 0 and weights.shape[1] == 2):
             break
     powers: Floats = absent[:, None] ** np.arange(weights.shape[1])
-    result: Floats = np.einsum("dj,dj->d", weights, powers)
-    return result
+    return np.einsum("dj,dj->d", weights, powers)
 
 
 @lru_cache(maxsize=2)
 def _occupancy(samples: int) -> Floats:
-    return occupancy_table(samples)
+    table: Floats = occupancy_table(samples)
+    return table
 
 
 def _hypergeometric(fresh: int, samples: int) -> Floats:

@@ -151,12 +151,12 @@ def curve_chart(panel: Panel) -> alt.Chart:
     return alt.vconcat(body, _z_chart(panel, data).properties(width=width, height=Z_HEIGHT))  # type: ignore[return-value]
 
 
-def generation_axis(frame: pl.DataFrame, *, title: str | None = "generation") -> Any:
+def generation_axis(frame: pl.DataFrame, *, title: str | None = "generation", n_ticks: int = 8) -> Any:
     """The horizontal axis."""
     import altair as alt
 
     low, high = int(frame["generation"].min()), int(frame["generation"].max())  # type: ignore[arg-type]
-    axis = alt.Axis(title=title, format=",d", tickMinStep=1, tickCount=8, labelOverlap=True, labelFlush=True)
+    axis = alt.Axis(title=title, format=",d", tickMinStep=1, tickCount=n_ticks, labelOverlap=True, labelFlush=True)
     return alt.X("generation:Q", axis=axis, scale=alt.Scale(domain=[low, max(high, low + 1)], nice=False))
 
 
@@ -167,7 +167,8 @@ def value_axis(panel: Panel) -> dict[str, Any]:
     values = pl.concat([panel.frame[c] for c in ("median", "mean", "low", "high", "theory")]).drop_nulls()
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)  # type: ignore[arg-type]
     if label_of(panel.metric).share:
-        return {"scale": alt.Scale(domain=[0, max(1.0, high)], nice=False), "axis": alt.Axis(title=None, format=".0%")}
+        whole = {"domain": [0, max(1.0, high)], "nice": False} if high > 0.4 else {"zero": True, "nice": True}
+        return {"scale": alt.Scale(**whole), "axis": alt.Axis(title=None, format=".0%" if high > 0.05 else "~%")}
     if panel.log:
         return log_axis(low, high)
     scale = alt.Scale(zero=0 <= low < 0.6 * high, nice=True)
@@ -199,7 +200,7 @@ def _value_layers(panel: Panel) -> list[Any]:
 
     axis = value_axis(panel)
     title = None if panel.has_z and not panel.facets else "generation"
-    base = alt.Chart().encode(x=generation_axis(panel.frame, title=title))
+    base = alt.Chart().encode(x=generation_axis(panel.frame, title=title, n_ticks=4 if panel.facets else 8))
     coloured = base.encode(color=_colour(panel))
     layers: list[Any] = []
     if panel.n_replicates > 1:

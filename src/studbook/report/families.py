@@ -46,7 +46,7 @@ def fan_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> 
     axis, last = value_axis(joint), len(panels) - 1
     labels = [c.label for c in joint.cells]
     colour = alt.Color("label:N", scale=alt.Scale(domain=labels, range=cell_colours(labels)), legend=None)
-    base = alt.Chart().encode(x=generation_axis(joint.frame), color=colour)
+    base = alt.Chart().encode(x=generation_axis(joint.frame, n_ticks=4), color=colour)
     layers: list[Any] = [
         base.mark_area(fillOpacity=0.2).encode(y=alt.Y(f"q{i}:Q", **axis), y2=f"q{last - i}:Q") for i in range((last + 1) // 2)
     ]
@@ -70,7 +70,7 @@ def stack_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -
     names = [name for _, name in members]
     axis: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1], nice=False), "axis": alt.Axis(title=None, format=".0%")}
     area = alt.Chart().mark_area(stroke=PAPER, strokeWidth=0.8).encode(
-        x=generation_axis(tall),
+        x=generation_axis(tall, n_ticks=4),
         y=alt.Y("mean:Q", stack="zero", **axis),
         color=alt.Color("part:N", scale=alt.Scale(domain=names, range=ramp(len(names))), sort=names, legend=alt.Legend(columns=10)),
         order=alt.Order("order:Q"),
@@ -120,7 +120,7 @@ def dose_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str, key: 
     x = alt.X(
         "dose:Q",
         scale=_dose_scale(finite["dose"]),
-        axis=alt.Axis(title=key, values=finite["dose"].unique().sort().to_list(), format="~g", labelOverlap=True),
+        axis=alt.Axis(title=key.rpartition(".")[2], values=finite["dose"].unique().sort().to_list(), format=",~r", labelOverlap=True),
     )
     palette = list(CELL_COLOURS[: len(labels)]) if len(labels) <= len(CELL_COLOURS) else ramp(len(labels))
     legend = alt.Legend(title=None) if len(labels) > 1 else None
@@ -144,7 +144,7 @@ def _dose_tooltip(key: str) -> list[Any]:
     import altair as alt
 
     fields = (("median", "median"), ("mean", "mean"), ("low", "low"), ("high", "high"), ("theory", "theory"))
-    head = [alt.Tooltip("label:N", title=""), alt.Tooltip("dose:Q", title=key, format="~g")]
+    head = [alt.Tooltip("label:N", title=""), alt.Tooltip("dose:Q", title=key, format=",~r")]
     return head + [alt.Tooltip(f"{column}:Q", title=title, format=".4~g") for column, title in fields]
 
 

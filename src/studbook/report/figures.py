@@ -212,9 +212,9 @@ def _dose_figure(run: Run, curves: pl.DataFrame, metric: str, key: str) -> Figur
     return Figure(
         name=slug(f"dose-{key}-{metric}"),
         section="dose",
-        title=f"{label.title} against {key}",
+        title=f"{label.title} against {key.rpartition('.')[2]}",
         about=f"At the last generation, {run.last_generation:,}.",
-        description=f"{label.title} at the last generation against {key}.",
+        description=f"{label.title} at the last generation against {key}, the other keys of the grid as lines.",
         chart=drawn,
         rows=rows,
         legend=tuple(zip(others, colours, strict=True)) if len(others) > 1 else (),

@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -244,6 +245,12 @@ def _facts(run: Run) -> list[tuple[str, Content]]:
         ("Code digest", tag("code", str(manifest.get("code_digest", ""))[:16]) if manifest.get("code_digest") else ""),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
+
+
+def _described(data: Mapping[str, Any]) -> list[str]:
+    n = data.get("n_records")
+    size = count(n, "record") if isinstance(n, int) else ""
+    return [part for part in (str(data.get("name", "")), size, str(data.get("origin") or "")) if part]
 
 
 def _footer() -> Html:

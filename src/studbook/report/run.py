@@ -16,6 +16,7 @@ import polars as pl
 
 from studbook.arrays import AnyArray
 from studbook.errors import RunFolderError, SchemaVersionError
+from studbook.report.numerals import percent
 
 SCHEMA_VERSION = 1
 """The newest run folder that this version reads."""
@@ -39,7 +40,7 @@ class Cell:
 
     Attributes:
         index: Its number in the tables.
-        label: Its short name, unique in the run.
+        label: A short name, unique in the run: the values of its grid keys, else the manifest's label.
         keys: Grid key to value, as text.
         about: Everything the manifest says of it: learner, mix, data, method.
     """
@@ -99,8 +100,8 @@ class Run:
         """The cells of the grid that have measurements, in order."""
         measured = set(self.measurements["cell"].unique().to_list())
         listed = [c for c in self.manifest["cells"] if c["index"] in measured]
-        labels = Counter(str(c["label"]) for c in listed)
-        return tuple(_cell(c, unique=labels[str(c["label"])] == 1) for c in listed)
+        names = Counter(_short_name(c) for c in listed)
+        return tuple(_cell(c, unique=names[_short_name(c)] == 1) for c in listed)
 
     @property
     def n_replicates(self) -> int:
@@ -171,9 +172,29 @@ def load_run(folder: Path) -> Run:
 
 
 def _cell(about: Mapping[str, Any], *, unique: bool) -> Cell:
-    index, label = int(about["index"]), str(about["label"]) or "cell"
+    index, name = int(about["index"]), _short_name(about)
     named = {str(k): str(v) for k, v in table_of(about, "keys").items()}
-    return Cell(index, label if unique else f"{label} #{index}", named, about)
+    return Cell(index, name if unique else f"{name} #{index}", named, about)
+
+
+def _short_name(about: Mapping[str, Any]) -> str:
+    """What tells the cell apart, short enough for a legend: ``keep 10 %`` or ``samples 100, fresh 5``."""
+    parts = [
+        (_mix_name(about) or str(value)) if key == "mix" else str(value) if "." not in key else f"{key.rpartition('.')[2]} {value}"
+        for key, value in table_of(about, "keys").items()
+    ]
+    return ", ".join(parts) or str(about["label"]) or "cell"
+
+
+def _mix_name(about: Mapping[str, Any]) -> str:
+    mix = dict(table_of(about, "mix"))
+    kind = str(mix.pop("kind", ""))
+    if kind == "keep" and isinstance(mix.get("share"), float):
+        return f"keep {percent(mix['share'])}"
+    plain = {str(k): str(v) for k, v in mix.items() if isinstance(v, int | float | str) and not isinstance(v, bool)}
+    # A parameter that its kind is named after goes without its name: "fresh 200", "weighted golden, fresh 2000".
+    parts = [value if kind.startswith(name) else f"{name} {value}" for name, value in sorted(plain.items(), key=lambda p: p[0] not in kind)]
+    return " ".join(filter(None, [kind, ", ".join(parts)]))
 
 
 _DAMAGED = "the folder is damaged; 'studbook study resume' writes the tables again"

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
+from studbook.report.families import dose_keys
 from studbook.report.names import HEADLINES, label_of
 from studbook.report.numerals import count, interval, number, percent
 from studbook.report.run import Cell, Run, table_of
 
-_SPELT_OUT = 6
+_SPELT_OUT, _MOST_VALUES = 6, 10
 """Up to this many cells are named one by one; of more, the two ends."""
 
 _JUDGED = pl.col("z").is_not_null() & pl.col("steady")
@@ -93,6 +94,8 @@ def _phrase(cell: Cell) -> str:
             return f"with {count(fresh, 'fresh real record')} a generation"
         case {"kind": "fresh", "fresh": float() as fresh}:
             return f"with {percent(fresh) if fresh < 1 else number(fresh)} fresh real records a generation"
+        case {"kind": "weighted", "fresh": int() as fresh}:
+            return f"with {count(fresh, 'weighted fresh real record')} a generation"
         case _:
             return f"in “{cell.label}”"
 
@@ -102,7 +105,7 @@ def _what_happened(run: Run, curves: pl.DataFrame, metric: str) -> str:
     ends = {c.index: rows.filter(pl.col("cell") == c.index) for c in run.cells}
     cells = [c for c in run.cells if len(ends[c.index])]
     if len(cells) > _SPELT_OUT:
-        return _the_two_ends(run, cells, ends, metric)
+        return _over_the_grid(run, cells, ends, metric)
     clauses = []
     for position, cell in enumerate(cells):
         text = _change(ends[cell.index], metric, opening=position == 0)
@@ -112,14 +115,38 @@ def _what_happened(run: Run, curves: pl.DataFrame, metric: str) -> str:
     return sentence[:1].upper() + sentence[1:] + "."
 
 
-def _the_two_ends(run: Run, cells: list[Cell], ends: dict[int, pl.DataFrame], metric: str) -> str:
-    ranked = sorted(cells, key=lambda c: float(ends[c.index]["median"][-1]))
-    label, (low, high) = label_of(metric), (ranked[0], ranked[-1])
-    values = [_value(float(ends[c.index]["median"][-1]), metric) for c in (low, high)]
+def _over_the_grid(run: Run, cells: list[Cell], ends: dict[int, pl.DataFrame], metric: str) -> str:
+    """Many cells: by the grid key that matters most, if there is a numeric one; else the two ends."""
+    last = {c: float(ends[c.index]["median"][-1]) for c in cells}
+    after, noun = count(run.last_generation, "generation"), label_of(metric).noun
+    groups = [(key, _groups(cells, last, key)) for key in dose_keys(tuple(cells))]
+    groups = [(key, found) for key, found in groups if len(found) <= _MOST_VALUES]
+    if groups:
+        key, found = max(groups, key=lambda item: float(np.ptp([np.mean(values) for _, values in item[1]])))
+        name = key.rpartition(".")[2]
+        clauses = [f"{_extent(values, metric)} with {name} {value}" for value, values in found]
+        return f"After {after}, the median {noun} is {', '.join(clauses)}{_rest_of_grid(cells, key)}."
+    low, high = min(cells, key=last.__getitem__), max(cells, key=last.__getitem__)
+    values = [_value(last[c], metric) for c in (low, high)]
     return (
-        f"After {count(run.last_generation, 'generation')}, the median {label.noun} of the {len(cells)} cells "
-        f"goes from {values[0]} (“{low.label}”) to {values[1]} (“{high.label}”)."
+        f"After {after}, the median {noun} of the {len(cells)} cells goes from {values[0]} (“{low.label}”) to {values[1]} (“{high.label}”)."
     )
+
+
+def _rest_of_grid(cells: list[Cell], key: str) -> str:
+    rest = {k: list(dict.fromkeys(c.keys[k] for c in cells)) for k in cells[0].keys if k != key}
+    spans = [f"{k.rpartition('.')[2]} {v[0]} to {v[-1]}" for k, v in rest.items() if len(v) > 1]
+    return f"; ranges are over {' and '.join(spans)}" if spans else ""
+
+
+def _groups(cells: list[Cell], last: dict[Cell, float], key: str) -> list[tuple[str, list[float]]]:
+    values = sorted({c.keys[key] for c in cells}, key=float)
+    return [(value, [last[c] for c in cells if c.keys[key] == value]) for value in values]
+
+
+def _extent(values: list[float], metric: str) -> str:
+    low, high = min(values), max(values)
+    return interval(low, high, share=label_of(metric).share) or _value(low, metric)
 
 
 def _value(value: float, metric: str) -> str:
@@ -135,10 +162,16 @@ def _change(rows: pl.DataFrame, metric: str, *, opening: bool) -> str:
         return f"the model {label.phrase.format(value)}{after}{spread}" if opening else f"{value}{spread}"
     ratio = _ratio(first["median"], last["median"])
     change = f"from {_value(first['median'], metric)} to {value}{ratio}"
+    if value == _value(first["median"], metric):
+        return f"the{_median(last)} {label.noun} stayed at {value}{after}{spread}" if opening else f"it stayed at {value}{spread}"
     if not opening:
         return f"{change}{spread}"
     verb = "rose" if last["median"] > first["median"] else "fell" if last["median"] < first["median"] else "went"
-    return f"the{' median' if last['n'] > 1 else ''} {label.noun} {verb} {change}{',' if ratio else ''}{after}{spread}"
+    return f"the{_median(last)} {label.noun} {verb} {change}{',' if ratio else ''}{after}{spread}"
+
+
+def _median(row: dict[str, Any]) -> str:
+    return " median" if row["n"] > 1 else ""
 
 
 def _ratio(first: float, last: float) -> str:
