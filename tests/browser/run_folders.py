@@ -14,7 +14,7 @@ import polars as pl
 MIXES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("replace", {"kind": "replace"}),
     ("keep 10 %", {"kind": "keep", "share": 0.1}),
-    ("fresh 10 %", {"kind": "fresh", "fresh": 0.1}),
+    ("fresh", {"kind": "fresh"}),
     ("accumulate", {"kind": "accumulate"}),
 )
 
@@ -75,6 +75,11 @@ def tall(cell: int, metric: str, values: np.ndarray, generations: np.ndarray) ->
 def cell_of(index: int, label: str, keys: dict[str, str], mix: dict[str, Any], data: dict[str, Any], learner: str) -> dict[str, Any]:
     """One entry of the manifest's cells."""
     return {"index": index, "label": label, "keys": keys, "learner": {"kind": learner}, "mix": mix, "method": "samples", "data": data}
+
+
+def sized(mix: dict[str, Any], n: int) -> dict[str, Any]:
+    """A mix with the number of fresh records that a tenth of ``n`` is."""
+    return mix | {"fresh": n // 10} if mix["kind"] == "fresh" else mix
 
 
 def data_of(name: str, kind: str, n: int) -> dict[str, Any]:
@@ -269,7 +274,7 @@ def text_folder(folder: Path, generations: int = 10, replicates: int = 3, n_word
             if r == 0:
                 samples = (note, arrays)
         rows += [tall(cell, metric, values, np.arange(generations + 1)) for metric, values in table.items()]
-        cells.append(cell_of(cell, label, {"mix": label}, mix, data_of("python-docs", "text", n), "ngram"))
+        cells.append(cell_of(cell, label, {"mix": label}, sized(mix, n), data_of("python-docs", "text", n), "ngram"))
         folder.mkdir(parents=True, exist_ok=True)
         save_samples(folder, cell, *samples)
     passed = {
@@ -324,7 +329,7 @@ def digits_folder(folder: Path, generations: int = 20, replicates: int = 3, n: i
                 folder.mkdir(parents=True, exist_ok=True)
                 save_samples(folder, cell, {"kind": "images", "generations": [0]}, arrays)
         rows += [tall(cell, metric, values, np.arange(generations + 1)) for metric, values in table.items()]
-        cells.append(cell_of(cell, label, {"mix": label}, mix, data_of("digits", "images", n), "kde"))
+        cells.append(cell_of(cell, label, {"mix": label}, sized(mix, n), data_of("digits", "images", n), "kde"))
     return write_folder(folder, "demo-digits", cells, rows)
 
 

@@ -41,7 +41,7 @@ def migrants(tmp_path_factory):
 
 def test_a_run_knows_its_cells_and_its_pictures(text):
     run = load_run(text)
-    assert [c.label for c in run.cells] == ["replace", "keep 10 %", "fresh 10 %", "accumulate"]
+    assert [c.label for c in run.cells] == ["replace", "keep 10 %", "fresh 12", "accumulate"]
     assert (run.n_replicates, run.last_generation) == (3, 4)
     pictures = run.pictures(0)
     assert list(pictures.texts) == [0, 1, 2, 4]
@@ -69,7 +69,7 @@ def test_labels_are_the_grid_values_in_short(gaussian, tmp_path):
     for cell, mix in zip(manifest["cells"], mixes, strict=True):
         cell |= {"label": "long", "keys": {"mix": "long", "study.samples": "50"}, "mix": mix}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert [c.label for c in load_run(tmp_path).cells] == ["weighted golden, fresh 20, samples 50", "keep 25\u00a0%, samples 50"]
+    assert [c.label for c in load_run(tmp_path).cells] == ["weighted golden, fresh 20, samples 50", "keep 25 %, samples 50"]
 
 
 def test_many_cells_are_told_by_the_number_that_matters_most(migrants):
@@ -147,7 +147,7 @@ def test_the_summary_tells_the_figures_of_the_data(text):
     last = run.measurements.filter((pl.col("metric") == "types_share") & (pl.col("generation") == 4))
     kept = [round(100 * last.filter(pl.col("cell") == c)["value"].median()) for c in range(4)]
     sentences = summary(run)
-    found = [int(n) for n in re.findall(r"(\d+)\u00a0%(?! of the original| fresh)(?=[ ;.])(?![^(]*\))", sentences[1])]
+    found = [int(n) for n in re.findall(r"(\d+)\u00a0%(?! of the original)(?=[ ;.])(?![^(]*\))", sentences[1])]
     assert "Trained only on its own output, the model kept" in sentences[1]
     assert found == kept
     assert "range of the 3 replicates" in sentences[-1]

@@ -85,7 +85,8 @@ def _absence(absent: Floats, fresh: int, samples: int, generations: int) -> Floa
         if weights.shape[1] == 1 or (fresh == 0 and weights.shape[1] == 2):
             break
     powers: Floats = absent[:, None] ** np.arange(weights.shape[1])
-    return np.einsum("dj,dj->d", weights, powers)
+    result: Floats = np.einsum("dj,dj->d", weights, powers)
+    return result
 
 
 @lru_cache(maxsize=2)

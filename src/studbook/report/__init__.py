@@ -3,7 +3,7 @@
 from studbook.report.aggregate import table
 from studbook.report.figures import chart
 from studbook.report.run import Cell, Pictures, Run, load_run
-from studbook.report.summary import summary
+from studbook.report.sentences import summary
 from studbook.report.write import write_report
 
 __all__ = ["Cell", "Pictures", "Run", "chart", "load_run", "summary", "table", "write_report"]

@@ -17,8 +17,8 @@ from studbook.report.families import Rows, dose_chart, dose_keys, fan_chart, oth
 from studbook.report.names import Family, group_families, label_of
 from studbook.report.numerals import count, number, percent, slug
 from studbook.report.run import Cell, Pictures, Run
+from studbook.report.sentences import headline_metrics
 from studbook.report.spectra import MAX_COLUMNS, histogram_chart, rank_chart
-from studbook.report.summary import headline_metrics
 from studbook.report.theme import cell_colours, chart_config, ramp
 
 if TYPE_CHECKING:
@@ -69,6 +69,19 @@ def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
 
     Raises:
         MetricError: The run has no such metric, or no such cell.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import polars as pl
+        >>> from studbook.report import Run, chart
+        >>> rows = [(0, r, g, "variance", 1.0 - 0.25 * g) for r in range(2) for g in range(3)]
+        >>> values = pl.DataFrame(rows, schema=["cell", "replicate", "generation", "metric", "value"], orient="row")
+        >>> names = {"cell": pl.Int64, "metric": str, "generation": pl.Int64, "mean": float, "median": float, "exact": bool, "source": str}
+        >>> cells = [{"index": 0, "label": "replace", "learner": {"kind": "gaussian"}}]
+        >>> manifest = {"name": "tiny", "status": "finished", "cells": cells}
+        >>> run = Run(Path(), manifest, values, pl.DataFrame(schema=names | {"formula": str}))
+        >>> [row["median"] for row in chart(run, "variance").to_dict()["datasets"]["rows"]]
+        [1.0, 0.75, 0.5]
     """
     cells = tuple(c for c in run.cells if cell is None or c.index == cell)
     if not cells:

@@ -19,7 +19,7 @@ from studbook.report.figures import LINE_NAMES, Figure
 from studbook.report.markup import Content, Html, json_script, tag
 from studbook.report.numerals import count, number, slug
 from studbook.report.run import Run, table_of
-from studbook.report.summary import describe
+from studbook.report.sentences import describe
 from studbook.report.tables import config_text, facts, numbers_table, scrolling, verdict_table
 from studbook.report.theme import css_colour
 

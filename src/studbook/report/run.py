@@ -190,7 +190,7 @@ def _mix_name(about: Mapping[str, Any]) -> str:
     mix = dict(table_of(about, "mix"))
     kind = str(mix.pop("kind", ""))
     if kind == "keep" and isinstance(mix.get("share"), float):
-        return f"keep {percent(mix['share'])}"
+        return f"keep {percent(mix['share'])}".replace("\u00a0", " ")
     plain = {str(k): str(v) for k, v in mix.items() if isinstance(v, int | float | str) and not isinstance(v, bool)}
     # A parameter that its kind is named after goes without its name: "fresh 200", "weighted golden, fresh 2000".
     parts = [value if kind.startswith(name) else f"{name} {value}" for name, value in sorted(plain.items(), key=lambda p: p[0] not in kind)]

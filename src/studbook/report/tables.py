@@ -13,7 +13,7 @@ from studbook.report.markup import Content, Html, tag
 from studbook.report.names import label_of
 from studbook.report.numerals import number, percent
 from studbook.report.run import Cell, Run
-from studbook.report.summary import headline_metrics
+from studbook.report.sentences import headline_metrics
 from studbook.report.theme import CELL_COLOURS
 
 _MAX_ROWS, _FEW = 400, len(CELL_COLOURS)

@@ -32,6 +32,11 @@ def write_report(folder: Path) -> Path:
         RunFolderError: The folder isn't a run folder, or is damaged.
         SchemaVersionError: A newer studbook wrote it.
         StorageError: The disk is full or read-only.
+
+    Example:
+        >>> write_report(Path("no-such-folder"))
+        Traceback (most recent call last):
+        studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (pass the folder that 'studbook ...
     """
     import vl_convert
 

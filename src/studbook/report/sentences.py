@@ -23,7 +23,7 @@ def headline_metrics(metrics: list[str], limit: int = 4) -> tuple[str, ...]:
     """The metrics that the summary speaks of, best first; the first few of the run where none is known.
 
     Example:
-        >>> headline_metrics(["mean", "std", "types_share"])
+        >>> headline_metrics(["entropy", "std", "types_share"])
         ('types_share', 'std')
     """
     known = [m for m in HEADLINES if m in metrics]
@@ -39,6 +39,19 @@ def summary(run: Run) -> list[str]:
     Returns:
         Sentences, in the order in which they are read: what was done, what became of the two most telling metrics in each cell with the
         spread over replicates, how theory compares, and what limits the conclusion.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import polars as pl
+        >>> from studbook.report import Run, summary
+        >>> rows = [(0, r, g, "variance", 1.0 - 0.25 * g) for r in range(2) for g in range(3)]
+        >>> values = pl.DataFrame(rows, schema=["cell", "replicate", "generation", "metric", "value"], orient="row")
+        >>> names = {"cell": pl.Int64, "metric": str, "generation": pl.Int64, "mean": float, "median": float, "exact": bool, "source": str}
+        >>> cells = [{"index": 0, "label": "replace", "learner": {"kind": "gaussian"}}]
+        >>> manifest = {"name": "tiny", "status": "finished", "cells": cells}
+        >>> run = Run(Path(), manifest, values, pl.DataFrame(schema=names | {"formula": str}))
+        >>> summary(run)[1]
+        'The median variance fell from 1 to 0.5 after 2 generations.'
     """
     return describe(run, aggregate(run))
 
@@ -92,8 +105,6 @@ def _phrase(cell: Cell) -> str:
             return f"with {percent(float(share))} of the original kept each generation"
         case {"kind": "fresh", "fresh": int() as fresh}:
             return f"with {count(fresh, 'fresh real record')} a generation"
-        case {"kind": "fresh", "fresh": float() as fresh}:
-            return f"with {percent(fresh) if fresh < 1 else number(fresh)} fresh real records a generation"
         case {"kind": "weighted", "fresh": int() as fresh}:
             return f"with {count(fresh, 'weighted fresh real record')} a generation"
         case _:
