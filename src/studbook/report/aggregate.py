@@ -68,6 +68,19 @@ def table(run: Run) -> pl.DataFrame:
         Columns ``cell`` (label), ``metric``, ``replicates``, ``first_generation``, ``last_generation``, ``first_median``, ``first_mean``,
         ``last_median``, ``last_mean``, ``last_q05``, ``last_q95`` (the range, where there are fewer than 20 replicates), ``theory`` (mean,
         last generation), ``z`` (last generation) and ``max_abs_z`` (over all generations).
+
+    Example:
+        >>> from pathlib import Path
+        >>> import polars as pl
+        >>> from studbook.report import Run, table
+        >>> rows = [(0, r, g, "variance", 1.0 - 0.25 * g) for r in range(2) for g in range(3)]
+        >>> values = pl.DataFrame(rows, schema=["cell", "replicate", "generation", "metric", "value"], orient="row")
+        >>> names = {"cell": pl.Int64, "metric": str, "generation": pl.Int64, "mean": float, "median": float, "exact": bool, "source": str}
+        >>> cells = [{"index": 0, "label": "replace", "learner": {"kind": "gaussian"}}]
+        >>> manifest = {"name": "tiny", "status": "finished", "cells": cells}
+        >>> run = Run(Path(), manifest, values, pl.DataFrame(schema=names | {"formula": str}))
+        >>> table(run).select("cell", "metric", "first_median", "last_median").rows()
+        [('replace', 'variance', 1.0, 0.5)]
     """
     labels = pl.DataFrame(
         {"cell": [c.index for c in run.cells], "label": [c.label for c in run.cells]}, schema_overrides={"cell": pl.Int32}

@@ -27,7 +27,7 @@ _SECTIONS = (
     ("samples", "What the models make", "The real data first, then what one replicate of each model generated."),
     ("tails", "The tails", "What is rare goes first. These measures move before averages do."),
     ("metrics", "Measures", "Every other measure, generation by generation."),
-    ("dose", "How much real data it takes", "What the last generation keeps, against the number that was varied."),
+    ("dose", "Dose and response", "What the last generation keeps, against the number that was varied."),
 )
 
 
@@ -96,6 +96,7 @@ def _head(run: Run) -> Html:
         tag("title", f"{run.name} – studbook report"),
         Html('<link rel="icon" href="data:,">'),
         Html(f"<style>{asset('report.css')}</style>"),
+        Html("<noscript><style>.chart { display: none }</style></noscript>"),
     )
 
 
@@ -225,15 +226,7 @@ def _facts(run: Run) -> list[tuple[str, Content]]:
     took = f"{number(seconds)} s" if isinstance(seconds, int | float) else ""
     took += f" ({number(cpu)} s of CPU)" if isinstance(cpu, int | float) else ""
     data = {str(table_of(c.about, "data").get("digest", "")): table_of(c.about, "data") for c in run.cells}
-    described = [
-        tag(
-            "span",
-            f"{d.get('name', '')}, {d.get('n_records', '?')} records{', ' * bool(d.get('origin'))}{d.get('origin') or ''} ",
-            tag("code", digest[:16]),
-        )
-        for digest, d in list(data.items())[:6]
-        if digest
-    ]
+    described = [tag("span", f"{', '.join(_described(d))} ", tag("code", digest[:16])) for digest, d in list(data.items())[:6] if digest]
     return [
         ("Data", described),
         ("Seed", str(manifest.get("seed", ""))),

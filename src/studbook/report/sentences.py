@@ -31,7 +31,7 @@ def headline_metrics(metrics: list[str], limit: int = 4) -> tuple[str, ...]:
 
 
 def summary(run: Run) -> list[str]:
-    """The result in plain sentences.
+    r"""The result in plain sentences.
 
     Args:
         run: The run.
@@ -51,7 +51,7 @@ def summary(run: Run) -> list[str]:
         >>> manifest = {"name": "tiny", "status": "finished", "cells": cells}
         >>> run = Run(Path(), manifest, values, pl.DataFrame(schema=names | {"formula": str}))
         >>> summary(run)[1]
-        'The median variance fell from 1 to 0.5 after 2 generations.'
+        'The median variance fell from 1 to 0.5, 50\xa0% of it, after 2 generations.'
     """
     return describe(run, aggregate(run))
 
@@ -89,6 +89,8 @@ def _kind(cell: Cell, part: str) -> str:
 
 def way_of(cell: Cell, cells: tuple[Cell, ...]) -> str:
     """How a cell is called inside a sentence: by what its mix means where only the mix differs, else by its label."""
+    if len(cells) == 1 and not table_of(cell.about, "mix"):
+        return ""
     only_mix = all(key == "mix" or key.startswith("mix.") for key in cell.keys)
     if not only_mix or len({_phrase(c) for c in cells}) < len(cells):
         return f"in “{cell.label}”" if len(cells) > 1 else ""
