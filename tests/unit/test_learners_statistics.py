@@ -118,7 +118,7 @@ def test_subsampling_is_refused_where_it_means_nothing(kind: str) -> None:
     with pytest.raises(FitError, match="can't draw 21 of 20 records"):
         whole.subsample(21, rng=stream(0))
     with pytest.raises(FitError, match="these are weighted"):
-        whole.scaled(0.5).subsample(3, rng=stream(0))
+        whole.scaled(1 / 7).subsample(3, rng=stream(0))
 
 
 def test_categorical_statistics_of_different_shape_do_not_merge() -> None:
