@@ -12,10 +12,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "src"
 LEAVES = {
+    "studbook.__main__": "Typer",
     "studbook.cli": "Typer",
+    "studbook.report": "Polars",
     "studbook.testing": "pytest",
     "studbook.learners._count_kernels": "Numba",
+    "studbook.learners._ngram_decoding": "Numba",
     "studbook.learners._ngram_kernels": "Numba",
+    "studbook.metrics._neighbour_kernels": "Numba",
+    "studbook.metrics.text_kernels": "Numba",
     "studbook.planning._support_kernels": "Numba",
 }
 

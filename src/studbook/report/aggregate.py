@@ -9,11 +9,18 @@ import polars as pl
 
 from studbook.report.run import Run
 
+LEAST_TO_JUDGE = 8
+"""With fewer replicates a z-score says next to nothing: Student's t lets it be anything."""
+
 FEW_REPLICATES = 20
 """Below this many replicates a 5 % quantile means nothing: the band is the range of all replicates."""
 
 _SKEWED = 0.2
 """Skewness of a mean above which its tails are no longer near normal: at z = 4 the normal probability is wrong by a factor of three."""
+
+
+JUDGED = pl.col("z").is_not_null() & pl.col("steady") & (pl.col("n") >= LEAST_TO_JUDGE)
+"""Rows of an aggregated table whose z-score can be judged."""
 
 
 def aggregate(run: Run) -> pl.DataFrame:
@@ -30,14 +37,18 @@ def aggregate(run: Run) -> pl.DataFrame:
     """
     value = pl.col("value")
     few = pl.len() < FEW_REPLICATES
-    table = run.measurements.group_by("metric", "cell", "generation").agg(
-        n=pl.len(),
-        median=value.median(),
-        mean=value.mean(),
-        low=pl.when(few).then(value.min()).otherwise(value.quantile(0.05, "linear")),
-        high=pl.when(few).then(value.max()).otherwise(value.quantile(0.95, "linear")),
-        stderr=value.std() / pl.len().sqrt(),
-        steady=few | (value.skew().abs() / pl.len().sqrt() < _SKEWED).fill_null(value=True),
+    table = (
+        _with_classes_kept(run.measurements)
+        .group_by("metric", "cell", "generation")
+        .agg(
+            n=pl.len(),
+            median=value.median(),
+            mean=value.mean(),
+            low=pl.when(few).then(value.min()).otherwise(value.quantile(0.05, "linear")),
+            high=pl.when(few).then(value.max()).otherwise(value.quantile(0.95, "linear")),
+            stderr=value.std() / pl.len().sqrt(),
+            steady=few | (value.skew().abs() / pl.len().sqrt() < _SKEWED).fill_null(value=True),
+        )
     )
     theory = run.theory.select("metric", "cell", "generation", theory="mean", theory_median="median", exact="exact")
     joined = table.join(theory.unique(["metric", "cell", "generation"]), on=["metric", "cell", "generation"], how="left")
@@ -47,6 +58,14 @@ def aggregate(run: Run) -> pl.DataFrame:
     return joined.with_columns(
         z=pl.when(informative & z.is_finite()).then(z), stderr=pl.when(pl.col("stderr").is_finite()).then("stderr")
     ).sort("metric", "cell", "generation")
+
+
+def _with_classes_kept(measurements: pl.DataFrame) -> pl.DataFrame:
+    """Adds ``classes_kept``, the share of classes with at least one generated picture, where ``class_shares`` were measured."""
+    unit = ["cell", "replicate", "generation"]
+    shares = measurements.filter(pl.col("metric").str.starts_with("class_shares.") & (pl.col("metric") != "class_shares.entropy"))
+    kept = shares.group_by(unit).agg(value=(pl.col("value") > 0).mean()).with_columns(metric=pl.lit("classes_kept"))
+    return pl.concat([measurements.select(*unit, "metric", "value"), kept.select(*unit, "metric", "value")])
 
 
 def thin(curve: pl.DataFrame, limit: int) -> pl.DataFrame:
@@ -130,13 +149,16 @@ class ZVerdict:
 
 
 def judge_z(curves: pl.DataFrame) -> ZVerdict | None:
-    """The verdict on all z-scores of an aggregated table that can be judged, ``None`` where there is none."""
+    """The verdict on all z-scores of an aggregated table that can be judged, ``None`` where there is none.
+
+    What fewer than eight replicates were measured of is not judged.
+    """
     from scipy.special import stdtrit
 
-    scores = curves.filter(pl.col("z").is_not_null() & pl.col("steady"))
+    scores = curves.filter(JUDGED)
     if scores.is_empty():
         return None
     n = len(scores)
     degrees = int(scores["n"].min()) - 1  # type: ignore[arg-type]
-    n_unsteady = len(curves.filter(pl.col("z").is_not_null() & ~pl.col("steady")))
+    n_unsteady = len(curves.filter(pl.col("z").is_not_null() & ~pl.col("steady") & (pl.col("n") >= LEAST_TO_JUDGE)))
     return ZVerdict(float(scores["z"].abs().max()), n, n_unsteady, float(stdtrit(degrees, 1 - 0.025 / n)))  # type: ignore[arg-type]

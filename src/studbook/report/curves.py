@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from studbook.errors import MetricError
-from studbook.report.aggregate import FEW_REPLICATES, thin
+from studbook.report.aggregate import FEW_REPLICATES, LEAST_TO_JUDGE, thin
 from studbook.report.names import label_of
 from studbook.report.run import Cell
 from studbook.report.theme import CELL_COLOURS, INK, MUTED, cell_colours
@@ -52,8 +52,8 @@ class Panel:
 
     @property
     def has_z(self) -> bool:
-        """Whether theory is exact somewhere, so that z-scores exist."""
-        return bool(self.frame["z"].is_not_null().any())
+        """Whether theory is exact somewhere and there are replicates enough to hold against it, so that z-scores tell something."""
+        return self.n_replicates >= LEAST_TO_JUDGE and bool(self.frame["z"].is_not_null().any())
 
     @property
     def has_theory(self) -> bool:
@@ -103,11 +103,14 @@ def _needs_log(frame: pl.DataFrame, metric: str) -> bool:
     if label_of(metric).share:
         return False
     drawn = frame.select(
-        "cell", pl.min_horizontal("median", "mean").alias("least"), pl.max_horizontal("median", "mean").alias("most")
+        "cell", "generation", pl.min_horizontal("median", "mean").alias("least"), pl.max_horizontal("median", "mean").alias("most")
     ).drop_nulls()
     if drawn.is_empty() or drawn["least"].min() <= 0:  # type: ignore[operator]
         return False
-    small = drawn.group_by("cell").agg(pl.col("least").min())["least"] < drawn["most"].max() / 100  # type: ignore[operator]
+    most = float(drawn["most"].max())  # type: ignore[arg-type]
+    if drawn.filter(pl.col("generation") == drawn["generation"].min())["least"].min() < 1e-12 * most:  # type: ignore[operator]
+        return False  # it starts from nothing but rounding errors
+    small = drawn.group_by("cell").agg(pl.col("least").min())["least"] < most / 100
     # One collapsed cell among many panels would flatten all the others.
     return bool(small.any()) if len(small) <= OVERLAY else 3 * int(small.sum()) >= len(small)
 

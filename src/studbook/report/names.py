@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -52,8 +53,15 @@ _LABELS: dict[str, Label] = {
         "States kept", "States that the model can still produce, as a share of the original's.", "kept {} of its states"
     ),
     "support": _tail("States alive", "States that the model can still produce.", "number of states alive"),
+    "classes_kept": _share(
+        "Classes kept",
+        "Classes that at least one generated picture is taken for, as a share of all.",
+        "still made {} of the classes",
+    ),
     "coverage": _share(
-        "Coverage", "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).", "covered {} of the real pictures"
+        "Coverage",
+        "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).",
+        "came close to {} of the real pictures",
     ),
     "recall": _share(
         "Recall", "Real pictures that lie within the generated ones' neighbourhoods (Kynkäänniemi et al. 2019).", "had a recall of {}"
@@ -100,6 +108,11 @@ _LABELS: dict[str, Label] = {
     "class_shares": Label(
         "Classes", "The share of the generated pictures that a classifier trained on real ones takes for each class.", "class shares"
     ),
+    "class_shares.entropy": Label(
+        "Entropy of the classes",
+        "How evenly the generated pictures spread over the classes, in nats; 0 is one class.",
+        "entropy of the classes",
+    ),
     "precision": _share(
         "Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "had a precision of {}", tail=False
     ),
@@ -132,9 +145,36 @@ _ORDER = {name: position for position, name in enumerate(_LABELS)}
 
 # Which metrics the summary and the verdict table speak of, best first; at most four are taken.
 HEADLINES = (
-    "types_share", "hapax_survival", "support_share", "coverage", "own_perplexity", "perplexity", "variance", "std",
-    "recall", "heterozygosity", "w2_squared", "w2", "weight_error", "mean", "tail_mass", "support", "rare_survival",
+    "types_share", "hapax_survival", "support_share", "classes_kept", "coverage", "recall", "own_perplexity", "perplexity", "variance",
+    "std", "heterozygosity", "w2_squared", "w2", "weight_error", "mean", "tail_mass", "support", "rare_survival",
 )  # fmt: skip
+
+
+_LEARNERS = {
+    "gaussian": "Gaussian model",
+    "bernoulli": "Bernoulli model",
+    "poisson": "Poisson model",
+    "categorical": "categorical model",
+    "gmm": "Gaussian mixture",
+    "kde": "kernel density estimate",
+    "ols": "least-squares fit",
+}
+
+
+def learner_noun(learner: Mapping[str, object]) -> str:
+    """What a learner is called inside a sentence.
+
+    Args:
+        learner: Its table in the manifest.
+
+    Example:
+        >>> learner_noun({"kind": "ngram", "order": 2}), learner_noun({"kind": "kde"}), learner_noun({"kind": "mine"})
+        ('2-gram model', 'kernel density estimate', 'mine model')
+    """
+    kind = str(learner.get("kind", ""))
+    if kind == "ngram":
+        return f"{learner.get('order', 'n')}-gram model"
+    return _LEARNERS.get(kind, f"{kind} model".strip())
 
 
 def label_of(metric: str) -> Label:
@@ -183,12 +223,13 @@ def group_families(metrics: list[str]) -> list[Family]:
     """Puts quantiles and class shares together, everything else stays by itself.
 
     Example:
-        >>> [(f.name, f.style) for f in group_families(["std", "b.p05", "b.p50", "b.p95", "c_shares.0", "c_shares.1"])]
-        [('std', 'line'), ('b', 'fan'), ('c_shares', 'stack')]
+        >>> [(f.name, f.style) for f in group_families(["std", "b.p05", "b.p50", "b.p95", "c_shares.0", "c_shares.1", "c_shares.entropy"])]
+        [('std', 'line'), ('b', 'fan'), ('c_shares', 'stack'), ('c_shares.entropy', 'line')]
     """
     heads: dict[str, list[str]] = {}
     for metric in sorted(metrics, key=sort_key):
-        heads.setdefault(metric.partition(".")[0], []).append(metric)
+        # The entropy of shares is not one of them.
+        heads.setdefault(metric if metric.endswith("_shares.entropy") else metric.partition(".")[0], []).append(metric)
     families: list[Family] = []
     for head, members in heads.items():
         suffixes = [m.partition(".")[2] for m in members]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NBSP = "\u00a0"
@@ -71,6 +72,17 @@ def count(n: int, noun: str) -> str:
         ('1 cell', '1,200 replicates')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a row, those beyond ``most`` as a number.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=3)
+        ('a, b and c', 'a, b and 2 more')
+    """
+    shown = [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 def slug(text: str) -> str:

@@ -80,7 +80,7 @@ def _head(title: str) -> Html:
         tag("title", f"{title} – studbook report"),
         Html('<link rel="icon" href="data:,">'),
         Html(f"<style>{asset('report.css')}</style>"),
-        Html("<noscript><style>.chart { display: none } nav { position: static }</style></noscript>"),
+        Html("<noscript><style>.chart { display: none } nav:has(.sections) { position: static }</style></noscript>"),
     )
 
 

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
+from studbook.report.aggregate import FEW_REPLICATES, JUDGED, LEAST_TO_JUDGE, aggregate, judge_z
 from studbook.report.families import dose_keys
-from studbook.report.names import HEADLINES, label_of
-from studbook.report.numerals import count, interval, number, percent
+from studbook.report.names import HEADLINES, label_of, learner_noun
+from studbook.report.numerals import count, interval, listed, number, percent
 from studbook.report.run import Cell, Run, table_of
 
-_SPELT_OUT, _MOST_VALUES = 6, 10
+SPELT_OUT = 6
 """Up to this many cells are named one by one; of more, the two ends."""
-
-_JUDGED = pl.col("z").is_not_null() & pl.col("steady")
+_MOST_VALUES = 10
 
 
 def headline_metrics(metrics: list[str], limit: int = 4) -> tuple[str, ...]:
@@ -65,26 +64,26 @@ def describe(run: Run, curves: pl.DataFrame) -> list[str]:
 
 
 def _what_was_done(run: Run) -> str:
-    about = run.cells[0].about
-    learners = sorted({_kind(c, "learner") for c in run.cells} - {""})
-    data = table_of(about, "data")
+    data = table_of(run.cells[0].about, "data")
     size = data.get("n_original") if isinstance(data.get("n_original"), int) else None
     noun = {"text": "block", "images": "picture"}.get(str(data.get("kind")), "record")
-    source = str(data.get("name") or "the data") + (f" ({count(size, noun)})" if size else "")
-    model = f"{' and '.join(learners)} model" if learners else "model"
-    ways = "" if len(run.cells) == 1 else f" in {len(run.cells)} ways"
+    model, source = models_and_data(run)
+    ways = "" if len(run.cells) == 1 else f", in {len(run.cells)} ways"
     return (
-        f"{_article(model)} learned {source} and was then trained for {count(run.last_generation, 'generation')} on what the generation "
-        f"before it made{ways}, {count(run.n_replicates, 'replicate')} each."
+        f"{_article(model)} learned from {source}{f' ({count(size, noun)})' if size else ''}; then, for "
+        f"{count(run.last_generation, 'generation')}, each model learned from what the one before it had made{ways}, "
+        f"{count(run.n_replicates, 'replicate')}{'' if len(run.cells) == 1 else ' each'}."
     )
 
 
+def models_and_data(run: Run) -> tuple[str, str]:
+    """What the run's models are called, and its data."""
+    learners = sorted({learner_noun(table_of(c.about, "learner")) for c in run.cells})
+    return listed(learners), str(table_of(run.cells[0].about, "data").get("name") or "the data")
+
+
 def _article(noun: str) -> str:
-    return f"{'An' if noun[:1].lower() in 'aeio' or noun.startswith('ng') else 'A'} {noun}"
-
-
-def _kind(cell: Cell, part: str) -> str:
-    return str(table_of(cell.about, part).get("kind", ""))
+    return f"{'An' if noun[:1].lower() in 'aeio8' or noun.startswith(('11-', '18-', 'n-')) else 'A'} {noun}"
 
 
 def way_of(cell: Cell, cells: tuple[Cell, ...]) -> str:
@@ -117,7 +116,7 @@ def _what_happened(run: Run, curves: pl.DataFrame, metric: str) -> str:
     rows = curves.filter(pl.col("metric") == metric).sort("generation")
     ends = {c.index: rows.filter(pl.col("cell") == c.index) for c in run.cells}
     cells = [c for c in run.cells if len(ends[c.index])]
-    if len(cells) > _SPELT_OUT:
+    if len(cells) > SPELT_OUT:
         return _over_the_grid(run, cells, ends, metric)
     clauses = []
     for position, cell in enumerate(cells):
@@ -125,6 +124,16 @@ def _what_happened(run: Run, curves: pl.DataFrame, metric: str) -> str:
         way = way_of(cell, run.cells)
         clauses.append(f"{way}, {text}" if way else text)
     sentence = "; ".join(clauses)
+    return sentence[:1].upper() + sentence[1:] + "."
+
+
+def headline(run: Run, curves: pl.DataFrame, metric: str) -> str:
+    """What became of one metric in the first cell, in a short sentence; over many cells, what the summary says of it."""
+    rows = curves.filter((pl.col("metric") == metric) & (pl.col("cell") == run.cells[0].index)).sort("generation")
+    if len(run.cells) > SPELT_OUT or rows.is_empty():
+        return _what_happened(run, curves, metric)
+    parts = (way_of(run.cells[0], run.cells), _change(rows, metric, opening=True, spread=False))
+    sentence = ", ".join(filter(None, parts))
     return sentence[:1].upper() + sentence[1:] + "."
 
 
@@ -166,21 +175,21 @@ def _value(value: float, metric: str) -> str:
     return percent(value) if label_of(metric).share else number(value)
 
 
-def _change(rows: pl.DataFrame, metric: str, *, opening: bool) -> str:
+def _change(rows: pl.DataFrame, metric: str, *, opening: bool, spread: bool = True) -> str:
     """What became of a metric; the first clause of a sentence names it, the others only give their figures."""
     first, last, label = rows.row(0, named=True), rows.row(-1, named=True), label_of(metric)
-    spread, after = _spread(last, metric), f" after {count(last['generation'], 'generation')}" if opening else ""
+    span, after = _spread(last, metric) if spread else "", f" after {count(last['generation'], 'generation')}" if opening else ""
     value = _value(last["median"], metric)
     if label.share:
-        return f"the model {label.phrase.format(value)}{after}{spread}" if opening else f"{value}{spread}"
+        return f"the model {label.phrase.format(value)}{after}{span}" if opening else f"{value}{span}"
     ratio = _ratio(first["median"], last["median"])
     change = f"from {_value(first['median'], metric)} to {value}{ratio}"
     if value == _value(first["median"], metric):
-        return f"the{_median(last)} {label.noun} stayed at {value}{after}{spread}" if opening else f"it stayed at {value}{spread}"
+        return f"the{_median(last)} {label.noun} stayed at {value}{after}{span}" if opening else f"it stayed at {value}{span}"
     if not opening:
-        return f"{change}{spread}"
+        return f"{change}{span}"
     verb = "rose" if last["median"] > first["median"] else "fell" if last["median"] < first["median"] else "went"
-    return f"the{_median(last)} {label.noun} {verb} {change}{',' if ratio else ''}{after}{spread}"
+    return f"the{_median(last)} {label.noun} {verb} {change}{',' if ratio else ''}{after}{span}"
 
 
 def _median(row: dict[str, Any]) -> str:
@@ -201,20 +210,21 @@ def _spread(last: dict[str, Any], metric: str) -> str:
 def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
     verdict = judge_z(curves)
     if verdict is None:
-        return ""
+        few = bool(curves["z"].is_not_null().any()) and run.n_replicates < LEAST_TO_JUDGE
+        return f"Theory is exact for some of these means, but {run.n_replicates} replicates are too few to judge it by." if few else ""
     outcome = "no more than" if verdict.agrees else "more than"
     sentence = (
         f"Theory predicts the mean exactly at {count(verdict.n, 'point')}: the largest deviation is {number(verdict.largest, 2)} "
         f"standard errors, {outcome} chance explains over so many comparisons (Bonferroni limit at 5 %: {number(verdict.limit, 2)})"
     )
-    judged = set(curves.filter(_JUDGED)["metric"].to_list())
+    judged = set(curves.filter(JUDGED)["metric"].to_list())
     metric = next((m for m in metrics if m in judged), None)
     return f"{sentence}; {_mean_against_theory(run, curves, metric)}." if metric else f"{sentence}."
 
 
 def _mean_against_theory(run: Run, curves: pl.DataFrame, metric: str) -> str:
-    last = int(curves.filter((pl.col("metric") == metric) & _JUDGED)["generation"].max())  # type: ignore[arg-type]
-    ends = curves.filter((pl.col("metric") == metric) & (pl.col("generation") == last) & _JUDGED).sort("cell")
+    last = int(curves.filter((pl.col("metric") == metric) & JUDGED)["generation"].max())  # type: ignore[arg-type]
+    ends = curves.filter((pl.col("metric") == metric) & (pl.col("generation") == last) & JUDGED).sort("cell")
     labels = {c.index: c.label for c in run.cells}
     clauses = []
     for row in ends.head(3).iter_rows(named=True):

@@ -17,11 +17,11 @@ from studbook.report.spectra import MAX_COLUMNS
 _BUDGET = 1_300_000
 """Raw bytes of all sprites together: less than half of the page, whatever the pictures."""
 _PLANS = tuple((count, factor) for factor in (1, 2, 4, 8, 16) for count in (40, 30, 20, 12))
-_MAX_CHARACTERS = 240
+_MAX_CHARACTERS, _GLIMPSED_CHARACTERS, _GLIMPSED = 240, 130, 20
 
 
-def sheets(pictures: Mapping[Cell, Pictures]) -> Html | None:
-    """The sheets of a run, or ``None`` where its samples are neither pictures nor text."""
+def sheets(pictures: Mapping[Cell, Pictures], *, n_runs: int = 1) -> Html | None:
+    """The sheets of a run, or ``None`` where its samples are neither pictures nor text; ``n_runs`` share the page."""
     drawn = {c: p for c, p in pictures.items() if _shown(p)}
     if not drawn:
         return None
@@ -29,7 +29,7 @@ def sheets(pictures: Mapping[Cell, Pictures]) -> Html | None:
     chosen = {c: drawn[c] for c in cells}
     left_out = f"{len(cells)} of {len(drawn)} cells are shown; the others are in the folder samples." if len(cells) < len(drawn) else None
     kind = next(iter(chosen.values())).kind
-    rows = _image_rows(chosen) if kind == Kind.IMAGES else _text_rows(chosen)
+    rows = _image_rows(chosen, _BUDGET // n_runs) if kind == Kind.IMAGES else _text_rows(chosen)
     return tag("div", *rows, tag("p", left_out, class_="note") if left_out else None, class_=f"sheet sheet-{kind}")
 
 
@@ -52,9 +52,25 @@ def _entry(cell: Cell, position: int, n_cells: int, content: Html) -> Html:
     return tag("div", head, content, class_="sheet-cell")
 
 
-def _image_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
+def glimpse(pictures: Mapping[Cell, Pictures]) -> Html | None:
+    """Real pictures or text beside those of the last generation in the first cell; ``None`` where there are neither."""
+    cell, kept = next(((c, p) for c, p in pictures.items() if _shown(p)), (None, None))
+    if cell is None or kept is None:
+        return None
+    last = max(kept.generations if kept.kind == Kind.IMAGES else kept.texts)
+    title = f"Generation {last}, {cell.label}" if len(pictures) > 1 else f"Generation {last}"
+    if kept.kind == Kind.IMAGES:
+        shown = [(kept.original, "Real", "real pictures"), (kept.generations[last], title, f"pictures of generation {last}")]
+        pair = [(name, _sprite(a, _GLIMPSED, max(1, min(a.shape[1:3]) // 32), alt)) for a, name, alt in shown if a is not None and len(a)]
+    else:
+        quotes = ((kept.original_text, "Real"), (kept.texts[last], title))
+        pair = [(name, tag("blockquote", _cut(text[0], _GLIMPSED_CHARACTERS))) for text, name in quotes if text]
+    return tag("div", *[tag("div", tag("p", name, class_="note"), content) for name, content in pair], class_="glimpse")
+
+
+def _image_rows(pictures: Mapping[Cell, Pictures], budget: int) -> list[Html]:
     arrays = [a for p in pictures.values() for a in (*p.generations.values(), p.original) if a is not None and len(a)]
-    count, factor = _plan(arrays)
+    count, factor = _plan(arrays, budget)
     first = next((p.original for p in pictures.values() if p.original is not None and len(p.original)), None)
     rows = (
         []
@@ -76,12 +92,12 @@ def _image_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
     return rows
 
 
-def _plan(arrays: list[AnyArray]) -> tuple[int, int]:
+def _plan(arrays: list[AnyArray], budget: int) -> tuple[int, int]:
     """How many pictures a sprite holds, and by what factor they are shrunk, so that all sprites fit into the budget."""
     for count, factor in _PLANS:
         smallest = min(side for a in arrays for side in a.shape[1:3])
         raw = sum(min(count, len(a)) * int(np.prod(a.shape[1:])) // factor**2 for a in arrays)
-        if raw <= _BUDGET and smallest >= factor:
+        if raw <= budget and smallest >= factor:
             return count, factor
     return 4, max(1, min(32, *(side for a in arrays for side in a.shape[1:3])))
 
@@ -111,11 +127,14 @@ def _text_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
 
 def _card(block: str) -> Html:
     """A block of text; words that the block has said before are dimmed, which shows repetition at a glance."""
-    shown = block if len(block) <= _MAX_CHARACTERS else block[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + " …"
     words, seen, parts = block.split(), set[str](), list[Html | str]()
-    for word in shown.split():
+    for word in _cut(block, _MAX_CHARACTERS).split():
         parts.append(tag("span", word, class_="again") if word in seen else word)
         parts.append(" ")
         seen.add(word)
     share = len(set(words)) / len(words) if words else 0.0
     return tag("div", tag("blockquote", *parts), tag("p", f"{percent(share)} different words", class_="note"), class_="card-text")
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " …"

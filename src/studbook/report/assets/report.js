@@ -92,13 +92,22 @@
     });
   }
 
+  // The table of contents marks where the reader is; of several runs, it lists the sections of one.
   const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
-  const spy = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      for (const link of links.values()) link.removeAttribute("aria-current");
-      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+  const rows = [...document.querySelectorAll("nav .sections")];
+  const mark = (section) => {
+    const run = section.closest(".run");
+    for (const row of rows) row.hidden = row.dataset.run !== (run?.id ?? rows[0].dataset.run);
+    for (const [id, link] of links) {
+      if (id !== section.id && id !== run?.id) { link.removeAttribute("aria-current"); continue; }
+      link.setAttribute("aria-current", "true");
+      link.parentElement.scrollTo({ left: link.offsetLeft - link.parentElement.clientWidth / 3 });
     }
+  };
+  const spy = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) mark(entry.target);
   }, { rootMargin: "-20% 0px -70% 0px" });
-  for (const id of links.keys()) spy.observe(document.getElementById(id));
+  const sections = [...document.querySelectorAll("main section")];
+  for (const section of sections) spy.observe(section);
+  mark(sections[0]);
 })();
