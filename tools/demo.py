@@ -16,6 +16,7 @@ def main() -> int:
     from studbook.api import create_study
     from studbook.cli.rendering import Bar
     from studbook.errors import StudbookError
+    from studbook.report import write_report
 
     os.chdir(ROOT)
     started = time.monotonic()
@@ -23,23 +24,16 @@ def main() -> int:
     folders = []
     try:
         for name, what in STUDIES.items():
-            print(f"\n{what}, ten generations, four mixes, three replicates", file=sys.stderr)
+            print(f"\n{what}, four mixes, three replicates", file=sys.stderr)
             study = create_study(ROOT / "studies" / f"{name}.toml")
             folders.append(study.run(OUT / f"{name}-{study.plan.digest[:8]}", workers=workers, progress=Bar()).folder)
         print("\nwriting the report", file=sys.stderr)
-        page = write_reports(folders)
+        page = write_report(*folders, out=OUT / "report")
     except StudbookError as error:
         print(f"studbook: error: {error}", file=sys.stderr)
         return error.exit_code
     print(f"\ndone in {time.monotonic() - started:.0f} s. Open the report:\n  {page}")
     return 0
-
-
-def write_reports(folders: list[Path]) -> Path:
-    from studbook.report import write_report
-
-    pages = [write_report(folder) for folder in folders]
-    return pages[0]
 
 
 if __name__ == "__main__":

@@ -111,11 +111,14 @@ def show(folder: Folder, format_: Annotated[Format, typer.Option("--format")] = 
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Write the report of a run, one HTML file that works offline, and its charts as SVG and PNG."""
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders; several share one page.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write; needed for several runs.")] = None,
+) -> None:
+    """Write the report of a run or several, one HTML file that works offline, and its charts as SVG and PNG."""
     from studbook.report import write_report
 
-    typer.echo(write_report(folder))
+    typer.echo(write_report(*folders, out=out))
 
 
 @app.command()

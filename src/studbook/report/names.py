@@ -39,7 +39,7 @@ def _tail(title: str, about: str, noun: str) -> Label:
 _LABELS: dict[str, Label] = {
     # The tails, in the order in which they tell the story.
     "types_share": _share(
-        "Word types kept", "Different words in the generated text, as a share of the original's.", "kept {} of its word types"
+        "Word types kept", "Different words in the generated text, as a share of the original's.", "kept {} of its vocabulary"
     ),
     "hapax_survival": _share(
         "Survival of hapaxes", "Words that occur once in the original and still occur.", "kept {} of the words that occur only once"
@@ -61,7 +61,7 @@ _LABELS: dict[str, Label] = {
     "coverage": _share(
         "Coverage",
         "Real pictures with a generated one in their neighbourhood (Naeem et al. 2020).",
-        "came close to {} of the real pictures",
+        "made lookalikes of {} of the real pictures",
     ),
     "recall": _share(
         "Recall", "Real pictures that lie within the generated ones' neighbourhoods (Kynkäänniemi et al. 2019).", "had a recall of {}"

@@ -21,8 +21,8 @@ def render_page(parts: Sequence[Part]) -> str:
         masthead, contents, main = _of_one(*named[0])
     else:
         masthead, contents, main = _of_several(named)
-    header = tag("header", tag("div", *masthead, class_="masthead"), tag("nav", *contents, aria_label="Contents"))
-    body = tag("body", header, tag("main", *main), _footer(), *_scripts(parts))
+    header = tag("header", tag("div", *masthead, class_="masthead"))
+    body = tag("body", header, tag("nav", *contents, aria_label="Contents"), tag("main", *main), _footer(), *_scripts(parts))
     return f"<!doctype html>\n{tag('html', _head(listed([p.run.name for p in parts])), body, lang='en').text}\n"
 
 

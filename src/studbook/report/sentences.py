@@ -211,7 +211,7 @@ def _theory(run: Run, curves: pl.DataFrame, metrics: tuple[str, ...]) -> str:
     verdict = judge_z(curves)
     if verdict is None:
         few = bool(curves["z"].is_not_null().any()) and run.n_replicates < LEAST_TO_JUDGE
-        return f"Theory is exact for some of these means, but {run.n_replicates} replicates are too few to judge it by." if few else ""
+        return f"Theory predicts some of these means exactly, but {run.n_replicates} replicates are too few to test it." if few else ""
     outcome = "no more than" if verdict.agrees else "more than"
     sentence = (
         f"Theory predicts the mean exactly at {count(verdict.n, 'point')}: the largest deviation is {number(verdict.largest, 2)} "

@@ -17,7 +17,7 @@ from studbook.report.spectra import MAX_COLUMNS
 _BUDGET = 1_300_000
 """Raw bytes of all sprites together: less than half of the page, whatever the pictures."""
 _PLANS = tuple((count, factor) for factor in (1, 2, 4, 8, 16) for count in (40, 30, 20, 12))
-_MAX_CHARACTERS, _GLIMPSED_CHARACTERS, _GLIMPSED = 240, 130, 20
+_MAX_CHARACTERS, _GLIMPSED_CHARACTERS, _GLIMPSED = 240, 150, 12
 
 
 def sheets(pictures: Mapping[Cell, Pictures], *, n_runs: int = 1) -> Html | None:
@@ -64,7 +64,7 @@ def glimpse(pictures: Mapping[Cell, Pictures]) -> Html | None:
         pair = [(name, _sprite(a, _GLIMPSED, max(1, min(a.shape[1:3]) // 32), alt)) for a, name, alt in shown if a is not None and len(a)]
     else:
         quotes = ((kept.original_text, "Real"), (kept.texts[last], title))
-        pair = [(name, tag("blockquote", _cut(text[0], _GLIMPSED_CHARACTERS))) for text, name in quotes if text]
+        pair = [(name, tag("blockquote", _cut(text[0].lstrip(" .,;:)"), _GLIMPSED_CHARACTERS))) for text, name in quotes if text]
     return tag("div", *[tag("div", tag("p", name, class_="note"), content) for name, content in pair], class_="glimpse")
 
 
