@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "demo"
-STUDIES = {"text-ngram": "a bigram model of the Python documentation", "digits": "a mixture model of handwritten digits"}
+STUDIES = {"text-ngram": "a bigram model of the Python documentation", "digits": "a kernel density estimate of handwritten digits"}
 
 
 def main() -> int:

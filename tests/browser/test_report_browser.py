@@ -82,6 +82,44 @@ LUMINANCE = """(selector) => {
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
+@pytest.fixture(scope="module")
+def combined(tmp_path_factory: Any) -> Path:
+    text = FOLDERS.text_folder(tmp_path_factory.mktemp("text"), generations=3, n_words=6000)
+    digits = FOLDERS.digits_folder(tmp_path_factory.mktemp("digits"), generations=3, replicates=2, n=100)
+    return write_report(text, digits, out=tmp_path_factory.mktemp("combined"))
+
+
+def test_several_runs_draw_on_one_page_and_the_contents_follow_the_reader(browser, combined):
+    with Visit(browser, combined, viewport={"width": 1280, "height": 900}, offline=True, reduced_motion="reduce") as visit:
+        drawn = visit.run("[...document.querySelectorAll('.chart')].map((box) => box.querySelectorAll('svg .mark-line path').length)")
+        assert len(drawn) > 10
+        # The classes are a stack of areas.
+        assert sum(n == 0 for n in drawn) == 1
+        shown = "[...document.querySelectorAll('nav .sections')].filter((row) => row.offsetHeight).map((row) => row.dataset.run)"
+        here = "[...document.querySelectorAll('nav [aria-current]')].map((a) => a.textContent)"
+        assert (visit.run(shown), visit.run(here)) == (["demo-text"], ["Overview"])
+        visit.tab.click("nav .runs a[href='#demo-digits']")
+        visit.tab.wait_for_selector("nav a[href='#demo-digits--summary'][aria-current]")
+        assert visit.run(shown) == ["demo-digits"]
+        visit.tab.click("nav a[href='#demo-digits--tails']")
+        visit.tab.wait_for_selector("nav a[href='#demo-digits--tails'][aria-current]")
+        assert visit.run(here) == ["demo-digits", "The tails"]
+        assert visit.run("document.querySelector('nav').getBoundingClientRect().top") == 0
+        assert visit.said == []
+        assert [url for url in visit.asked if not url.startswith("data:")] == [combined.as_uri()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_several_runs_can_be_read_on_a_phone_and_on_either_background(browser, combined, scheme):
+    with Visit(browser, combined, viewport={"width": 360, "height": 740}, color_scheme=scheme) as visit:
+        assert visit.run(OVERFLOW) == 0
+        for selector in (".card p", ".card li", ".card span", ".card h3 a", "figcaption p", ".legend li"):
+            contrasts = visit.tab.evaluate(LUMINANCE, selector)
+            assert contrasts, selector
+            assert all(c >= 4.5 for c in contrasts), (selector, min(contrasts))
+        assert visit.said == []
+
+
 def test_every_chart_draws_in_silence_and_offline(browser, report):
     with Visit(browser, report, viewport={"width": 1280, "height": 900}, offline=True) as visit:
         boxes = visit.run("""() => [...document.querySelectorAll('.chart')].map((box) => ({

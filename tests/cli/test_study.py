@@ -61,6 +61,13 @@ def test_list_show_export_report(run):
     assert list((run / "report" / "charts").glob("*.png"))
 
 
+def test_one_report_for_several_runs(run, tmp_path):
+    page = Path(studbook("study", "report", run, run, "--out", tmp_path / "both").stdout.strip())
+    assert page == tmp_path / "both" / "index.html"
+    assert page.read_text(encoding="utf-8").count('class="run"') == 2
+    assert "--out" in studbook("study", "report", run, run, code=2).stderr
+
+
 def test_export_to_a_file(run, tmp_path):
     studbook("study", "export", run, "--to", "csv", "--file", tmp_path / "m.csv")
     assert (tmp_path / "m.csv").read_text().startswith("cell,replicate,generation,metric,value,stderr,n,mix")

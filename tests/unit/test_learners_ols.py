@@ -30,6 +30,28 @@ def test_weights_count_records() -> None:
     assert weighted.intercept == pytest.approx(doubled.intercept)
 
 
+@pytest.mark.parametrize("intercept", [False, True])
+def test_weighted_residual_noise_is_unbiased(intercept: bool) -> None:
+    """E σ̂² = 1 within 5 standard errors over 4,000 fits (false alarm: 6e-7)."""
+    weights, rng = np.where(np.arange(30) < 10, 0.2, 1.4), stream(5)
+    space, learner = DATA.space, LeastSquares(intercept=intercept)
+    tables = (np.column_stack([X, X @ [1.0, 2.0, 3.0] + rng.standard_normal(30)]) for _ in range(4000))
+    squares = [learner.fit(Batch(table, space, weights=weights), rng=rng).noise ** 2 for table in tables]
+    assert abs(np.mean(squares) - 1.0) < 5 * np.std(squares, ddof=1) / np.sqrt(len(squares))
+
+
+def test_residual_noise_divides_by_the_trace() -> None:
+    weights = stream(6).uniform(0.1, 3.0, size=30)
+    model = LeastSquares().fit(Batch(DATA.values, DATA.space, weights=weights), rng=stream(0))
+    residuals = DATA.values[:, -1] - model.predict(X)
+    freedom = weights.sum() - np.trace(np.linalg.solve(X.T * weights @ X, X.T * weights**2 @ X))
+    assert model.noise == pytest.approx(np.sqrt(weights @ residuals**2 / freedom))
+    scaled = LeastSquares().fit(Batch(DATA.values, DATA.space, weights=7 * weights), rng=stream(0))
+    assert scaled.noise == pytest.approx(model.noise)
+    equal = LeastSquares().fit(Batch(DATA.values, DATA.space, weights=np.full(30, 0.3)), rng=stream(0))
+    assert equal.noise == pytest.approx(LeastSquares().fit(DATA, rng=stream(0)).noise)
+
+
 def test_intercept_is_found() -> None:
     shifted = np.add(DATA.values, [0.0, 0.0, 0.0, 7.0])
     model = LeastSquares(intercept=True).fit(numbers(shifted), rng=stream(0))

@@ -104,6 +104,26 @@ def test_copies_are_nearer_to_the_training_set_than_real_records(digits) -> None
     assert honest.stderr < 0.03
 
 
+@pytest.mark.parametrize("size", [1, 7, 29])
+def test_nearest_training_compares_with_as_many_real_records(size: int) -> None:
+    """Every original record against ``size`` others: the mean nearest distance on the line lies between the extremes over subsets."""
+    line = numbers(np.arange(30.0))
+    training = numbers(1000.0 + np.arange(float(size)))
+    found = measure(NearestTraining(), Reference(line, None), numbers(np.full(10, 999.0)), training)["nearest_training"]
+    real = 1.0 / found.value  # the sample's own distance is 1
+    assert real == 1.0 if size == 29 else 1.0 < real
+    held = measure(NearestTraining(), Reference(line, None, line), numbers(np.full(10, 999.0)), training)["nearest_training"]
+    # Held-out records that are in the original: size of 30 at distance 0, the others at 1 or more.
+    assert 1.0 / held.value >= (30 - size) / 30
+
+
+def test_nearest_training_needs_something_real_to_compare() -> None:
+    one, other = numbers(np.zeros((1, 2))), numbers(np.ones((5, 2)))
+    with pytest.raises(MetricError, match="two original records or more"):
+        measure(NearestTraining(), Reference(one, None), other, other)
+    assert measure(NearestTraining(), Reference(one, None, other), other, other)["nearest_training"].value == 0.0
+
+
 def test_nearest_training_without_spread() -> None:
     point, other = numbers(np.zeros((5, 2))), numbers(np.ones((5, 2)))
     assert measure(NearestTraining(), Reference(point, None), point, point)["nearest_training"].value == 1.0

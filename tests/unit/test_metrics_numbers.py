@@ -206,6 +206,26 @@ def test_none_beyond_does_not_claim_certainty() -> None:
     assert found.stderr == pytest.approx(0.01, rel=0.02)
 
 
+@pytest.mark.parametrize("dimension", [1, 4])
+def test_all_beyond_claims_no_more_certainty_than_none(dimension: int) -> None:
+    reference = Reference(numbers(np.random.default_rng(0).normal(size=(300, dimension))), None)
+    inside, below, above = (measure(TailMass(), reference, numbers(np.full((500, dimension), x))) for x in (0.0, -9.0, 9.0))
+    assert [found["tail_mass"].value for found in (inside, below, above)] == [0.0, 1.0, 1.0]
+    assert (below["tail_mass.low"].value, below["tail_mass.high"].value) == (1.0, 0.0)
+    errors = [m.stderr for found in (inside, below, above) for m in found.values()]
+    assert errors == pytest.approx([1 / (501 * dimension)] * 9, rel=0.01)
+
+
+def test_tail_mass_never_passes_one() -> None:
+    """Shares of 49 coordinates, of which k are below and the others above: k/49 + (49 − k)/49 can round to more than 1."""
+    reference = Reference(numbers(np.random.default_rng(0).normal(size=(300, 49))), None)
+    for k in range(50):
+        record = np.where(np.arange(49) < k, -9.0, 9.0)
+        assert measure(TailMass(), reference, numbers(np.tile(record, (3, 1))))["tail_mass"].value == 1.0
+    wide = TailMass(quantile=0.49999999999).of_law(STANDARD, gaussian([0.0], [[1e40]]))
+    assert wide["tail_mass"][0] <= 1.0
+
+
 def test_a_quantile_outside_its_range_is_refused() -> None:
     with pytest.raises(ConfigError, match="quantile is 0"):
         TailMass(quantile=0.5)

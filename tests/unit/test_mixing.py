@@ -53,6 +53,11 @@ def test_golden_weight_keeps_the_total(n, real):
     assert math.isclose(parts[0].n * parts[0].weight / total, (math.sqrt(k * k + 4 * k) - k) / 2, rel_tol=1e-9)
 
 
+def test_golden_weight_of_very_many_real_records():
+    _, generated = Weighted("golden").parts(10, 10**12)
+    assert math.isclose(generated.weight, 1.0, rel_tol=1e-6)
+
+
 def test_weighted_without_fresh_takes_the_whole_original():
     real, generated = Weighted(0.5).parts(20, 60)
     assert (real.origin, real.n, generated.n) == (Origin.ORIGINAL, None, 20)

@@ -6,19 +6,22 @@ import json
 import math
 import re
 import runpy
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
 import pytest
 
-from studbook.errors import MetricError
+from studbook.errors import ConfigError, MetricError
 from studbook.report import chart, load_run, summary, table, write_report
 from studbook.report.aggregate import aggregate, judge_z, thin
 from studbook.report.curves import make_panel
 from studbook.report.families import dose_keys
 from studbook.report.figures import all_figures
+from studbook.report.page import vega_bundle
 from studbook.report.specs import page_spec, static_spec
 
 FOLDERS = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "browser" / "run_folders.py")))
@@ -255,3 +258,110 @@ def test_a_report_is_one_file_with_charts_beside_it(gaussian):
 def test_writing_again_replaces_the_report(gaussian):
     first = write_report(gaussian).read_bytes()
     assert write_report(gaussian).read_bytes() == first
+
+
+class Anchors(HTMLParser):
+    """The ids, the links and the headings of a page."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.levels: list[int] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"]] if given.get("id") and tag != "clippath" else []
+        self.links += [given["href"]] if tag == "a" else []
+        self.levels += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+
+
+@pytest.fixture(scope="module")
+def combined(gaussian, text, tmp_path_factory):
+    digits = FOLDERS.digits_folder(tmp_path_factory.mktemp("digits run"), generations=3, replicates=2, n=100)
+    return write_report(text, digits, gaussian, out=tmp_path_factory.mktemp("combined") / "report")
+
+
+def test_several_runs_share_a_page_and_its_scripts(combined):
+    content = combined.read_text(encoding="utf-8")
+    assert combined.stat().st_size < 4_000_000
+    assert content.count(vega_bundle()) == 1
+    assert "<title>demo-text, demo-digits and oreilly – studbook report</title>" in content
+    cards = content[content.index('class="cards"') : content.index('class="run"')]
+    assert re.findall(r'<h3><a href="#([^"]+)"', cards) == ["demo-text", "demo-digits", "oreilly"]
+    assert "N-gram model of python-docs" in cards
+    assert "Kernel density estimate of digits" in cards
+    assert cards.count("<polyline") == 4 + 4 + 2
+    assert cards.count('class="glimpse"') == 2
+
+
+def test_anchors_are_unique_and_every_link_leads_somewhere(combined):
+    page = Anchors(combined)
+    assert len(set(page.ids)) == len(page.ids)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert len(inside) > 18
+    assert set(inside) <= set(page.ids)
+    outside = [unquote(link) for link in page.links if not link.startswith("#")]
+    assert outside
+    assert all((combined.parent / link).is_file() for link in outside)
+    assert page.levels.count(1) == 1
+    assert sum(level == 2 for level in page.levels) == 1 + 3
+
+
+def test_runs_of_one_name_are_told_apart(text, tmp_path):
+    page = Anchors(write_report(text, text, out=tmp_path))
+    assert len(set(page.ids)) == len(page.ids)
+    assert {"demo-text--1--summary", "demo-text--2--summary"} <= set(page.ids)
+    assert (tmp_path / "charts" / "demo-text--2--perplexity.svg").is_file()
+
+
+def test_several_runs_need_a_folder_and_none_are_refused(gaussian, text):
+    with pytest.raises(ConfigError, match="needs a folder"):
+        write_report(gaussian, text)
+    with pytest.raises(ConfigError, match="no run folder"):
+        write_report()
+
+
+def test_one_run_can_be_written_elsewhere(gaussian, tmp_path):
+    page = write_report(gaussian, out=tmp_path / "away")
+    assert page == tmp_path / "away" / "index.html"
+    anchors = Anchors(page)
+    assert {"summary", "figure-std"} <= set(anchors.ids)
+    assert all((page.parent / unquote(link)).is_file() for link in anchors.links if not link.startswith("#"))
+
+
+def test_theory_is_not_judged_by_few_replicates(gaussian, tmp_path):
+    (tmp_path / "manifest.json").write_bytes((gaussian / "manifest.json").read_bytes())
+    (tmp_path / "theory.parquet").write_bytes((gaussian / "theory.parquet").read_bytes())
+    pl.read_parquet(gaussian / "measurements.parquet").filter(pl.col("replicate") < 3).write_parquet(tmp_path / "measurements.parquet")
+    run = load_run(tmp_path)
+    assert judge_z(aggregate(run)) is None
+    assert sum("3 replicates are too few" in sentence for sentence in summary(run)) == 1
+    assert not any("standard errors" in sentence for sentence in summary(run))
+    assert not make_panel(aggregate(run), run.cells, "std").has_z
+
+
+def test_classes_that_are_left_are_counted_and_their_entropy_is_no_class(tmp_path):
+    """Two of three classes are left in one replicate, one in the other."""
+    shares = {"0": [[0.5], [1.0]], "1": [[0.5], [0.0]], "2": [[0.0], [0.0]], "entropy": [[0.69], [0.0]]}
+    rows = [FOLDERS.tall(0, f"class_shares.{name}", np.array(values), np.array([3])) for name, values in shares.items()]
+    cell = FOLDERS.cell_of(0, "a", {}, {"kind": "replace"}, FOLDERS.data_of("digits", "images", 9), "kde")
+    FOLDERS.write_folder(tmp_path, "classes", [cell], rows)
+    run = load_run(tmp_path)
+    kept = aggregate(run).filter(pl.col("metric") == "classes_kept").row(0, named=True)
+    assert (kept["low"], kept["median"], kept["high"]) == pytest.approx((1 / 3, 1 / 2, 2 / 3))
+    assert "still made 50\u00a0% of the classes" in summary(run)[1]
+    figures = {f.name: f for f in all_figures(run, aggregate(run), {})}
+    assert [name for name, _ in figures["class-shares"].legend] == ["0", "1", "2"]
+    assert "class-shares.entropy" in figures
+
+
+def test_a_metric_that_starts_at_rounding_errors_is_drawn_on_a_linear_axis(tmp_path):
+    values = np.array([[1e-29, 2.0, 11.0], [2e-29, 3.0, 12.0]])
+    cell = FOLDERS.cell_of(0, "a", {}, {"kind": "replace"}, FOLDERS.data_of("t", "numbers", 9), "gaussian")
+    rows = [FOLDERS.tall(0, name, v, np.arange(3)) for name, v in (("drift", values), ("variance", values[:, ::-1]))]
+    FOLDERS.write_folder(tmp_path, "drift", [cell], rows)
+    run = load_run(tmp_path)
+    assert not make_panel(aggregate(run), run.cells, "drift").log
+    assert make_panel(aggregate(run), run.cells, "variance").log

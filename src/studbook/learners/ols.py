@@ -77,7 +77,8 @@ class LeastSquares:
 
     Attributes:
         noise: Standard deviation σ of regenerated labels, in the label's unit; ``"residual"`` estimates it anew in every fit, with
-            ``n − d`` degrees of freedom. The published setting is a constant.
+            ``n − d`` degrees of freedom; under weights W its square is ``Σ w r² / (Σ w − tr((X'WX)⁻¹ X'W²X))``, unbiased where the
+            labels' noise is the same for all records. The published setting is a constant.
         intercept: Whether to fit a constant beside the features.
 
     Example:
@@ -114,7 +115,7 @@ class LeastSquares:
         solution = _solve(table * root_weights[:, None], labels * root_weights, data.space)
         noise = self.noise
         if isinstance(noise, str):
-            noise = _residual_noise(labels - table @ solution, root_weights**2, table.shape[1])
+            noise = _residual_noise(labels - table @ solution, table, record_weights(data))
         dimension = features.shape[1]
         constant = float(solution[-1]) if self.intercept else 0.0
         return LeastSquaresModel(solution[:dimension], constant, float(noise), *_distinct_rows(features), data.space)
@@ -147,13 +148,25 @@ def _solve(table: Floats, labels: Floats, space: Space) -> Floats:
     return solution / scale
 
 
-def _residual_noise(residuals: Floats, weights: Floats, n_parameters: int) -> float:
-    n = len(residuals)
-    if n <= n_parameters:
+def _residual_noise(residuals: Floats, table: Floats, weights: Floats) -> float:
+    n, n_parameters = np.count_nonzero(weights), table.shape[1]
+    freedom = _freedom(table, weights)
+    # With d records that outweigh all others beyond double precision, what is left of the others' freedom is rounding.
+    if n <= n_parameters or freedom <= len(weights) * np.finfo(float).eps * weights.sum():
         raise FitError(
             f"ols can't estimate the noise of {n} records with {n_parameters} parameters", hint="give it more records or a constant noise"
         )
-    return math.sqrt(float(weights @ residuals**2) / float(weights.sum()) * n / (n - n_parameters))
+    return math.sqrt(float(weights @ residuals**2) / freedom)
+
+
+def _freedom(table: Floats, weights: Floats) -> float:
+    """E Σ w r² over the variance of a label: Σ w (1 − h) with the leverages h; ``n − d`` where all weights are 1."""
+    n, n_parameters = table.shape
+    if (weights == weights[0]).all():
+        return float(weights[0]) * (n - n_parameters)
+    lengths = np.linalg.norm(table, axis=0)
+    basis = np.linalg.qr(table / lengths * np.sqrt(weights)[:, None])[0]
+    return float(weights @ (1.0 - np.einsum("ij,ij->i", basis, basis)))
 
 
 def _in_turn(copies: Ints) -> Ints:

@@ -15,6 +15,7 @@ from studbook.metrics.neighbours import nearest_squared, neighbour_table
 from studbook.metrics.protocols import Observation, Reference
 from studbook.metrics.stderr import mean_stderr
 from studbook.records import Measurement
+from studbook.rng import stream
 
 POINTS = frozenset({Kind.IMAGES, Kind.NUMBERS})
 
@@ -73,16 +74,20 @@ class PrecisionRecall:
 
 @dataclass(frozen=True, slots=True)
 class NearestTraining:
-    """``nearest_training``: how near generated records lie to the model's training set, compared with real records it hasn't seen.
+    """``nearest_training``: how near generated records lie to the model's training set, compared with real records among real ones.
 
-    The mean Euclidean distance of generated records to their nearest training record, over that of held-out real records (in the manner
-    of Meehan, Chaudhuri and Dasgupta 2020). About 1 says that the samples are as new as real ones; 0 that they are copies. Where
-    nothing was held out, it is compared with the distance of original records to their nearest other original record. 1 where both
-    distances are 0, infinite where only the real records lie on the training set. Standard error: delta method for the ratio of two
-    means of independent distances, given the training set; infinite for an infinite value.
+    The mean Euclidean distance of generated records to their nearest training record, over that of real records to the nearest of *as
+    many* original records (after Meehan, Chaudhuri and Dasgupta 2020): a nearest neighbour is the nearer, the more there are to choose
+    from. About 1 says that the samples are as new as real ones; 0 that they are copies. The real records are those held out; where
+    there are none, the original ones, each compared with others alone (one fewer than the training set has, where it is as large as
+    the original). A training set larger than the original, a pool say, is thinned to its size: of a sample of copies the records left
+    out then don't count as such, and the value is above 0. 1 where both distances are 0, infinite where only the real one is.
+
+    Standard error: delta method for the ratio of two means of independent distances, given the training set and the original;
+    infinite for an infinite value.
 
     Attributes:
-        limit: At most so many records of each set are compared, drawn at random.
+        limit: At most so many records of each set are compared, drawn at random; the real ones are the same every time.
 
     Example:
         >>> import numpy as np
@@ -106,12 +111,11 @@ class NearestTraining:
         """See :class:`~studbook.metrics.protocols.Metric`."""
         name = "nearest_training"
         views.require_kind(name, observation.sample, self.kinds)
-        training = views.table(name, views.thin(observation.training, self.limit, rng=rng))
+        original = views.original_table(name, reference, self.limit)
+        size = min(len(observation.training), len(original))
+        training = views.table(name, views.thin(observation.training, size, rng=rng))
         ours = _distances(views.table(name, views.thin(observation.sample, self.limit, rng=rng)), training)
-        if reference.heldout is not None and len(reference.heldout):
-            theirs = _distances(views.table(name, views.thin(reference.heldout, self.limit, rng=rng)), training)
-        else:
-            theirs = reference.memo(f"own_distances:{self.limit}", lambda: self._within_original(reference))
+        theirs = reference.memo(f"real_distances:{self.limit}:{size}", lambda: self._among_real(reference, original, size))
         near, real = float(ours.mean()), float(theirs.mean())
         if real == 0.0:
             value, stderr = (1.0, 0.0) if near == 0.0 else (float("inf"), float("inf"))
@@ -120,11 +124,22 @@ class NearestTraining:
             stderr = float(np.hypot(mean_stderr(ours), value * mean_stderr(theirs))) / real
         return (views.measured(name, value, stderr, len(ours)),)
 
-    def _within_original(self, reference: Reference) -> Floats:
-        original = views.original_table("nearest_training", reference, self.limit)
+    def _among_real(self, reference: Reference, original: Floats, size: int) -> Floats:
+        """Distances of real records to the nearest of ``size`` original records."""
+        rng, name = stream(0, "metrics", "nearest_training"), "nearest_training"
+        shuffled = original[rng.permutation(len(original))]
+        if reference.heldout is not None and len(reference.heldout):
+            return _distances(views.table(name, views.thin(reference.heldout, self.limit, rng=rng)), shuffled[:size])
         if len(original) < 2:
-            raise MetricError("metric nearest_training needs two original records or more where none are held out", hint="set data.heldout")
-        return np.sqrt(neighbour_table(original, 1)[1][:, 0])
+            raise MetricError(f"metric {name} needs two original records or more where none are held out", hint="set data.heldout")
+        return _distances_to_others(shuffled, min(size, len(original) - 1))
+
+
+def _distances_to_others(records: Floats, size: int) -> Floats:
+    """Distance of each record to the nearest of ``size`` others, 1 to n − 1: the first of them, leaving out the record itself."""
+    within = np.sqrt(neighbour_table(records[: size + 1], 1)[1][:, 0])
+    rest = records[size + 1 :]
+    return np.concatenate([within, _distances(rest, records[:size])]) if len(rest) else within
 
 
 def _distances(rows: Floats, targets: Floats) -> Floats:

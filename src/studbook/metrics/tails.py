@@ -24,7 +24,8 @@ class TailMass:
     Strictly below the original's q quantile and strictly above its 1 − q quantile, averaged over the coordinates. The original is the
     source's law where it is known, else the original records; for a continuous law the values start at q, q and 2q, for a discrete one
     somewhat below. Exact for Gaussian and Poisson laws. On a sample the standard error is that of a mean of the records' shares,
-    computed as if there were one more record with one coordinate beyond, so that a sample without any doesn't claim certainty.
+    computed as if there were one more record with one coordinate beyond (or, where more than half of the mass is beyond, all but one),
+    so that a sample with none beyond doesn't claim certainty, and neither does one with nothing within.
 
     Attributes:
         quantile: q, above 0 and below 0.5.
@@ -59,7 +60,8 @@ class TailMass:
             masses = _poisson_outside(law.rate, float(low[0]), float(high[0]))
         else:
             return None
-        return {"tail_mass": masses[0] + masses[1], "tail_mass.low": masses[0], "tail_mass.high": masses[1]}
+        both = np.minimum(masses[0] + masses[1], 1.0)  # the sum of two rounded shares can pass 1
+        return {"tail_mass": both, "tail_mass.low": masses[0], "tail_mass.high": masses[1]}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See :class:`~studbook.metrics.protocols.Metric`."""
@@ -69,15 +71,18 @@ class TailMass:
             return known
         values = views.table("tail_mass", observation.sample)
         low, high = self._bounds(reference)
-        below, above = (values < low).mean(axis=1), (values > high).mean(axis=1)
-        shares = {"tail_mass": below + above, "tail_mass.low": below, "tail_mass.high": above}
-        one_more = 1.0 / values.shape[1]
-        return tuple(
-            views.measured(name, share.mean(), mean_stderr(np.append(share, one_more)), len(share)) for name, share in shares.items()
-        )
+        beyond = {"tail_mass": (values < low) | (values > high), "tail_mass.low": values < low, "tail_mass.high": values > high}
+        return tuple(_mean_share(name, hits.mean(axis=1), values.shape[1]) for name, hits in beyond.items())
 
     def _bounds(self, reference: Reference) -> tuple[Floats, Floats]:
         return reference.memo(f"tail_bounds:{self.quantile}", lambda: _bounds(reference, self.quantile))
+
+
+def _mean_share(name: str, shares: Floats, dimension: int) -> Measurement:
+    """The mean of the records' shares ``(n,)``, its error as if one more record were a coordinate away from the nearer end of [0, 1]."""
+    value = float(shares.mean())
+    one_more = 1.0 / dimension if value <= 0.5 else 1.0 - 1.0 / dimension
+    return views.measured(name, value, mean_stderr(np.append(shares, one_more)), len(shares))
 
 
 def _bounds(reference: Reference, quantile: float) -> tuple[Floats, Floats]:

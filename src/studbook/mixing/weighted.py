@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from studbook.errors import ConfigError
 from studbook.mixing.checks import check_fresh
 from studbook.mixing.part import Origin, Part
+from studbook.theory.golden_ratio import golden_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,13 @@ class Weighted:
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
         """See :class:`studbook.mixing.Mix`."""
         n_real = self.fresh or n_original
-        ratio = n_real / n
-        weight = (math.sqrt(ratio**2 + 4 * ratio) - ratio) / 2 if self.weight == "golden" else self.weight
+        if self.weight == "golden":
+            weight = golden_weight(n_real / n)
+            rest = weight**2 * n / n_real  # 1 - weight, without losing digits where nearly all records are real
+        else:
+            weight, rest = self.weight, 1 - self.weight
         total = n_real + n
-        real = Part(Origin.FRESH, self.fresh) if self.fresh else Part(Origin.ORIGINAL, None)
-        return (
-            Part(real.origin, real.n, weight * total / n_real),
-            Part(Origin.GENERATED, n, (1 - weight) * total / n),
+        real = (
+            Part(Origin.FRESH, self.fresh, weight * total / n_real) if self.fresh else Part(Origin.ORIGINAL, None, weight * total / n_real)
         )
+        return (real, Part(Origin.GENERATED, n, rest * total / n))
