@@ -152,7 +152,7 @@ def test_nearest_training() -> None:
 @pytest.mark.parametrize("heldout", [0, 300], ids=["none held out", "held out"])
 @pytest.mark.parametrize(("size", "limit"), [(200, 2000), (600, 2000), (1500, 2000), (1500, 150)])
 def test_nearest_training_of_real_records_is_one(size: int, limit: int, heldout: int) -> None:
-    """Real against real, whatever the sizes: |z| < 5 of the mean over 40 runs (6e-7) with 0.003 for the one record that is missing at most."""
+    """Real against real, whatever the sizes: |z| < 5 of the mean over 40 runs (6e-7) 0.003 for a record that is missing."""
     rng, found = np.random.default_rng(6), []
     for _ in range(40):
         original, training, sample, held = (numbers(rng.normal(size=(n, 10))) for n in (600, size, 200, heldout))

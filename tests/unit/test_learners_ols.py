@@ -125,6 +125,9 @@ def test_noise_needs_spare_records() -> None:
     with pytest.raises(FitError, match="can't estimate the noise of 3 records with 3 parameters"):
         LeastSquares().fit(DATA.take(np.arange(3)), rng=stream(0))
     LeastSquares(noise=1.0).fit(DATA.take(np.arange(3)), rng=stream(0))
+    heavy = Batch(DATA.values, DATA.space, weights=np.where(np.arange(30) < 3, 1e20, 1.0))
+    with pytest.raises(FitError, match="can't estimate the noise"):
+        LeastSquares().fit(heavy, rng=stream(0))
 
 
 def test_impossible_parameters_are_refused() -> None:

@@ -149,10 +149,10 @@ def _solve(table: Floats, labels: Floats, space: Space) -> Floats:
 
 
 def _residual_noise(residuals: Floats, table: Floats, weights: Floats) -> float:
-    n, n_parameters = np.count_nonzero(weights), table.shape[1]
+    n, n_parameters = table.shape
     freedom = _freedom(table, weights)
     # With d records that outweigh all others beyond double precision, what is left of the others' freedom is rounding.
-    if n <= n_parameters or freedom <= len(weights) * np.finfo(float).eps * weights.sum():
+    if n <= n_parameters or freedom <= n * np.finfo(float).eps * float(weights.sum()):
         raise FitError(
             f"ols can't estimate the noise of {n} records with {n_parameters} parameters", hint="give it more records or a constant noise"
         )
@@ -163,7 +163,7 @@ def _freedom(table: Floats, weights: Floats) -> float:
     """E Σ w r² over the variance of a label: Σ w (1 − h) with the leverages h; ``n − d`` where all weights are 1."""
     n, n_parameters = table.shape
     if (weights == weights[0]).all():
-        return float(weights[0]) * (n - n_parameters)
+        return float(weights[0] * (n - n_parameters))
     lengths = np.linalg.norm(table, axis=0)
     basis = np.linalg.qr(table / lengths * np.sqrt(weights)[:, None])[0]
     return float(weights @ (1.0 - np.einsum("ij,ij->i", basis, basis)))
