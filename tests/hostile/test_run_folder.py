@@ -114,7 +114,7 @@ def test_a_damaged_manifest(finished, content):
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         studbook.load_result(tmp_path)
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         studbook.load_result(tmp_path / "nowhere")

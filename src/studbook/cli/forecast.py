@@ -25,6 +25,9 @@ def forecast_command(
     horizon: Annotated[int | None, typer.Option(help="Generations to predict beyond the last one; three times the measured span.")] = None,
     confidence: Annotated[float, typer.Option(help="Confidence of every interval, above 0 and below 1.")] = 0.9,
     seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 0,
+    gaussian: Annotated[
+        bool, typer.Option("--gaussian", help="The pipeline is a one-dimensional Gaussian trained on its own output alone.")
+    ] = False,
     format_: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
 ) -> None:
     """Extrapolate a few measured generations: effective sample size, bias, half-life, and when 90, 50 and 10 % remain."""
@@ -32,7 +35,7 @@ def forecast_command(
 
     from studbook.planning import forecast
 
-    answer = forecast(path, metric=metric, horizon=horizon, confidence=confidence, seed=seed)
+    answer = forecast(path, metric=metric, horizon=horizon, confidence=confidence, seed=seed, gaussian=gaussian)
     if format_ is Format.JSON:
         show_json(_finite(asdict(answer)))
         return
@@ -52,8 +55,12 @@ def _show(answer: Forecast) -> None:
     show_table([_row(series) for series in answer.series], f"{answer.confidence:.0%} intervals in brackets; times in generations")
     for metric, cell, reason in answer.skipped:
         typer.echo(f"skipped {metric} of cell {cell}: {reason}", err=True)
-    if not all(series.exact for series in answer.series):
-        typer.echo("Metrics other than variance and std are taken as log-linear: an approximation, pessimistic for the support.")
+    caveats: dict[str, list[str]] = {}
+    for series in answer.series:
+        if series.caveat and series.metric not in caveats.setdefault(series.caveat, []):
+            caveats[series.caveat].append(series.metric)
+    for caveat, metrics in caveats.items():
+        typer.echo(f"{', '.join(metrics)}: {caveat}.")
 
 
 def _row(series: SeriesForecast) -> dict[str, Any]:
@@ -62,8 +69,11 @@ def _row(series: SeriesForecast) -> dict[str, Any]:
         "metric": series.metric,
         "cell": series.cell,
         "measured": f"{series.first_generation} to {series.last_generation}, {series.n_runs} run{'s' * (series.n_runs > 1)}",
+        "model": series.model
+        if series.probability in (0.0, 1.0)
+        else f"{series.model} ({max(series.probability, 1 - series.probability):.0%})",
         "effective size": _interval(series.effective_sample_size),
-        "bias a generation": "–" if series.bias is None else _interval(series.bias, percent=True),
+        "bias a generation": _interval(series.bias, percent=True),
         "half-life": _interval(series.half_life),
     }
     row |= {f"{one.level:.0%} left at": _interval(one.generation) for one in series.remaining}
@@ -71,9 +81,13 @@ def _row(series: SeriesForecast) -> dict[str, Any]:
     return row
 
 
-def _interval(estimate: Estimate, *, percent: bool = False) -> str:
-    middle, low, high = (_number(value, percent=percent) for value in (estimate.median, estimate.low, estimate.high))
-    return middle if low == high else f"{middle} [{low}, {high}]"
+def _interval(estimate: Estimate | None, *, percent: bool = False) -> str:
+    if estimate is None:
+        return "–"
+    middle = _number(estimate.median, percent=percent)
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+        return middle
+    return f"{middle} [{_number(estimate.low, percent=percent)}, {_number(estimate.high, percent=percent)}]"
 
 
 def _number(value: float, *, percent: bool) -> str:

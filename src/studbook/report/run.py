@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from studbook.arrays import AnyArray
-from studbook.errors import RunFolderError, SchemaVersionError
+from studbook.errors import RunFolderError
 from studbook.report.numerals import percent
+from studbook.study.folder import RunFolder
 
-SCHEMA_VERSION = 1
 """The newest run folder that this version reads."""
 
 _MEASUREMENTS = {"cell": pl.Int32, "replicate": pl.Int32, "generation": pl.Int32, "metric": pl.String, "value": pl.Float64}
@@ -149,15 +149,10 @@ def load_run(folder: Path) -> Run:
         >>> from pathlib import Path
         >>> load_run(Path("no-such-folder"))
         Traceback (most recent call last):
-        studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (pass the folder that 'studbook ...
+        studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (studbook study list ...
     """
     folder = Path(folder)
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise RunFolderError(
-            f"{folder} is not a run folder: it has no manifest.json", hint="pass the folder that 'studbook study run' printed"
-        )
-    manifest = _check_manifest(_read_json(path), path)
+    manifest = RunFolder(folder).read_manifest()
     measurements = _read_table(folder / "measurements.parquet", _MEASUREMENTS)
     measurements = measurements.filter(pl.col("value").is_not_nan() & pl.col("value").is_not_null())
     if measurements.is_empty():
@@ -208,23 +203,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} holds a {type(content).__name__}, expected an object", hint=_DAMAGED)
     return content
-
-
-def _check_manifest(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    version = manifest.get("schema_version")
-    if manifest.get("kind") != "studbook.study" or not isinstance(version, int):
-        raise RunFolderError(f"{path} is not the manifest of a study", hint="pass the folder that 'studbook study run' printed")
-    if version > SCHEMA_VERSION:
-        raise SchemaVersionError(
-            f"{path} has schema version {version}, this studbook reads up to {SCHEMA_VERSION}", hint="install a newer studbook"
-        )
-    missing = [key for key in ("name", "status", "cells") if key not in manifest]
-    if missing:
-        raise RunFolderError(f"{path} lacks {', '.join(missing)}", hint=_DAMAGED)
-    cells = manifest["cells"]
-    if not isinstance(cells, list) or not all(isinstance(c, dict) and isinstance(c.get("index"), int) and "label" in c for c in cells):
-        raise RunFolderError(f"{path}: every cell needs an index and a label", hint=_DAMAGED)
-    return manifest
 
 
 def _read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:

@@ -42,7 +42,7 @@ def write_report(*folders: Path, out: Path | None = None) -> Path:
     Example:
         >>> write_report(Path("no-such-folder"))
         Traceback (most recent call last):
-        studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (pass the folder that 'studbook ...
+        studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (studbook study list ...
     """
     if not folders or (out is None and len(folders) > 1):
         raise ConfigError(

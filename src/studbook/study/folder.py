@@ -63,13 +63,13 @@ class RunFolder:
         path = self.path / "manifest.json"
         try:
             if path.stat().st_size > MAX_MANIFEST_BYTES:
-                raise RunFolderError(f"{path} is larger than a manifest can be", hint="this isn't a run folder")
+                raise RunFolderError(f"{path} is larger than a manifest can be", hint="studbook study list shows the runs")
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise RunFolderError(
-                f"{self.path} is no run folder: it has no manifest.json", hint="studbook study list shows the runs"
+                f"{self.path} is not a run folder: it has no manifest.json", hint="studbook study list shows the runs"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RunFolderError(f"{path} is damaged: {error}", hint="run the study again in a new folder") from error
         except OSError as error:
             raise StorageError(f"{path} can't be read: {error.strerror}") from error
@@ -135,6 +135,12 @@ def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:
         raise SchemaVersionError(
             f"{path} has schema version {version}; this studbook reads up to {SCHEMA_VERSION}", hint="pip install --upgrade studbook"
         )
+    cells = manifest.get("cells")
+    if not isinstance(cells, list) or not all(isinstance(c, dict) and isinstance(c.get("index"), int) and "label" in c for c in cells):
+        raise RunFolderError(f"{path} lists no cells with index and label", hint="the folder is damaged; run the study again in a new one")
+    missing = [key for key in ("name", "status", "config", "units") if key not in manifest]
+    if missing:
+        raise RunFolderError(f"{path} lacks {', '.join(missing)}", hint="the folder is damaged; run the study again in a new one")
     return manifest
 
 

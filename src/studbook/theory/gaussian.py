@@ -20,7 +20,9 @@ from studbook.errors import ConfigError
 from studbook.theory.coalescence import Fit, expected_moments
 from studbook.theory.composition import Composition
 
-_Factor: TypeAlias = Callable[[int], float]
+_LogFactor: TypeAlias = Callable[[int], float]
+_SERIES = 1e4
+"""From this half sample size on, differences of nearly equal logarithms are taken from their asymptotic series (error below 1e-25)."""
 
 
 def divisor_fit(ddof: float) -> Fit:
@@ -55,9 +57,7 @@ def std_shrinkage(n: int) -> float:
         >>> round(std_shrinkage(10), 4)
         0.9727
     """
-    from scipy.special import poch
-
-    return float(np.sqrt(2.0 / (n - 1)) * poch((n - 1) / 2, 0.5))
+    return float(np.exp(_log_std_shrinkage(n)))
 
 
 def replaced_std(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> Floats:
@@ -81,7 +81,7 @@ def replaced_std(n: int, generations: Ints, *, ddof: float = 0.0, n_original: in
         >>> replaced_std(1000, np.array([1000])).round(4).tolist()
         [0.4721]
     """
-    return _product(lambda size: _std_factor(size, ddof), n, generations, n_original)
+    return _product(lambda size: _log_std_factor(size, ddof), n, generations, n_original)
 
 
 def replaced_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> Floats:
@@ -96,7 +96,7 @@ def replaced_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_origina
         >>> replaced_variance(100, np.array([0, 1, 100])).round(4).tolist()
         [1.0, 0.99, 0.366]
     """
-    return _product(lambda size: (size - 1) / (size - ddof), n, generations, n_original)
+    return _product(lambda size: _log_variance_factor(size, ddof), n, generations, n_original)
 
 
 def accumulated_variance(n: int, generations: Ints) -> Floats:
@@ -269,23 +269,46 @@ def median_half_life(n: int, *, ddof: float = 0.0) -> float:
     return -2.0 * np.log(2.0) / fall if fall < 0.0 else float("inf")
 
 
-def _std_factor(size: int, ddof: float) -> float:
-    return float(np.sqrt((size - 1) / (size - ddof))) * std_shrinkage(size)
+def _log_variance_factor(size: int, ddof: float) -> float:
+    """log((N−1)/(N−ddof)), with all digits for any N."""
+    return float(np.log1p((ddof - 1.0) / (size - ddof)))
+
+
+def _log_std_factor(size: int, ddof: float) -> float:
+    return _log_variance_factor(size, ddof) / 2.0 + _log_std_shrinkage(size)
+
+
+def _log_std_shrinkage(size: int) -> float:
+    """log c₄(N), with x = (N−1)/2: log Γ(x+½) − log Γ(x) − ½·log x = −1/(8x) + 1/(192x³) − 1/(640x⁵) + …"""
+    from scipy.special import poch
+
+    half = (size - 1) / 2
+    if half < _SERIES:
+        return float(np.log(poch(half, 0.5)) - np.log(half) / 2.0)
+    return -1.0 / (8.0 * half) + 1.0 / (192.0 * half**3) - 1.0 / (640.0 * half**5)
+
+
+def _digamma_excess(half: float) -> float:
+    """ψ(x) − log x = −1/(2x) − 1/(12x²) + 1/(120x⁴) − 1/(252x⁶) + …"""
+    from scipy.special import psi
+
+    if half < _SERIES:
+        return float(psi(half) - np.log(half))
+    return -1.0 / (2.0 * half) - 1.0 / (12.0 * half**2) + 1.0 / (120.0 * half**4) - 1.0 / (252.0 * half**6)
 
 
 def _log_cumulants(size: int, ddof: float) -> Floats:
     """First four cumulants of log(χ²_{N−1}/(N−ddof)): ``(4,)``."""
-    from scipy.special import polygamma, psi
+    from scipy.special import polygamma
 
     half = (size - 1) / 2
-    mean = psi(half) + np.log(2.0) - np.log(size - ddof)
+    mean = _digamma_excess(half) + _log_variance_factor(size, ddof)
     return np.array([mean, *(float(polygamma(order, half)) for order in (1, 2, 3))])
 
 
-def _product(factor: _Factor, n: int, generations: Ints, n_original: int | None) -> Floats:
-    start = 1.0 if n_original is None else factor(n_original)
-    # Through the logarithm, as a factor of 1 − 1/N to the power 10^9 would lose its digits.
-    product: Floats = start * np.exp(np.asarray(generations, dtype=np.float64) * np.log(factor(n)))
+def _product(log_factor: _LogFactor, n: int, generations: Ints, n_original: int | None) -> Floats:
+    start = 0.0 if n_original is None else log_factor(n_original)
+    product: Floats = np.exp(start + np.asarray(generations, dtype=np.float64) * log_factor(n))
     return product
 
 

@@ -108,15 +108,17 @@ def support_cost(n_states: int, renewal: Renewal, n_original: int, last: int, *,
         >>> support_cost(5000, Renewal(20_000), 20_000, 100) < 1e8
         True
     """
-    grid = float(len(count_nodes(renewal.size)))
+    grid, joining = float(len(count_nodes(renewal.size))), renewal.fresh + renewal.original
     columns = float(min(n_states, _CHEBYSHEV))
-    rows = 100.0 * grid * (9.0 * np.sqrt(renewal.size) + 40.0)
+    rows = 300.0 * grid * (9.0 * np.sqrt(renewal.size) + 40.0)
     if renewal.original:
         columns = float(len(count_nodes(n_original)) if sampled else min(n_states, n_original))
-    if not (renewal.fresh or renewal.original):
+    if not joining:
         return float(rows + last * grid * grid)
-    band = 40.0 + min(renewal.fresh + renewal.original, 18.0 * np.sqrt(renewal.fresh + renewal.original))
-    return float(rows + columns * grid * (60.0 * band + last * (min(grid, band) + grid)))
+    # What real records bring in settles: a lineage stays clear of them with probability 1 - joining/size.
+    marched = min(float(last), -np.log(_SETTLED) * renewal.size / joining)
+    band = 40.0 + min(joining, 18.0 * np.sqrt(joining))
+    return float(rows + columns * grid * (60.0 * band + marched * (min(grid, band) + grid) / 4.0))
 
 
 def _survival(probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool) -> tuple[Floats, Floats]:

@@ -1,0 +1,105 @@
+"""Heterozygosity under drift: H = 1 - Σp² loses 1/N of itself a generation, with the noise of Wright-Fisher sampling.
+
+Given p, a generation changes H with variance 4(Σp³ - (Σp²)²)/N + 2(Σp² - 2Σp³ + (Σp²)²)/N². Σp³ isn't measured; it is taken from
+the symmetric Dirichlet law of K states that has the measured H, which is exact for two states. The posterior over (N, K) lives on a
+grid, flat in log N.
+
+References:
+    S. Wright, Genetics 16, 97 (1931); M. Kimura, J. Appl. Probab. 1, 177 (1964).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from studbook.arrays import Floats
+from studbook.planning._filter import Path, Step, refine, run_filter, thinned
+from studbook.planning._tables import Run
+
+_STATES = np.log([1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0])
+_SIZES = 120
+_STEPS = 1_000
+_FALSE_ALARM = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diversity:
+    """Draws of the drift of the heterozygosity.
+
+    Attributes:
+        size: ``(n,)`` N.
+        states: ``(n,)`` K.
+        level: ``(n,)`` latent heterozygosity now.
+        fits: Whether drift explains the measured scatter.
+    """
+
+    size: Floats
+    states: Floats
+    level: Floats
+    fits: bool
+
+    def paths(self, generations: int, *, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Times ``(s,)`` and latent values ``(s, n)``, in at most 1,000 strides; beta steps keep them between 0 and 1 - 1/K."""
+        stride = -(-generations // _STEPS)
+        step, top = _step(self.size, self.states), 1.0 - 1.0 / self.states
+        values = [np.clip(self.level, 0.0, top)]
+        for _ in range(-(-generations // stride)):
+            mean, _, variance = step(values[-1], float(stride))
+            share = np.clip(mean / top, 1e-12, 1.0 - 1e-12)
+            spread = np.clip(variance / top**2 / (share * (1.0 - share)), 1e-12, 0.999)
+            total = 1.0 / spread - 1.0
+            values.append(np.where(mean > 1e-9, top * rng.beta(share * total, (1.0 - share) * total), 0.0))
+        return stride * np.arange(len(values), dtype=np.float64), np.stack(values)
+
+
+def fit_diversity(runs: tuple[Run, ...], n: int, *, rng: np.random.Generator) -> Diversity | None:
+    """Draws from the posterior; ``None`` for values that no heterozygosity can have.
+
+    Args:
+        runs: At least two steps altogether, all values positive.
+        n: Number of draws.
+        rng: Source of randomness.
+    """
+    highest = max(float(run.values.max()) for run in runs)
+    if highest >= 1.0:
+        return None
+    paths = thinned(tuple(Path(run.generations, run.values, run.stderr**2) for run in runs))
+    fewest = -np.log1p(-highest)
+    axes: tuple[Floats, ...] = (np.linspace(np.log(1.5), np.log(1e9), _SIZES), fewest + _STATES)
+    for _ in range(3):
+        size, states = (np.exp(axis).ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        last = run_filter(paths, _step(size, states), len(size))
+        weight = np.exp(last.log_likelihood - last.log_likelihood.max())
+        found = axes[0]
+        axes = refine(axes, weight.reshape(_SIZES, -1))[0], axes[1]
+    cell = rng.choice(len(weight), size=n, p=weight / weight.sum())
+    width = (found[1] - found[0]) * (rng.random(n) - 0.5)
+    if len(runs) == 1:
+        level = last.mean[cell] + np.sqrt(np.maximum(last.variance[cell], 0.0)) * rng.standard_normal(n)
+    else:
+        start = np.array([[path.values[0], path.variance[0]] for path in paths])[rng.integers(len(paths), size=n)]
+        level = start[:, 0] + np.sqrt(start[:, 1]) * rng.standard_normal(n)
+    return Diversity(size[cell] * np.exp(width), states[cell], level, _fits(float(last.surprise[weight.argmax()]), last.steps))
+
+
+def _fits(surprise: float, steps: int) -> bool:
+    from scipy.special import chdtrc
+
+    return bool(chdtrc(steps, surprise) > _FALSE_ALARM)
+
+
+def _step(size: Floats, states: Floats) -> Step:
+    def step(h: Floats, k: float) -> tuple[Floats, Floats, Floats]:
+        h = np.clip(h, 0.0, 1.0 - 1.0 / states)
+        same = 1.0 - h
+        rest = np.maximum(states * same - 1.0, 0.0)
+        cubes = (h + rest) * (h + 2.0 * rest) / np.maximum((states * h + rest) * (states * h + 2.0 * rest), 1e-300)
+        first = 4.0 * np.maximum(cubes - same**2, 0.0) / size
+        second = 2.0 * np.maximum(same - 2.0 * cubes + same**2, 0.0) / size**2
+        kept = (1.0 - 1.0 / size) ** k
+        # The second term is the scatter of (δp)², which grows with the square of the time.
+        return kept * h, np.broadcast_to(kept, h.shape), k * first + k * k * second
+
+    return step
