@@ -15,14 +15,15 @@ _HOMES = {
     "Study": "studbook.api",
     "create_study": "studbook.api",
     "load_result": "studbook.api",
+    "resume_study": "studbook.api",
     "dose": "studbook.planning",
     "forecast": "studbook.planning",
 }
 
-__all__ = ["Result", "Study", "__version__", "create_study", "dose", "forecast", "load_result"]
+__all__ = ["Result", "Study", "__version__", "create_study", "dose", "forecast", "load_result", "resume_study"]
 
 if TYPE_CHECKING:
-    from studbook.api import Result, Study, create_study, load_result
+    from studbook.api import Result, Study, create_study, load_result, resume_study
     from studbook.planning import dose, forecast
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studbook.arrays import Batch
-from studbook.data import Dataset, Source
+from studbook.data import SOURCES, Dataset, Source
 from studbook.errors import ConfigError, RunFolderError
 from studbook.execution import Executor, create_executor
 from studbook.mixing import Mix
 from studbook.recursion import Learner
-from studbook.study import Plan, Progress, RunFolder, expand, prepare, read_study_file, run_plan
+from studbook.study import Plan, Progress, RunFolder, apply_overrides, expand, prepare, read_study_file, run_plan
 
 if TYPE_CHECKING:
     import altair as alt
@@ -150,17 +150,17 @@ def create_study(
     if isinstance(config, Path | str):
         table: dict[str, Any] = read_study_file(Path(config), overrides)
     elif config is not None:
-        table = dict(config)
+        table = apply_overrides(config, overrides)
     else:
         study = {"name": name, "seed": seed, "generations": generations, "replicates": replicates, "method": method}
         table = {"study": study if samples is None else {**study, "samples": samples}, "metrics": {"names": list(metrics), "every": every}}
         table["grid"] = {key: list(values) for key, values in (grid or {}).items()}
-        table["data"] = {"source": data} if isinstance(data, str) else data
+        table["data"] = {"source": str(data)} if isinstance(data, str | Path) else data
         _place(table, "learner", learner)
         _place(table, "mix", mix)
         if data is None or learner is None:
             raise ConfigError("create_study needs data and a learner", hint='for example data="digits", learner="gmm"')
-    return Study(prepare(expand(table), table))
+    return Study(prepare(expand(_with_absolute_path(table)), _with_absolute_path(table)))
 
 
 def resume_study(folder: Path) -> Study:
@@ -186,6 +186,15 @@ def load_result(folder: Path | str) -> Result:
     result = Result(Path(folder))
     _ = result.manifest
     return result
+
+
+def _with_absolute_path(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the data's path made absolute, so that a run can be resumed from another folder."""
+    data = table.get("data")
+    name = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(name, str) or "\0" in name or not Path(name).expanduser().exists() or name in SOURCES:
+        return dict(table)
+    return {**table, "data": {**table["data"], "source": str(Path(name).expanduser().resolve())}}
 
 
 def _place(table: dict[str, Any], section: str, value: Any) -> None:

@@ -36,19 +36,42 @@ def test_table_is_plain_sentences():
     result = run(*ask())
     assert result.exit_code == 0
     assert "5 fresh real records a generation among 100" in result.stdout
-    assert "golden ratio" in result.stdout
+    assert "Golden-ratio weight" in result.stdout
     assert "never falls" in run(*ask(), "--ddof", "1").stdout
 
 
-def test_support_of_a_file_by_simulation(tmp_path):
+@pytest.mark.parametrize(
+    ("keep", "generations", "words"), [("0.01", "5", "– (only generation 0"), ("0.99", "100000", "pooled, they have 99 %")]
+)
+def test_golden_weight_and_effective_size_are_always_said(keep, generations, words):
+    shown = run(*ask("heterozygosity", keep, "100", generations)).stdout
+    assert "Golden-ratio weight of the real records" in shown
+    assert "effective sample size" in shown
+    assert words in shown
+
+
+def counts_file(tmp_path):
     file = tmp_path / "counts.txt"
     file.write_text("\n".join(str(10_000 // rank) for rank in range(1, 200)))
-    result = run(*ask("support", "0.9", "3000", "20"), "--probabilities", str(file), "--format", "json", "--seed", "3")
+    return file
+
+
+def test_support_of_a_file_by_theory(tmp_path):
+    file = counts_file(tmp_path)
+    result = run(*ask("support", "0.9", "3000", "20"), "--probabilities", str(file), "--format", "json")
     answer = json.loads(result.stdout)
-    expected = dose("support", 0.9, 3_000, 20, law=read_probabilities(file), seed=3)
-    assert (answer["fresh"], answer["method"]) == (expected.fresh, "simulation")
-    assert answer["interval"] == list(expected.interval)
-    assert "replicates" in run(*ask("support", "0.9", "3000", "20"), "--probabilities", str(file)).stdout
+    assert (answer["fresh"], answer["method"]) == (dose("support", 0.9, 3_000, 20, law=read_probabilities(file)).fresh, "theory")
+    assert answer["interval"] == [answer["kept"]] * 2
+
+
+def test_support_of_a_file_by_simulation(tmp_path):
+    file = counts_file(tmp_path)
+    question = [*ask("support", "0.9", "1000000000", "20"), "--probabilities", str(file), "--seed", "3"]
+    answer = json.loads(run(*question, "--format", "json").stdout)
+    assert answer["method"] == "simulation"
+    assert answer["interval"][0] <= answer["kept"] <= answer["interval"][1]
+    assert "normal" in answer["approximation"]
+    assert "replicates" in run(*question).stdout
 
 
 def test_support_of_a_source():

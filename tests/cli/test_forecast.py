@@ -34,11 +34,13 @@ def refuse(constant: str):
 
 
 def test_json_has_null_for_what_never_happens(measured):
-    answer = json.loads(run(measured, "--format", "json", "--horizon", "5").stdout, parse_constant=refuse)
+    answer = json.loads(run(measured, "--format", "json", "--horizon", "5", "--gaussian").stdout, parse_constant=refuse)
     std, support = answer["series"]
     assert (std["metric"], std["n_runs"], std["exact"], len(std["curve"])) == ("std", 1, True, 5)
     assert [one["level"] for one in std["remaining"]] == [0.9, 0.5, 0.1]
     assert support["half_life"]["median"] is None
+    assert support["curve"][0]["value"]["low"] is None
+    assert (std["model"], std["caveat"]) == ("drift", "")
     assert answer["skipped"][0][0] == "kl"
 
 
@@ -47,7 +49,10 @@ def test_table_shows_every_metric_and_says_what_was_skipped(measured):
     assert result.exit_code == 0
     assert "never" in result.stdout
     assert "50% left at" in result.stdout
-    assert "approximation" in result.stdout
+    assert "drift" in result.stdout
+    assert "size and bias are those of one that behaves alike" in result.stdout
+    assert "support: no calibrated interval for this quantity" in result.stdout
+    assert "behaves alike" not in run(measured, "--gaussian").stdout
     assert "skipped kl" in result.stderr
     assert "support" not in run(measured, "--metric", "std").stdout
 
@@ -59,6 +64,7 @@ def test_table_shows_every_metric_and_says_what_was_skipped(measured):
         (["--metric", "kl"], DataError),
         (["--horizon", "0"], ConfigError),
         (["--confidence", "2"], ConfigError),
+        (["--gaussian", "--real-data"], ConfigError),
     ],
 )
 def test_mistakes_are_typed_errors(measured, arguments, error):

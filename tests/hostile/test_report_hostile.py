@@ -52,7 +52,7 @@ def test_a_damaged_manifest_is_named(folder, content):
 @pytest.mark.parametrize("cells", [None, {}, [1], [{"index": "0", "label": "a"}], [{"label": "a"}]])
 def test_damaged_cells_are_named(folder, cells):
     edit(folder, cells=cells)
-    with pytest.raises(RunFolderError, match="every cell needs"):
+    with pytest.raises(RunFolderError, match="lists no cells"):
         load_run(folder)
 
 

@@ -8,7 +8,8 @@ from scipy.stats import binom
 
 from studbook.errors import ConfigError
 from studbook.planning import dose, share_kept
-from studbook.planning._support import States, exact_support, rarefaction_curve
+from studbook.planning._search import SimulatedDose, settle
+from studbook.planning._support import States, rarefaction_curve
 from studbook.theory import CategoricalLaw, Composition, Renewal, divisor_fit, expected_moments, expected_support
 
 
@@ -89,27 +90,44 @@ def forward_support(probabilities, fresh, samples, generations):
 
 @pytest.mark.parametrize(("fresh", "generations"), [(0, 0), (0, 12), (1, 30), (13, 9), (24, 5), (25, 3)])
 def test_support_is_that_of_the_forward_chain(fresh, generations):
-    law = zipf(12, 1.5).probabilities[0]
-    expected = forward_support(law, fresh, 25, generations)
-    assert exact_support(States.of(law), fresh, 25, generations) == pytest.approx(expected, rel=1e-12)
+    law = zipf(12, 1.5)
+    expected = forward_support(law.probabilities[0], fresh, 25, generations) / forward_support(law.probabilities[0], 0, 25, 0)
+    assert share_kept("support", fresh, 25, generations, law=law) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_published_fifty_state_figure():
-    states = States.of(zipf(50).probabilities[0])
-    assert exact_support(states, 0, 100, 99) == pytest.approx(2.18, abs=0.005)
+    answer = dose("support", 0.05, 100, 99, law=zipf(50))
+    assert answer.fresh == 0
+    assert answer.kept_of_law * 50 == pytest.approx(2.18, abs=0.005)
 
 
-def test_many_states_are_interpolated_to_rounding():
-    law = zipf(3_000, 1.2).probabilities[0]
-    whole = exact_support(States.of(law), 3, 120, 40)
-    parts = [law[start : start + 100] for start in range(0, 3_000, 100)]
-    assert whole == pytest.approx(sum(exact_support(States.of(part), 3, 120, 40) for part in parts), rel=1e-10)
+@pytest.mark.parametrize(("keep", "samples", "generations"), [(0.8, 500, 100), (0.7, 3_000, 20), (0.5, 20_000, 50)])
+def test_the_dose_for_support_is_the_smallest_by_theory(keep, samples, generations):
+    law = zipf(1_000)
+    answer = dose("support", keep, samples, generations, law=law, seed=4)
+
+    def kept(fresh):
+        found = expected_support(law.probabilities[0], Renewal(samples - fresh, fresh=fresh), samples, np.array([0, generations]))
+        return found[1] / found[0]
+
+    assert (answer.method, answer.replicates, answer.approximation) == ("theory", 0, None)
+    assert kept(answer.fresh) >= keep > kept(answer.fresh - 1)
+    assert answer.kept == pytest.approx(kept(answer.fresh), rel=1e-12)
 
 
-def test_support_agrees_with_the_theory_of_every_mix():
-    law = zipf(200).probabilities[0]
-    expected = expected_support(law, Renewal(270, fresh=30), 300, np.array([0, 50]))
-    assert share_kept("support", 30, 300, 50, law=CategoricalLaw(law[None])) == pytest.approx(expected[1] / expected[0], rel=1e-9)
+@pytest.mark.parametrize("guess", [0, 3, 316, 317, 5_000, 10**6])
+@pytest.mark.parametrize("width", [0, 10, 10**5])
+def test_a_curve_settles_in_few_evaluations_from_any_guess(guess, width):
+    asked = []
+
+    def kept(fresh):
+        asked.append(fresh)
+        return (fresh / 10**6) ** 0.25
+
+    smallest = int(np.ceil(10**6 * 0.1334**4))
+    assert settle(kept, 0.1334, 10**6, SimulatedDose(guess, (guess, guess + width), 16)) == smallest
+    assert len(asked) < 40
+    assert {smallest, smallest - 1} <= set(asked)
 
 
 def test_rarefaction_curve_reaches_a_billion_draws():
@@ -131,7 +149,7 @@ def test_states_of_probability_nought_and_one():
         ({"keep": 0.0}, "keep is 0.0"),
         ({"keep": float("nan")}, "keep is nan"),
         ({"keep": 1.2}, "keep is 1.2"),
-        ({"keep": 0.9999}, "keep 0.99 of the variance"),
+        ({"keep": 0.9999}, "at most 0.99, which 100 fresh records"),
         ({"samples": 0}, "samples is 0"),
         ({"samples": 10**15}, "samples is 1000000000000000"),
         ({"samples": True}, "samples is True"),

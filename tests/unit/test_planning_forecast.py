@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -75,8 +76,9 @@ def test_measurement_errors_are_solved_as_the_full_covariance_does():
 def test_a_long_measured_run_gives_size_bias_and_half_life():
     """The mean of 3,000 steps has a standard error of 0.0026; four of them are allowed: false alarm 6e-5."""
     values = chain(100, 3_000, shrink=0.02, seed=7)
-    answer = forecast(table(values))["variance"]
+    answer = forecast(table(values), gaussian=True)["variance"]
     assert answer.exact
+    assert answer.model == "drift"
     assert answer.effective_sample_size.low < 100 < answer.effective_sample_size.high
     assert answer.effective_sample_size.median == pytest.approx(100, rel=0.1)
     assert answer.bias.median == pytest.approx(1 - 0.98**2, abs=0.0104)
@@ -85,7 +87,7 @@ def test_a_long_measured_run_gives_size_bias_and_half_life():
 
 def test_std_and_variance_of_one_pipeline_say_the_same():
     values = chain(100, 10, shrink=0.02, seed=3)
-    variance, std = forecast(table(values))["variance"], forecast(table(np.sqrt(values), "std"))["std"]
+    variance, std = forecast(table(values), gaussian=True)["variance"], forecast(table(np.sqrt(values), "std"), gaussian=True)["std"]
     assert std.effective_sample_size.median == pytest.approx(variance.effective_sample_size.median, rel=0.05)
     assert std.half_life.median == pytest.approx(2 * variance.half_life.median, rel=0.05)
     assert std.curve[3].value.median == pytest.approx(np.sqrt(variance.curve[3].value.median), rel=1e-6)
@@ -143,10 +145,108 @@ def test_more_replicates_narrow_the_interval_of_the_half_life():
     assert many.half_life.high - many.half_life.low < (few.half_life.high - few.half_life.low) / 3
 
 
-def test_other_metrics_put_all_loss_on_drift():
-    answer = forecast(table(0.98 ** np.arange(8) * np.exp(1e-3 * np.sin(np.arange(8))), "heterozygosity"))["heterozygosity"]
-    assert (answer.exact, answer.bias) == (False, None)
-    assert answer.effective_sample_size.median == pytest.approx(50, rel=0.05)
+def settled(seed=0, generations=400, keep=0.8, n=100):
+    """Variances of a pipeline whose training sets hold a fifth of real records."""
+    rng, value, values = np.random.default_rng(seed), 1.0, [1.0]
+    for _ in range(generations):
+        value = (1 - keep + keep * value) * rng.chisquare(n - 1) / n
+        values.append(value)
+    return np.array(values)
+
+
+def test_heterozygosity_puts_all_loss_on_drift():
+    """The size is known to about its root of 2/15 from 15 steps; the band is twice that."""
+    rng, p = np.random.default_rng(4), np.full(50, 1 / 50)
+    values = [1 - np.sum(p**2)]
+    for _ in range(15):
+        p = rng.multinomial(200, p) / 200
+        values.append(1 - np.sum(p**2))
+    answer = forecast(table(values, "heterozygosity"))["heterozygosity"]
+    assert (answer.exact, answer.bias, answer.model) == (False, None, "drift")
+    assert answer.effective_sample_size.low < 200 < answer.effective_sample_size.high
+    assert answer.effective_sample_size.median == pytest.approx(200, rel=0.7)
+    assert all(0 <= point.value.low <= point.value.median <= point.value.high < 0.99 for point in answer.curve)
+
+
+def test_scatter_that_drift_cannot_have_leaves_no_interval():
+    rng = np.random.default_rng(1)
+    values = np.clip(0.5 + 0.2 * rng.standard_normal(12), 0.05, 0.9) * np.tile([1.0, 0.1], 6)
+    answer = forecast(table(values, "heterozygosity"))["heterozygosity"]
+    assert answer.curve[0].value.low is None
+    assert "no calibrated interval" in answer.caveat
+
+
+@pytest.mark.parametrize("metric", ["support", "entropy", "types_share", "perplexity"])
+def test_what_has_no_law_has_no_interval(metric):
+    values = 50 * 0.9 ** np.arange(6)
+    answer = forecast(table(values, metric), horizon=4)[metric]
+    assert (answer.effective_sample_size, answer.bias, answer.exact) == (None, None, False)
+    assert (answer.half_life.low, answer.half_life.high, answer.curve[0].value.low) == (None, None, None)
+    assert answer.half_life.median == pytest.approx(math.log(2) / -math.log(0.9))
+    assert answer.curve[-1].value.median == pytest.approx(50 * 0.9**9, rel=1e-3)
+    assert [one.generation.median for one in answer.remaining] == [1, 7, 22]
+    assert "no calibrated interval" in answer.caveat
+
+
+def test_a_pipeline_that_settles_is_told_from_one_that_drifts():
+    answer = forecast(table(settled()), horizon=400)["variance"]
+    assert (answer.model, answer.bias, answer.exact) == ("equilibrium", None, False)
+    assert math.isinf(answer.half_life.median)
+    assert answer.curve[-1].value.median == pytest.approx(0.95, abs=0.15)
+    assert answer.effective_sample_size.median == pytest.approx(100, rel=0.3)
+    drifting = forecast(table(chain(100, 400, seed=1)))["variance"]
+    assert (drifting.model, drifting.bias is None) == ("drift", False)
+
+
+def test_what_the_caller_knows_decides_between_the_models():
+    values = settled(generations=10)
+    assert forecast(table(values), gaussian=True)["variance"].model == "drift"
+    assert forecast(table(values), real_data=True)["variance"].model == "equilibrium"
+    with pytest.raises(ConfigError, match="both true"):
+        forecast(table(values), gaussian=True, real_data=True)
+
+
+def test_equilibrium_with_gaps_and_errors_of_measurement():
+    """Every fourth generation of a long run, seen with 5 % error, has the same equilibrium."""
+    rng, values = np.random.default_rng(2), settled(seed=5, generations=800)[::4]
+    seen = values * np.exp(0.05 * rng.standard_normal(len(values)))
+    generations = list(range(0, 801, 4))
+    answer = forecast(table(seen, generations=generations, stderr=0.05 * seen), real_data=True, horizon=300)["variance"]
+    assert answer.curve[-1].value.median == pytest.approx(0.95, abs=0.2)
+    assert answer.effective_sample_size.low < 100 < answer.effective_sample_size.high
+
+
+@pytest.mark.parametrize(
+    ("learner", "mix", "shape", "exact", "model"),
+    [
+        ("gaussian", {"kind": "replace"}, [1], True, "drift"),
+        ("gaussian", {"kind": "fresh", "fresh": 10}, [1], False, "equilibrium"),
+        ("gaussian", {"kind": "keep", "share": 0.1}, [1], False, "equilibrium"),
+        ("gaussian", {"kind": "replace"}, [3], False, None),
+        ("kde", {"kind": "replace"}, [1], False, None),
+    ],
+)
+def test_a_manifest_says_what_the_pipeline_is(tmp_path, learner, mix, shape, exact, model):
+    cell = {"index": 0, "learner": {"kind": learner}, "mix": mix, "data": {"shape": shape}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"cells": [cell]}))
+    frame = pl.DataFrame(table(chain(100, 12, seed=2), cell=[0] * 13))
+    frame.write_parquet(tmp_path / "measurements.parquet")
+    answer = forecast(tmp_path)["variance"]
+    assert answer.exact == exact == (answer.caveat == "")
+    assert model in (None, answer.model)
+    assert (answer.effective_sample_size is None) == (shape != [1])
+
+
+def test_levels_are_reached_beyond_doubt_only():
+    values = [1.0, 0.8, 0.52, 0.49, 0.51]
+    doubtful = forecast(table(values, stderr=[0.05] * 5))["variance"].remaining[1]
+    assert not doubtful.reached
+    assert doubtful.generation.low >= 4
+    certain = forecast(table(values, stderr=[0.0] * 5))["variance"].remaining[1]
+    assert (certain.reached, certain.generation.median) == (True, 3)
+    late = forecast(table([1.0, 0.8, 0.52, 0.49, 0.3], stderr=[0.02] * 5))["variance"].remaining[1]
+    assert late.reached
+    assert (late.generation.median, late.generation.low, late.generation.high) == (3, 2, 4)
 
 
 def test_metrics_that_cannot_be_fitted_are_listed_and_the_others_forecast():

@@ -95,23 +95,28 @@ def _show(answer: Dose, ddof: int) -> None:
     ]
     if answer.metric == "support":
         lines.append(f"That is {_percent(answer.kept_of_law)} of all states of the law.")
-    if 0 < answer.fresh < answer.samples:
-        lines.append(
-            f"Weighted instead of pooled, the real records deserve {_percent(answer.golden_weight)} of the weight (golden ratio); "
-            f"the mix is then worth {answer.effective_sample_size:,.0f} real records."
-        )
+    lines.append(_golden(answer))
     if ddof:
         lines.append("With ddof = 1 the expected variance never falls, whatever the dose, while the typical run still collapses.")
     Console(soft_wrap=True, highlight=True).print("\n".join(lines), markup=False)
 
 
+def _golden(answer: Dose) -> str:
+    weight = f"Golden-ratio weight of the real records: {_percent(answer.golden_weight)}"
+    if not answer.fresh:
+        return f"{weight}, as there are none; effective sample size: – (only generation 0 has real records)."
+    return f"{weight} (pooled, they have {_percent(answer.fraction)}); effective sample size: {answer.effective_sample_size:,.0f} real records."
+
+
 def _method(answer: Dose) -> str:
     if answer.method == "theory":
-        return "theory, exact"
+        return "theory"
     low, high = answer.interval
     least, most = answer.fresh_interval
     share = f"{_percent(low)} to {_percent(high)}"
-    return f"simulation, {answer.replicates:,} replicates; kept between {share}, dose between {least:,} and {most:,}"
+    settled = f"dose between {least:,} and {most:,}" + (", not settled further" if least < most else "")
+    exactness = f"; {answer.approximation}" if answer.approximation else "; exact in law"
+    return f"simulation, {answer.replicates:,} replicates; kept between {share}, {settled}{exactness}"
 
 
 def _percent(share: float) -> str:

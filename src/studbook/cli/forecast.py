@@ -28,6 +28,9 @@ def forecast_command(
     gaussian: Annotated[
         bool, typer.Option("--gaussian", help="The pipeline is a one-dimensional Gaussian trained on its own output alone.")
     ] = False,
+    real_data: Annotated[
+        bool, typer.Option("--real-data", help="Real records are in every training set: there is an equilibrium.")
+    ] = False,
     format_: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
 ) -> None:
     """Extrapolate a few measured generations: effective sample size, bias, half-life, and when 90, 50 and 10 % remain."""
@@ -35,7 +38,7 @@ def forecast_command(
 
     from studbook.planning import forecast
 
-    answer = forecast(path, metric=metric, horizon=horizon, confidence=confidence, seed=seed, gaussian=gaussian)
+    answer = forecast(path, metric=metric, horizon=horizon, confidence=confidence, seed=seed, gaussian=gaussian, real_data=real_data)
     if format_ is Format.JSON:
         show_json(_finite(asdict(answer)))
         return

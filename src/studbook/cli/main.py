@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -43,16 +45,37 @@ def _options(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one or two lines on stderr and an exit code, never in a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except StudbookError as error:
-        print(f"studbook: error: {error.message}", file=sys.stderr)  # noqa: T201
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("studbook: stopped", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _fail(error.message, error.hint, error.exit_code)
+    except _USAGE_ERROR as error:
+        if error.format_message().startswith("Usage:"):  # no command was given
+            print(error.format_message(), file=sys.stderr)  # noqa: T201
+            sys.exit(2)
+        _fail(error.format_message(), "studbook --help, or --help after a command, shows what there is", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped before anything was run", None, 130)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read our output has gone; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _fail(f"the operating system refused: {error}", None, 1)
+
+
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
+"""The root of the parser's own errors; Typer exports only this leaf of it."""
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """A polite kill (from a scheduler, a container) is a Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, hint: str | None, code: int) -> NoReturn:
+    print(f"studbook: error: {message}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"  {hint}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)

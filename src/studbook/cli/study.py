@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,11 +52,12 @@ def run(
     """Run a study, or go on with one that was stopped."""
     from studbook.api import create_study
 
+    where = _executor(executor, workers)
     study = create_study(file, overrides=overrides or [])
     if dry_run:
         _show_plan(study.plan, out or study.default_folder)
         return
-    result = study.run(out, executor=_executor(executor, workers), progress=Bar())
+    result = study.run(out, executor=where, progress=Bar())
     _say_done(result.folder)
 
 
@@ -74,21 +76,22 @@ def list_runs(
     format_: Annotated[Format, typer.Option("--format")] = Format.TABLE,
 ) -> None:
     """List the runs in a folder."""
-    from studbook.errors import RunFolderError
+    from studbook.errors import RunFolderError, StudbookError
     from studbook.study import RunFolder
 
+    if not folder.is_dir():
+        raise RunFolderError(f"there is no folder {folder}", hint="name the folder that holds the run folders")
     rows = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in sorted(child for child in folder.iterdir() if (child / "manifest.json").exists()):
         try:
             manifest = RunFolder(path).read_manifest()
-        except RunFolderError as error:
-            if (path / "manifest.json").exists():
-                typer.echo(f"studbook: {error}", err=True)
+        except StudbookError as error:
+            typer.echo(f"studbook: {error}", err=True)
             continue
+        status = manifest["status"]
+        status = "stopped" if status == "running" and not RunFolder(path).is_locked() else status
         units = f"{manifest['units']['done']}/{manifest['units']['total']}"
-        rows.append(
-            {"run": str(path), "status": manifest["status"], "units": units, "started": manifest["started"], "seconds": manifest["seconds"]}
-        )
+        rows.append({"run": str(path), "status": status, "units": units, "started": manifest["started"], "seconds": manifest["seconds"]})
     if format_ is Format.JSON:
         show_json(rows)
     elif rows:
@@ -129,14 +132,14 @@ def export(
 ) -> None:
     """Write a run's measurements as CSV or JSON."""
     from studbook.api import load_result
-    from studbook.study import RunFolder
+    from studbook.study.folder import write_file
 
     frame = load_result(folder).frame()
     text = frame.write_csv() if to is ExportFormat.CSV else frame.write_json()
     if file is None:
         typer.echo(text, nl=to is ExportFormat.JSON)
     else:
-        RunFolder(file.parent).write(file.name, text.encode())
+        write_file(file, text.encode())
 
 
 def _executor(name: ExecutorName | None, workers: int) -> Executor:
@@ -153,6 +156,7 @@ def _say_done(folder: Path) -> None:
 
 
 def _show_plan(plan: Plan, folder: Path) -> None:
+    units = Counter(id(unit.job) for unit in plan.units)
     rows = [
         {
             "cell": job.cell.label,
@@ -162,7 +166,7 @@ def _show_plan(plan: Plan, folder: Path) -> None:
             "generations": job.cell.study.generations,
             "replicates": job.cell.study.replicates,
             "method": job.method,
-            "units": sum(unit.job is job for unit in plan.units),
+            "units": units[id(job)],
         }
         for job in plan.jobs
     ]

@@ -1,8 +1,9 @@
 """Heterozygosity under drift: H = 1 - Σp² loses 1/N of itself a generation, with the noise of Wright-Fisher sampling.
 
 Given p, a generation changes H with variance 4(Σp³ - (Σp²)²)/N + 2(Σp² - 2Σp³ + (Σp²)²)/N². Σp³ isn't measured; it is taken from
-the symmetric Dirichlet law of K states that has the measured H, which is exact for two states. The posterior over (N, K) lives on a
-grid, flat in log N.
+the symmetric Dirichlet law of K states that has the measured H, which is exact for two states. A step is a beta law with these two
+moments, which from equal frequencies is the χ² law of K - 1 degrees that it has to be. The posterior over (N, K) lives on a grid, flat
+in log N; half of the prior is on as many states as would be equally frequent at the highest measured value, half on more.
 
 References:
     S. Wright, Genetics 16, 97 (1931); M. Kimura, J. Appl. Probab. 1, 177 (1964).
@@ -15,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.planning._filter import Path, Step, refine, run_filter, thinned
+from studbook.planning._filter import Filtered, Path, Step, refine, run_filter, thinned
 from studbook.planning._tables import Run
 
 _STATES = np.log([1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0])
 _SIZES = 120
 _STEPS = 1_000
-_FALSE_ALARM = 1e-3
+_PRIOR = np.array([7.0, *np.ones(7)])
+_FALSE_ALARM = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +49,8 @@ class Diversity:
         values = [np.clip(self.level, 0.0, top)]
         for _ in range(-(-generations // stride)):
             mean, _, variance = step(values[-1], float(stride))
-            share = np.clip(mean / top, 1e-12, 1.0 - 1e-12)
-            spread = np.clip(variance / top**2 / (share * (1.0 - share)), 1e-12, 0.999)
-            total = 1.0 / spread - 1.0
-            values.append(np.where(mean > 1e-9, top * rng.beta(share * total, (1.0 - share) * total), 0.0))
+            a, b = _beta(mean, variance, top)
+            values.append(np.where(mean > 1e-9, top * rng.beta(a, b), 0.0))
         return stride * np.arange(len(values), dtype=np.float64), np.stack(values)
 
 
@@ -70,8 +70,8 @@ def fit_diversity(runs: tuple[Run, ...], n: int, *, rng: np.random.Generator) ->
     axes: tuple[Floats, ...] = (np.linspace(np.log(1.5), np.log(1e9), _SIZES), fewest + _STATES)
     for _ in range(3):
         size, states = (np.exp(axis).ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-        last = run_filter(paths, _step(size, states), len(size))
-        weight = np.exp(last.log_likelihood - last.log_likelihood.max())
+        last = _likelihood(paths, size, states)
+        weight = np.exp(last.log_likelihood - last.log_likelihood.max()) * np.tile(_PRIOR, _SIZES)
         found = axes[0]
         axes = refine(axes, weight.reshape(_SIZES, -1))[0], axes[1]
     cell = rng.choice(len(weight), size=n, p=weight / weight.sum())
@@ -82,6 +82,34 @@ def fit_diversity(runs: tuple[Run, ...], n: int, *, rng: np.random.Generator) ->
         start = np.array([[path.values[0], path.variance[0]] for path in paths])[rng.integers(len(paths), size=n)]
         level = start[:, 0] + np.sqrt(start[:, 1]) * rng.standard_normal(n)
     return Diversity(size[cell] * np.exp(width), states[cell], level, _fits(float(last.surprise[weight.argmax()]), last.steps))
+
+
+def _likelihood(paths: tuple[Path, ...], size: Floats, states: Floats) -> Filtered:
+    """Beta steps where values are exact; with measurement errors the filter's normal ones."""
+    from scipy.special import betaln
+
+    step = _step(size, states)
+    normal = run_filter(paths, step, len(size))
+    if any(path.variance.any() for path in paths):
+        return normal
+    top, total = 1.0 - 1.0 / states, np.zeros(len(size))
+    # Values are on a lattice: within half of its first cell from the top a density means nothing.
+    edge = np.clip(0.5 / size**2, 1e-12, 0.1)
+    for path in paths:
+        for k, now, after in zip(np.diff(path.generations), path.values[:-1], path.values[1:], strict=True):
+            mean, _, variance = step(np.full(len(size), now), float(k))
+            a, b = _beta(mean, variance, top)
+            share = np.clip(after / top, 1e-12, 1.0 - edge)
+            total += (a - 1.0) * np.log(share) + (b - 1.0) * np.log1p(-share) - betaln(a, b) - np.log(top)
+    # Sizes that the steps are far too wide or narrow for overflow the beta function.
+    return Filtered(np.where(np.isfinite(total), total, -1e300), normal.surprise, normal.mean, normal.variance, normal.steps)
+
+
+def _beta(mean: Floats, variance: Floats, top: Floats) -> tuple[Floats, Floats]:
+    """Parameters of the beta law between 0 and ``top`` with these moments."""
+    share = np.clip(mean / top, 1e-12, 1.0 - 1e-12)
+    total = 1.0 / np.clip(variance / top**2 / (share * (1.0 - share)), 1e-10, 0.999) - 1.0
+    return share * total, (1.0 - share) * total
 
 
 def _fits(surprise: float, steps: int) -> bool:

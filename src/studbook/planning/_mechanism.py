@@ -42,6 +42,7 @@ class Mechanism:
 
 
 GAUSSIAN = Mechanism("gaussian", "replace", settles=False, one_dimension=True)
+REAL_DATA = Mechanism(mix="real data", settles=True)
 
 
 def read_mechanisms(table: Table) -> dict[str, Mechanism]:

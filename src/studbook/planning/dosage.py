@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -9,10 +10,9 @@ import numpy as np
 
 from studbook.errors import ConfigError
 from studbook.parameters import nearest
-from studbook.planning._moments import kept_moment
-from studbook.planning._search import TOLERANCE, Simulation, search, smallest
-from studbook.planning._support import EXACT_SAMPLES, States, exact_support, rarefaction_curve
-from studbook.theory import CategoricalLaw, golden_weight
+from studbook.planning._search import Simulation, rough_dose, search, settle
+from studbook.planning._support import APPROXIMATION, States, has_theory, rarefaction_curve, theory_share
+from studbook.theory import CategoricalLaw, golden_weight, kept_share, smallest_fresh
 
 DoseMetric: TypeAlias = Literal["variance", "heterozygosity", "support"]
 _MAX_SAMPLES = 10**12
@@ -28,7 +28,7 @@ class Dose:
         fraction: ``fresh / samples``.
         kept: Expected share kept with that dose. Variance and heterozygosity: of the original law's. Support: of the expected number
             of states in generation 0, ``samples`` real draws.
-        method: ``"theory"`` (exact) or ``"simulation"``.
+        method: ``"theory"`` (for the support of more than 300 samples to a relative error below 1e-6, else exact) or ``"simulation"``.
         interval: Confidence interval of ``kept``; both ends equal it where the method is theory.
         samples: Records a generation.
         generations: Generations after generation 0.
@@ -37,9 +37,11 @@ class Dose:
         kept_of_law: The share kept of the law's own value; differs from ``kept`` for the support of a law with rare states.
         golden_weight: Total weight of the real records in a fit that minimises the error, for this dose (pooling gives ``fraction``).
         effective_sample_size: Real records that are worth as much as the golden-weighted mix, ``fresh / golden_weight``.
-        fresh_interval: Doses that the simulation doesn't exclude; both ends are ``fresh`` where the method is theory.
+        fresh_interval: Doses that the simulation doesn't exclude; both ends are ``fresh`` where the method is theory. Where they differ,
+            ``fresh`` is the best estimate, not proven to be the smallest dose.
         seed: Root seed of the simulation.
         replicates: Replicates behind ``kept``; 0 where the method is theory.
+        approximation: What of the simulation wasn't exact in law; ``None`` where all was, and where the method is theory.
     """
 
     fresh: int
@@ -57,6 +59,7 @@ class Dose:
     fresh_interval: tuple[int, int]
     seed: int
     replicates: int
+    approximation: str | None
 
 
 def dose(
@@ -76,8 +79,11 @@ def dose(
     of the model before it, pooled with equal weights.
 
     Variance (of any model that matches mean and variance) and heterozygosity (of any categorical model) follow the coalescence
-    recursion, at any size. The support follows the genealogy of the training set: solved exactly up to 2,000 samples, simulated
-    exactly in law beyond, with replicates doubled until the confidence intervals settle the dose or a fixed budget is used.
+    recursion, at any size. For the support a rough simulation of the training set's genealogy finds where to look, and a few values by
+    :func:`studbook.theory.expected_support`'s chain settle the dose: up to a million samples or so. Where that is too dear, the dose
+    comes from the simulation, with replicates doubled until the confidence intervals decide or a fixed budget is used. It is exact in
+    law but for one draw: how many ancestors k lineages have among N records is a rounded normal number, with the exact mean and
+    variance, where k²/N is above 100,000 (its standard deviation is then above 150). ``approximation`` says if that happened.
 
     Args:
         metric: ``"variance"``, ``"heterozygosity"`` or ``"support"``.
@@ -112,16 +118,9 @@ def dose(
     if metric == "support":
         return _dose_support(keep, samples, generations, _states(law), seed, confidence)
 
-    def kept(fresh: int) -> float:
-        return kept_moment(fresh, samples, generations, ddof=ddof)
-
-    if kept(samples) < keep - TOLERANCE:
-        raise ConfigError(
-            f"keep is {keep:.12g}, but {samples} fresh records a generation and nothing else keep {kept(samples):.12g} of the {metric}",
-            hint="ask for less, or take more samples a generation",
-        )
-    fresh = smallest(lambda r: kept(r) >= keep - TOLERANCE, 0, samples)
-    return _result(metric, samples, generations, fresh, kept(fresh), kept(0), kept(fresh), seed)
+    fresh = smallest_fresh(keep, samples, generations, ddof=ddof)
+    kept, without = (kept_share(r, samples, generations, ddof=ddof) for r in (fresh, 0))
+    return _result(metric, samples, generations, fresh, kept, without, kept, seed)
 
 
 def share_kept(
@@ -143,7 +142,7 @@ def share_kept(
         samples: As in :func:`dose`.
         generations: As in :func:`dose`.
         law: As in :func:`dose`.
-        seed: Root seed, where the support of more than 2,000 samples is simulated.
+        seed: Root seed, where the support is simulated because theory is too dear.
         replicates: Replicates of that simulation.
         ddof: As in :func:`dose`.
 
@@ -157,32 +156,44 @@ def share_kept(
     """
     _check(metric, fresh, samples, generations, ddof)
     if metric != "support":
-        return kept_moment(fresh, samples, generations, ddof=ddof)
+        return kept_share(fresh, samples, generations, ddof=ddof)
     states = _states(law)
-    if samples <= EXACT_SAMPLES:
-        return exact_support(states, fresh, samples, generations) / _original_support(states, samples)
     if replicates < 1:
         raise ConfigError(f"replicates is {replicates}, expected 1 or more")
+    if has_theory(states, fresh, samples, generations):
+        return theory_share(states, fresh, samples, generations)
     return float(Simulation(rarefaction_curve(states, samples), samples, generations, 0.95, seed).shares(fresh, replicates).mean())
 
 
 def _dose_support(keep: float, samples: int, generations: int, states: States, seed: int, confidence: float) -> Dose:
-    original = _original_support(states, samples)
-    of_law = original / states.n_states
-    if samples <= EXACT_SAMPLES:
+    of_law = float(states.rarefaction(np.array([samples]))[0]) / states.n_states
+    curve = rarefaction_curve(states, samples)
+    rough = rough_dose(curve, samples, generations, keep, seed)
 
-        def kept(fresh: int) -> float:
-            return exact_support(states, fresh, samples, generations) / original
+    @functools.cache
+    def kept(fresh: int) -> float:
+        return theory_share(states, fresh, samples, generations)
 
-        fresh = smallest(lambda r: kept(r) >= keep - TOLERANCE, 0, samples)
+    if has_theory(states, rough.fresh_interval[1], samples, generations):
+        fresh = settle(kept, keep, samples, rough)
         share = kept(fresh)
         return _result("support", samples, generations, fresh, share, kept(0), share * of_law, seed)
-    simulation = Simulation(rarefaction_curve(states, samples), samples, generations, confidence, seed)
-    found = search(simulation, keep)
+    simulation = Simulation(curve, samples, generations, confidence, seed)
+    found = search(simulation, keep, bracket=rough.fresh_interval)
     mean, low, high = simulation.estimate(found.fresh, found.replicates)
     without = simulation.estimate(0, found.replicates)[0]
-    interval = ((low, high), found.fresh_interval, found.replicates)
-    return _result("support", samples, generations, found.fresh, mean, without, mean * of_law, seed, simulated=interval)
+    simulated = _Simulated((low, high), found.fresh_interval, found.replicates, APPROXIMATION if simulation.rounded else None)
+    return _result("support", samples, generations, found.fresh, mean, without, mean * of_law, seed, simulated=simulated)
+
+
+@dataclass(frozen=True, slots=True)
+class _Simulated:
+    """What a result by simulation has and one by theory hasn't; fields as in :class:`Dose`."""
+
+    interval: tuple[float, float]
+    fresh_interval: tuple[int, int]
+    replicates: int
+    approximation: str | None
 
 
 def _result(
@@ -195,16 +206,16 @@ def _result(
     kept_of_law: float,
     seed: int,
     *,
-    simulated: tuple[tuple[float, float], tuple[int, int], int] | None = None,
+    simulated: _Simulated | None = None,
 ) -> Dose:
-    interval, fresh_interval, replicates = simulated or ((kept, kept), (fresh, fresh), 0)
+    basis = simulated or _Simulated((kept, kept), (fresh, fresh), 0, None)
     weight = golden_weight(fresh / (samples - fresh)) if 0 < fresh < samples else fresh / samples
     return Dose(
         fresh=fresh,
         fraction=fresh / samples,
         kept=kept,
         method="simulation" if simulated else "theory",
-        interval=interval,
+        interval=basis.interval,
         samples=samples,
         generations=generations,
         metric=metric,
@@ -212,14 +223,11 @@ def _result(
         kept_of_law=kept_of_law,
         golden_weight=weight,
         effective_sample_size=fresh / weight if weight else 0.0,
-        fresh_interval=fresh_interval,
+        fresh_interval=basis.fresh_interval,
         seed=seed,
-        replicates=replicates,
+        replicates=basis.replicates,
+        approximation=basis.approximation,
     )
-
-
-def _original_support(states: States, samples: int) -> float:
-    return float(states.rarefaction(np.array([samples]))[0])
 
 
 def _states(law: CategoricalLaw | None) -> States:

@@ -9,7 +9,7 @@ import numpy as np
 from studbook.arrays import Floats
 from studbook.errors import ConfigError, DataError
 from studbook.planning._answers import Estimate, Forecast, Point, Remaining, SeriesForecast
-from studbook.planning._mechanism import GAUSSIAN, Mechanism, read_mechanisms
+from studbook.planning._mechanism import GAUSSIAN, REAL_DATA, Mechanism, read_mechanisms
 from studbook.planning._outlook import Outlook, Question, look_ahead
 from studbook.planning._tables import Run, Series, Table, read_series
 
@@ -29,6 +29,7 @@ def forecast(
     confidence: float = 0.9,
     seed: int = 0,
     gaussian: bool = False,
+    real_data: bool = False,
 ) -> Forecast:
     """Extrapolate measured generations of anybody's pipeline.
 
@@ -49,6 +50,7 @@ def forecast(
         seed: Root seed.
         gaussian: The pipeline is known to be a Gaussian in one dimension, trained on its own output alone. A run folder's manifest
             says that by itself. Then no equilibrium is looked for, and ``exact`` is true for variance and std.
+        real_data: Real records are known to be in every training set, as a manifest may say: then variance and std have an equilibrium.
 
     Raises:
         ConfigError: An argument that can't be meant, or a metric that the table doesn't hold.
@@ -65,9 +67,10 @@ def forecast(
         (22, 4.0)
     """
     _check(horizon, levels, confidence)
+    told = _told(gaussian=gaussian, real_data=real_data)
     found, skipped = [], []
     every = read_series(table, metric)
-    known = {} if gaussian else read_mechanisms(table)
+    known = {} if told else read_mechanisms(table)
     for series in every:
         try:
             _check_series(series)
@@ -76,11 +79,7 @@ def forecast(
                 raise
             skipped.append((series.metric, series.cell, error))
             continue
-        found.append(
-            _forecast_series(
-                series, horizon, tuple(levels), confidence, seed, GAUSSIAN if gaussian else known.get(series.cell, Mechanism())
-            )
-        )
+        found.append(_forecast_series(series, horizon, tuple(levels), confidence, seed, told or known.get(series.cell, Mechanism())))
     if not found:
         raise skipped[0][2]
     return Forecast(tuple(found), tuple((name, cell, str(error)) for name, cell, error in skipped), confidence, seed)
@@ -166,6 +165,14 @@ def _check_series(series: Series) -> None:
                 f"{where} is {run.values[bad[0]]:g} in row {run.rows[bad[0]]}, expected a positive diversity",
                 hint="leave out the generations after a total loss, and metrics that may be negative",
             )
+
+
+def _told(*, gaussian: bool, real_data: bool) -> Mechanism | None:
+    if gaussian and real_data:
+        raise ConfigError(
+            "gaussian and real_data are both true", hint="gaussian says that nothing but the pipeline's own output is trained on"
+        )
+    return GAUSSIAN if gaussian else REAL_DATA if real_data else None
 
 
 def _check(horizon: int | None, levels: Sequence[float], confidence: float) -> None:

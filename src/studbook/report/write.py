@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from studbook.errors import ConfigError, StorageError
+from studbook.errors import ConfigError
 from studbook.report.aggregate import aggregate
 from studbook.report.figures import all_figures
 from studbook.report.numerals import slug
@@ -17,6 +16,7 @@ from studbook.report.parts import Drawn, Part
 from studbook.report.run import Run, load_run
 from studbook.report.sheets import sheets
 from studbook.report.specs import page_spec, static_spec
+from studbook.study.folder import write_file
 
 _PNG_SCALE = 2.0
 
@@ -53,7 +53,7 @@ def write_report(*folders: Path, out: Path | None = None) -> Path:
     target = Path(out) if out is not None else runs[0].folder / "report"
     parts = [_draw(run, prefix, target, len(runs)) for run, prefix in zip(runs, _prefixes(runs), strict=True)]
     page = target / "index.html"
-    _write(page, render_page(parts).encode())
+    write_file(page, render_page(parts).encode())
     return page
 
 
@@ -79,22 +79,7 @@ def _draw(run: Run, prefix: str, target: Path, n_runs: int) -> Part:
         static = static_spec(figure)
         svg = vl_convert.vegalite_to_svg(static, allowed_base_urls=[])
         stem = target / "charts" / bare.anchor(figure.name)
-        _write(stem.with_name(f"{stem.name}.svg"), svg.encode())
-        _write(stem.with_name(f"{stem.name}.png"), vl_convert.svg_to_png(svg, scale=_PNG_SCALE))
+        write_file(stem.with_name(f"{stem.name}.svg"), svg.encode())
+        write_file(stem.with_name(f"{stem.name}.png"), vl_convert.svg_to_png(svg, scale=_PNG_SCALE))
         drawn.append(Drawn(figure, page_spec(static), svg))
     return replace(bare, drawn=tuple(drawn))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"the report can't be written to {path.parent}: {error.strerror or error}", hint="free space or make the folder writable"
-        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -129,7 +130,7 @@ def describe(thing: object) -> dict[str, object]:
     """A learner or mix as the table that creates it; a class outside the catalog is named ``module:Class``."""
     kind = kind_of(thing)
     fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
-    values = {f.name: getattr(thing, f.name) for f in fields if f.init and not f.name.startswith("_")}
+    values = {f.name: getattr(thing, f.name) for f in fields if f.init}
     return {"kind": kind, **values}
 
 
@@ -154,13 +155,19 @@ def _known(what: str, name: str, table: Mapping[str, object]) -> str:
     if name in table:
         return name
     near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"there is no {what} {name!r}", hint=f"{hint}known are {', '.join(sorted(table))}")
+    hint = f"did you mean {near[0]}? studbook catalog shows them all" if near else ""
+    raise ConfigError(f"there is no {what} {name!r}", hint=hint or f"known are {', '.join(sorted(table))}")
+
+
+@functools.cache
+def _entry_points(group: str) -> dict[str, Any]:
+    """Looked up once: it reads the metadata of every installed package."""
+    return {point.name: point for point in entry_points(group=f"studbook.{group}")}
 
 
 def _plugins(group: str, taken: Mapping[str, object]) -> dict[str, type]:
     """Classes that installed packages offer; they can't take the place of a built-in name."""
-    found = {point.name: point for point in entry_points(group=f"studbook.{group}")}
+    found = _entry_points(group)
     clash = sorted(set(found) & set(taken))
     if clash:
         raise ConfigError(

@@ -7,10 +7,11 @@ import difflib
 import itertools
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from studbook.arrays import Batch
 from studbook.data import Dataset, InMemory, open_source
 from studbook.errors import ConfigError
 from studbook.parameters import build
@@ -118,18 +119,36 @@ def read_study_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size:,} bytes, a study file has at most {MAX_FILE_BYTES:,}")
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no study file {path}", hint="shipped studies are in studies/") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} isn't UTF-8 text: byte {error.start} can't be decoded") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path} isn't valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+    return apply_overrides(table, overrides)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML as a table.
+
+    Raises:
+        ValueError: It isn't TOML; numbers of thousands of digits and thousands of brackets count as that too.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+
+
+def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The table with ``KEY=VALUE`` overrides applied."""
+    changed = copy.deepcopy(dict(table)) if overrides else dict(table)
     for override in overrides:
-        _override(table, override)
-    return table
+        _override(changed, override)
+    return changed
 
 
 def expand(table: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -211,21 +230,38 @@ def _object(raw: Mapping[str, Any], section: str, create: Callable[[Mapping[str,
     value = raw[section]
     if isinstance(value, Mapping):
         return create(value)
-    if not hasattr(value, method):
-        raise ConfigError(f"{section} is {value!r}, expected a table with a kind", hint=f"write [{section}] and its kind below it")
+    if not hasattr(value, method) or isinstance(value, type):
+        raise ConfigError(f"{section} is {_short(value)}, expected a table with a kind", hint=f"write [{section}] and its kind below it")
+    if not is_dataclass(value):
+        raise ConfigError(
+            f"{section} is a {type(value).__qualname__}, which isn't a dataclass",
+            hint="make it a frozen dataclass: its fields tell its results from another one's",
+        )
     return value
+
+
+def _short(value: object) -> str:
+    text = f"the class {value.__qualname__}" if isinstance(value, type) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _resolve_data(section: Any) -> tuple[Any, SplitSection, dict[str, object]]:
     """Source, split and the resolved table; in Python the section may be a source, a batch or a data set."""
     if not isinstance(section, Mapping):
-        source = InMemory(section) if isinstance(section, Dataset) or hasattr(section, "values") else section
+        source = InMemory(section) if isinstance(section, Dataset | Batch) else section
+        if not hasattr(source, "load") or isinstance(source, type):
+            raise ConfigError(
+                f"data is {_short(section)}, expected a table with a source, a source, a batch or a data set",
+                hint='for example data = { source = "digits" }; from Python studbook.arrays.numbers(values) makes a batch',
+            )
         return source, SplitSection(), {"source": f"{type(source).__module__}:{type(source).__qualname__}"}
     parameters = dict(section)
     split = build(SplitSection, {k: parameters.pop(k) for k in ("heldout", "reserve") if k in parameters}, where="data")
     name = parameters.pop("source", None)
+    if isinstance(name, Path):
+        name = str(name)
     if not isinstance(name, str):
-        if name is not None and not isinstance(name, int | float | bool | list | Mapping):
+        if isinstance(name, Dataset | Batch) or hasattr(name, "load"):
             return _resolve_data(name)[0], split, _resolve_data(name)[2]
         raise ConfigError(f"data.source is {name!r}, expected a name or a path", hint="studbook data list shows the names")
     source = open_source(name, **parameters)
@@ -245,10 +281,16 @@ def _resolve_metrics(section: Mapping[str, Any]) -> tuple[tuple[ChosenMetric, ..
     chosen = []
     for name in names:
         if not isinstance(name, str):
+            if not is_dataclass(name) or isinstance(name, type) or not hasattr(name, "measure") or not hasattr(name, "kinds"):
+                raise ConfigError(f"metrics.names holds {_short(name)}, expected names", hint="studbook catalog shows them")
             chosen.append(ChosenMetric(type(name).__name__.lower(), name))
         else:
             parameters = tables.get(name, {})
-            chosen.append(choose_metric(name, parameters if isinstance(parameters, Mapping) else {}))
+            if not isinstance(parameters, Mapping):
+                raise ConfigError(
+                    f"metrics.{name} is {_short(parameters)}, expected a table of its parameters", hint=f"write [metrics.{name}]"
+                )
+            chosen.append(choose_metric(name, parameters))
     stray = sorted(set(tables) - {c.name for c in chosen})
     if stray:
         near = difflib.get_close_matches(stray[0], ["names", "every", *(c.name for c in chosen)], n=1)
@@ -277,10 +319,12 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
     if not key:
         raw[section] = copy.copy(value)
         return
-    table = dict(raw.get(section) or {})
+    table = dict(_table(raw, section)) if section in raw else {}
     raw[section] = table
     *parents, leaf = key.split(".")
     for parent in parents:
+        if not isinstance(table.get(parent, {}), Mapping):
+            raise ConfigError(f"the key {dotted!r} goes into {parent}, which is {table[parent]!r}, not a table")
         table[parent] = dict(table.get(parent, {}))
         table = table[parent]
     table[leaf] = value
@@ -291,10 +335,12 @@ def _override(table: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r} isn't KEY=VALUE", hint="for example --set study.samples=500")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     key = key.strip()
+    if key == "grid":
+        raise ConfigError("--set grid=… replaces nothing", hint="name a key of the grid, for example --set 'grid.mix=[{kind=\"replace\"}]'")
     if key.startswith("grid."):
         grid = table.setdefault("grid", {})
         grid[key.removeprefix("grid.").strip('"')] = value
@@ -304,8 +350,12 @@ def _override(table: dict[str, Any], override: str) -> None:
 
 def _show(value: Any) -> str | int | float:
     """A grid value as one word or number."""
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
         return value
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_show(item)) for item in value) or "none"
     table = value if isinstance(value, Mapping) else describe(value)
     kind = str(table.get("kind", table.get("source", "")))
     rest = [f"{key} {shown}" for key, shown in table.items() if key not in {"kind", "source"} and shown is not None]

@@ -19,6 +19,8 @@ from studbook.study.units import UnitResult, decode
 SCHEMA_VERSION = 1
 KIND = "studbook.study"
 MAX_MANIFEST_BYTES = 64 << 20
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,12 @@ class RunFolder:
 
         Raises:
             FolderBusyError: Another process holds it.
+            RunFolderError: It holds something that isn't a run.
             StorageError: It can't be created or written.
         """
         with _storage(self.path):
+            if self.path.is_dir() and not self.has_manifest() and any(p.name not in {".lock", "units"} for p in self.path.iterdir()):
+                raise RunFolderError(f"{self.path} isn't empty and holds no run", hint="choose an empty or a new folder with --out")
             (self.path / "units").mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -65,7 +70,7 @@ class RunFolder:
             if path.stat().st_size > MAX_MANIFEST_BYTES:
                 raise RunFolderError(f"{path} is larger than a manifest can be", hint="studbook study list shows the runs")
             manifest = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunFolderError(
                 f"{self.path} is not a run folder: it has no manifest.json", hint="studbook study list shows the runs"
             ) from error
@@ -86,7 +91,7 @@ class RunFolder:
     def read_unit(self, key: str) -> UnitResult | None:
         """A finished unit's result, or ``None`` where there is none or it is damaged."""
         try:
-            return decode((self.path / "units" / f"{key}.unit").read_bytes())
+            return decode((self.path / "units" / f"{key}.unit").read_bytes(), key)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -102,26 +107,52 @@ class RunFolder:
         Raises:
             StorageError: The disk is full, read-only, or not ours; nothing is half-written.
         """
-        path = self.path / name
-        with _storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).chmod(0o644)
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+        write_file(self.path / name, data)
+
+    def is_locked(self) -> bool:
+        """Whether a process is running in the folder now."""
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
 
     def remove_leftovers(self) -> None:
         """Delete files that a killed process was writing."""
         with _storage(self.path):
             for leftover in self.path.rglob(".writing-*"):
                 leftover.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it to the disk, then rename it; what isn't a plain file is written in place.
+
+    Raises:
+        StorageError: The disk is full, read-only, or not ours; nothing is half-written.
+    """
+    with _storage(path):
+        path = path.resolve() if path.is_symlink() else path
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a pipe, a terminal
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~_UMASK)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:
@@ -138,9 +169,27 @@ def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:
     cells = manifest.get("cells")
     if not isinstance(cells, list) or not all(isinstance(c, dict) and isinstance(c.get("index"), int) and "label" in c for c in cells):
         raise RunFolderError(f"{path} lists no cells with index and label", hint="the folder is damaged; run the study again in a new one")
-    missing = [key for key in ("name", "status", "config", "units") if key not in manifest]
-    if missing:
-        raise RunFolderError(f"{path} lacks {', '.join(missing)}", hint="the folder is damaged; run the study again in a new one")
+    expected = {
+        "name": str,
+        "status": str,
+        "started": str,
+        "seconds": int | float,
+        "cpu_seconds": int | float,
+        "config": dict,
+        "units": dict,
+    }
+    wrong = [key for key, kind in expected.items() if not isinstance(manifest.get(key), kind)]
+    wrong += (
+        [
+            f"config.{key}"
+            for key, kind in {"passed": dict, "resolved": list | dict}.items()
+            if not isinstance(manifest["config"].get(key), kind)
+        ]
+        if not wrong
+        else []
+    )
+    if wrong:
+        raise RunFolderError(f"{path} lacks a sound {wrong[0]}", hint="the folder is damaged; run the study again in a new one")
     return manifest
 
 
@@ -153,12 +202,12 @@ def _storage(path: Path) -> Iterator[None]:
         if isinstance(error, StorageError):
             raise
         reasons = {
-            errno.ENOSPC: ("the disk is full", "free some space, then: studbook study resume DIR"),
-            errno.EDQUOT: ("the disk quota is used up", "free some space, then: studbook study resume DIR"),
-            errno.EROFS: ("the file system is read-only", "choose another folder with --out"),
-            errno.EACCES: ("permission denied", "choose another folder with --out"),
-            errno.ENOTDIR: ("a part of the path is a file", "choose another folder with --out"),
-            errno.EEXIST: ("a file of that name is in the way", "choose another folder with --out"),
+            errno.ENOSPC: ("the disk is full", "free some space, then go on with: studbook study resume"),
+            errno.EDQUOT: ("the disk quota is used up", "free some space, then go on with: studbook study resume"),
+            errno.EROFS: ("the file system is read-only", "choose another place"),
+            errno.EACCES: ("permission denied", "choose another place"),
+            errno.ENOTDIR: ("a part of the path is a file", "choose another place"),
+            errno.EEXIST: ("a file of that name is in the way", "choose another place"),
         }
-        reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
+        reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "choose another place"))
         raise StorageError(f"can't write {path}: {reason}", hint=hint) from error

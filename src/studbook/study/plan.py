@@ -7,8 +7,8 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
 from studbook.theory.laws import Law
 
-MAX_ROWS = 200_000_000
+MAX_ROWS = 50_000_000
 LAW_BLOCK = 1_000
 LAW_BLOCK_NUMBERS = 4_000_000
-RESULT_CODE = ("arrays.py", "rng.py", "theory", "learners", "metrics", "data", "mixing", "recursion", "study/units.py", "study/pictures.py")
+MAX_UNITS = 1_000_000
+N_TRIED = 500
+POOL_OVERHEAD = 6
+RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "learners", "metrics", "data", "mixing", "recursion", "study")
 """What results depend on; a change in any of it makes finished units out of date."""
 
 
@@ -148,20 +151,47 @@ def prepare(cells: tuple[Cell, ...], passed: Mapping[str, Any]) -> Plan:
         DataError: The data can't be read.
         FitError: The original data can't be fitted.
     """
+    _check_totals(cells)
     code = code_digest()
     jobs, units, datasets = [], [], {}
+    reserves: dict[str, int] = {}
     for cell in cells:
         dataset = load_dataset(cell.source)
         datasets[dataset.digest] = dataset
-        job = _settle(cell, dataset, _reserve_for(cells, cell, dataset))
+        if dataset.digest not in reserves:
+            reserves[dataset.digest] = _reserve_for(cells, cell, dataset)
+        reserve = reserves[dataset.digest] if cell.split.reserve is None else cell.split.reserve
+        job = _settle(cell, dataset, reserve)
         jobs.append(job)
         units.extend(_units(job, code))
     return Plan(passed, tuple(jobs), tuple(units), datasets)
 
 
-@functools.lru_cache(maxsize=4)
+def _check_totals(cells: tuple[Cell, ...]) -> None:
+    """Refuse more units or measurements than can be kept, before any of them is listed."""
+    units = sum(cell.study.replicates for cell in cells if cell.study.method == "samples")
+    if units > MAX_UNITS:
+        raise ConfigError(f"the study has {units:,} units, at most {MAX_UNITS:,} are run", hint="lower study.replicates or split the grid")
+    rows = sum(c.study.replicates * (c.study.generations // c.every + 2) * len(c.metrics) for c in cells)
+    if rows > MAX_ROWS:
+        raise ConfigError(f"the study would write {rows:,} measurements, at most {MAX_ROWS:,} are kept", hint="raise metrics.every")
+
+
 def load_dataset(source: Any) -> Dataset:
-    """The source's data set, kept in memory for the next unit of this process."""
+    """The source's data set, kept in memory for the next unit of this process; a file that has changed is read again."""
+    path = getattr(source, "path", None)
+    stamp: tuple[int, ...] = ()
+    if isinstance(path, str | Path):
+        try:
+            about = Path(path).expanduser().stat()
+            stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+        except (OSError, ValueError):
+            stamp = ()
+    return _load(source, stamp)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(source: Any, stamp: tuple[int, ...]) -> Dataset:
     dataset: Dataset = source.load()
     return dataset
 
@@ -185,8 +215,26 @@ def law_model(law: Law, space: Space) -> LawModel:
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 (hex) of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 (hex) of a value's canonical JSON; arrays count with all their elements, objects with all their fields."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_identity, separators=(",", ":")).encode()).hexdigest()
+
+
+def _identity(value: object) -> object:
+    """A value that JSON doesn't know, as one that it knows."""
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Set):
+        return sorted(value, key=str)
+    if is_dataclass(value):
+        return describe(value)
+    raise ConfigError(
+        f"a {type(value).__qualname__} can't be told from another one",
+        hint="give learners, mixes and metrics fields of numbers, texts, arrays or dataclasses",
+    )
 
 
 @functools.cache
@@ -205,8 +253,6 @@ def _reserve_for(cells: tuple[Cell, ...], cell: Cell, dataset: Dataset) -> int:
     """Fresh records that any cell on the same data needs, so that all cells have the same original."""
     if dataset.records is None:
         return 0
-    if cell.split.reserve is not None:
-        return cell.split.reserve
     total = len(dataset.records)
     needs = [_fresh_a_generation(other, total) * other.study.generations for other in cells if other.source_table == cell.source_table]
     return max(needs, default=0)
@@ -228,6 +274,11 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
     if dataset.records is None:
         return _settle_law(cell, dataset)
     total = len(dataset.records)
+    needed = _fresh_a_generation(cell, total) * cell.study.generations
+    if needed > n_reserve:
+        raise ConfigError(
+            f"the mix needs {needed:,} fresh records, data.reserve is {n_reserve:,}", hint="leave data.reserve out, or raise it"
+        )
     share = cell.split.heldout if cell.split.heldout is not None else (0.1 if kind in {Kind.TEXT, Kind.IMAGES} else 0.0)
     n_heldout = round(share * total)
     n_original = total - n_heldout - n_reserve
@@ -256,9 +307,6 @@ def _check(job: Job, dataset: Dataset) -> Job:
     """Settle the method and refuse sizes that memory can't hold."""
     cell = job.cell
     job.cell.mix.parts(job.n, job.n_original)
-    rows = cell.study.replicates * len(job.measured) * len(cell.metrics)
-    if rows > MAX_ROWS:
-        raise ConfigError(f"the study would write {rows:,} measurements a cell, at most {MAX_ROWS:,} are kept", hint="raise metrics.every")
     lawful = cell.study.method != "samples" and _lawful(job, dataset)
     if cell.study.method == "law" and not lawful:
         raise ConfigError(
@@ -268,10 +316,26 @@ def _check(job: Job, dataset: Dataset) -> Job:
         )
     if not lawful:
         _check_memory(job, dataset)
-    original = divide(dataset, seed=cell.study.seed, n_heldout=job.n_heldout, n_reserve=job.n_reserve).original
-    if original is not None and hasattr(cell.learner, "check_original"):
-        cell.learner.check_original(original)
+    _try_fit(job, dataset)
     return Job(cell, job.data_digest, job.n, job.n_original, job.n_heldout, job.n_reserve, "law" if lawful else "samples")
+
+
+def _try_fit(job: Job, dataset: Dataset) -> None:
+    """Let the learner refuse the data now, not when the run has started: the original, and a few records with the mix's weights."""
+    cell, original = job.cell, divide(dataset, seed=job.cell.study.seed, n_heldout=job.n_heldout, n_reserve=job.n_reserve).original
+    if dataset.law is not None:
+        original = law_model(dataset.law, dataset.space).sample(min(job.n_original, N_TRIED), rng=stream(cell.study.seed, "trial"))
+    if original is None:
+        return
+    if dataset.law is None and hasattr(cell.learner, "check_original"):
+        cell.learner.check_original(original)
+    if dataset.space.kind is Kind.TEXT and hasattr(cell.learner, "check_original"):
+        return
+    few = original.take(np.arange(min(len(original), N_TRIED)))
+    weights = [part.weight for part in cell.mix.parts(job.n, job.n_original)]
+    if any(weight != 1.0 for weight in weights):
+        few = replace(few, weights=np.resize(weights, len(few)))
+    cell.learner.fit(few, rng=stream(cell.study.seed, "trial"))
 
 
 def _lawful(job: Job, dataset: Dataset) -> bool:
@@ -294,7 +358,8 @@ def _lawful(job: Job, dataset: Dataset) -> bool:
 
 def _check_memory(job: Job, dataset: Dataset) -> None:
     pooled = any(part.origin is Origin.POOL for part in job.cell.mix.parts(job.n, job.n_original))
-    records = job.n * (job.cell.study.generations + 1 if pooled else 3)
+    # A pool is put together once more for the fit, and a learner needs a few copies of it to work on.
+    records = job.n * ((job.cell.study.generations + 1) * POOL_OVERHEAD if pooled else POOL_OVERHEAD)
     needed = records * max(dataset.space.dimension, 1) * 8
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.8 * available:
@@ -308,9 +373,11 @@ def _check_memory(job: Job, dataset: Dataset) -> None:
 def _units(job: Job, code: str) -> list[Unit]:
     total = job.cell.study.replicates
     step = _law_block(job) if job.method == "law" else 1
-    return [
-        Unit(_unit_key(job, code, start, min(start + step, total)), job, start, min(start + step, total)) for start in range(0, total, step)
-    ]
+    if total // step > MAX_UNITS:
+        raise ConfigError(f"a cell has {total // step:,} units, at most {MAX_UNITS:,} are run", hint="lower study.replicates")
+    common = _job_key(job, code)
+    spans = [(start, min(start + step, total)) for start in range(0, total, step)]
+    return [Unit(digest_of([common, start, stop]), job, start, stop) for start, stop in spans]
 
 
 def _law_block(job: Job) -> int:
@@ -320,9 +387,9 @@ def _law_block(job: Job) -> int:
     return max(1, min(LAW_BLOCK, LAW_BLOCK_NUMBERS // size))
 
 
-def _unit_key(job: Job, code: str, start: int, stop: int) -> str:
+def _job_key(job: Job, code: str) -> str:
     own = [_foreign_code(thing) for thing in (job.cell.learner, job.cell.mix, *(c.metric for c in job.cell.metrics))]
-    return digest_of([job.resolved(), job.data_digest, code, own, start, stop])
+    return digest_of([job.resolved(), job.data_digest, code, own])
 
 
 def _foreign_code(thing: object) -> str:
@@ -332,4 +399,4 @@ def _foreign_code(thing: object) -> str:
     try:
         return hashlib.sha256(Path(inspect.getfile(type(thing))).read_bytes()).hexdigest()
     except (OSError, TypeError):
-        return repr(asdict(thing)) if hasattr(thing, "__dataclass_fields__") else repr(thing)  # type: ignore[call-overload]
+        return type(thing).__qualname__  # defined at a prompt: its fields still count

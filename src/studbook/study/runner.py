@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,13 +76,11 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
     with run.locked():
         manifest = _open_manifest(run, plan)
         run.remove_leftovers()
-        with _status(run, manifest, folder):
+        with _status(run, manifest, plan):
             missing = [unit for unit in plan.units if run.read_unit(unit.key) is None]
             run.write_manifest(manifest)
             _run_missing(run, plan, missing, executor, progress or Silent())
-        _write_results(run, plan)
-        manifest["status"], manifest["finished"] = "finished", now()
-        run.write_manifest(manifest)
+            _write_results(run, plan)
     return folder
 
 
@@ -96,13 +95,13 @@ def _open_manifest(run: RunFolder, plan: Plan) -> dict[str, Any]:
                 hint="choose another folder with --out, or delete that one",
             )
         fresh |= {"started": old["started"], "seconds": old["seconds"], "cpu_seconds": old["cpu_seconds"]}
-    elif any(path.name not in {".lock", "units"} for path in run.path.iterdir()):
-        raise RunFolderError(f"{run.path} isn't empty and holds no run", hint="choose an empty or a new folder with --out")
     return fresh
 
 
-def _difference(old: list[Any], new: list[Any]) -> str:
+def _difference(old: Any, new: list[dict[str, Any]]) -> str:
     """The first thing in which two resolved configs differ."""
+    if not isinstance(old, list) or not all(isinstance(cell, dict) for cell in old):
+        return "that can't be read"
     if len(old) != len(new):
         return f"{len(old)} cells there, {len(new)} here"
     for before, after in zip(old, new, strict=True):
@@ -123,28 +122,26 @@ def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], executor: Exec
 
 
 @contextmanager
-def _status(run: RunFolder, manifest: dict[str, Any], folder: Path) -> Iterator[None]:
+def _status(run: RunFolder, manifest: dict[str, Any], plan: Plan) -> Iterator[None]:
     """Keep the manifest true whatever happens, and count the time."""
-    clock: Callable[[], tuple[float, float]] = lambda: (time.monotonic(), time.process_time())  # noqa: E731
-    wall, cpu = clock()
+    wall, cpu = time.monotonic(), time.process_time()
     ending = "failed"
     try:
         yield
-        ending = "running"
+        ending, manifest["finished"] = "finished", now()
     except KeyboardInterrupt:
         ending = "interrupted"
-        raise InterruptedRunError("stopped; finished units are kept", hint=f"go on with: studbook study resume {folder}") from None
+        command = f"studbook study resume {shlex.quote(str(run.path))}"
+        raise InterruptedRunError("stopped; finished units are kept", hint=f"go on with: {command}") from None
     finally:
         manifest["seconds"] += time.monotonic() - wall
         manifest["cpu_seconds"] += time.process_time() - cpu
         manifest["status"] = ending
-        manifest["units"]["done"] = (
-            sum(1 for _ in (run.path / "units").glob("*.unit")) if ending != "running" else manifest["units"]["total"]
-        )
+        manifest["units"]["done"] = sum((run.path / "units" / f"{unit.key}.unit").exists() for unit in plan.units)
         try:
             run.write_manifest(manifest)
         except StudbookError:
-            if ending == "running":
+            if ending == "finished":
                 raise
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from studbook.arrays import AnyArray, Batch
 from studbook.data import Dataset
-from studbook.errors import DataError
+from studbook.errors import DataError, StudbookError
 from studbook.metrics import LawMetric, Observation, Reference
 from studbook.records import Measurement
 from studbook.recursion import FreshLaw, FreshReserve, FreshSupply, LawModel, run_generations, run_generations_in_law
@@ -57,25 +57,28 @@ def run_unit(unit: Unit) -> bytes:
     split = divide(dataset, seed=job.cell.study.seed, n_heldout=job.n_heldout, n_reserve=job.n_reserve)
     recorder = _Recorder(job)
     run = _run_in_law if job.method == "law" else _run_on_samples
-    run(unit, dataset, split, recorder)
-    return encode(recorder.result())
+    try:
+        run(unit, dataset, split, recorder)
+    except StudbookError as error:
+        raise type(error)(f"{job.cell.label}, replicate {unit.start}: {error.message}", hint=error.hint) from error
+    return encode(recorder.result(), unit.key)
 
 
-def encode(result: UnitResult) -> bytes:
-    """A result as bytes: magic, SHA-256 of the rest, arrays."""
+def encode(result: UnitResult, key: str) -> bytes:
+    """A unit's result as bytes: magic, SHA-256 of key and payload, payload."""
     buffer = io.BytesIO()
     arrays = {f"column/{key}": value for key, value in result.columns.items()}
     arrays["about"] = np.frombuffer(json.dumps({"names": result.names, "texts": result.texts}).encode(), dtype=np.uint8)
     arrays |= {f"picture/{key}": value for key, value in result.pictures.items()}
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     payload = buffer.getvalue()
-    return MAGIC + hashlib.sha256(payload).digest() + payload
+    return MAGIC + hashlib.sha256(key.encode() + payload).digest() + payload
 
 
-def decode(data: bytes) -> UnitResult | None:
-    """The result in ``data``, or ``None`` where it is damaged."""
+def decode(data: bytes, key: str) -> UnitResult | None:
+    """The result in ``data``, or ``None`` where it is damaged or belongs to another unit."""
     head, payload = data[: len(MAGIC) + 32], data[len(MAGIC) + 32 :]
-    if head != MAGIC + hashlib.sha256(payload).digest():
+    if head != MAGIC + hashlib.sha256(key.encode() + payload).digest():
         return None
     with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes())
@@ -138,7 +141,10 @@ def _run_on_samples(unit: Unit, dataset: Dataset, split: Split, recorder: _Recor
     cell = job.cell
     streams = partial(stream, cell.study.seed, "replicate", replicate)
     original = split.original
-    fresh: FreshSupply | None = None if split.reserve is None else FreshReserve(split.reserve)
+    fresh: FreshSupply | None = None
+    if split.reserve is not None:
+        # Each replicate meets the reserve in its own order, or the replicates would share their fresh records.
+        fresh = FreshReserve(split.reserve.take(streams("reserve").permutation(len(split.reserve))))
     if original is None:
         real = law_model(_law_of(dataset), dataset.space)
         original, fresh = real.sample(job.n_original, rng=streams("original")), FreshLaw(real)
@@ -156,18 +162,17 @@ def _run_on_samples(unit: Unit, dataset: Dataset, split: Split, recorder: _Recor
             recorder.show(str(generation.index), generation.sample)
         if generation.index in recorder.measured:
             seen = Observation(generation.sample, generation.training, generation.model, base)
-            rng = streams("generation", generation.index, "metrics")
-            for measurement in _measure(job, reference, seen, rng):
+            for measurement in _measure(job, reference, seen, partial(streams, "generation", generation.index, "metric")):
                 recorder.add(replicate, generation.index, measurement)
 
 
-def _measure(job: Job, reference: Reference, seen: Observation, rng: np.random.Generator) -> list[Measurement]:
-    """All metrics on one generation; one computation serves all names that share a metric."""
+def _measure(job: Job, reference: Reference, seen: Observation, streams: Callable[[str], np.random.Generator]) -> list[Measurement]:
+    """All metrics on one generation, each with a stream of its own; one computation serves all names that share a metric."""
     found: list[Measurement] = []
     done: dict[Any, tuple[Measurement, ...]] = {}
     for chosen in job.cell.metrics:
         if chosen.metric not in done:
-            done[chosen.metric] = _of_model(chosen.metric, reference, seen, rng)
+            done[chosen.metric] = _of_model(chosen.metric, reference, seen, streams(type(chosen.metric).__name__))
         found.extend(m for m in done[chosen.metric] if chosen.wants(m.metric))
     return found
 

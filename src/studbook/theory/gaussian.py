@@ -21,8 +21,8 @@ from studbook.theory.coalescence import Fit, expected_moments
 from studbook.theory.composition import Composition
 
 _LogFactor: TypeAlias = Callable[[int], float]
-_SERIES = 1e4
-"""From this half sample size on, differences of nearly equal logarithms are taken from their asymptotic series (error below 1e-25)."""
+_SERIES = 100.0
+"""From this half sample size on, differences of nearly equal logarithms come from their asymptotic series, to rounding."""
 
 
 def divisor_fit(ddof: float) -> Fit:
@@ -270,7 +270,7 @@ def median_half_life(n: int, *, ddof: float = 0.0) -> float:
 
 
 def _log_variance_factor(size: int, ddof: float) -> float:
-    """log((N−1)/(N−ddof)), with all digits for any N."""
+    """Logarithm of (N−1)/(N−ddof), with all digits for any N."""
     return float(np.log1p((ddof - 1.0) / (size - ddof)))
 
 
@@ -279,17 +279,17 @@ def _log_std_factor(size: int, ddof: float) -> float:
 
 
 def _log_std_shrinkage(size: int) -> float:
-    """log c₄(N), with x = (N−1)/2: log Γ(x+½) − log Γ(x) − ½·log x = −1/(8x) + 1/(192x³) − 1/(640x⁵) + …"""
+    """Logarithm of c₄(N), x = (N−1)/2: log Γ(x+½) − log Γ(x) − ½·log x = −1/(8x) + 1/(192x³) − 1/(640x⁵) + …."""
     from scipy.special import poch
 
     half = (size - 1) / 2
     if half < _SERIES:
         return float(np.log(poch(half, 0.5)) - np.log(half) / 2.0)
-    return -1.0 / (8.0 * half) + 1.0 / (192.0 * half**3) - 1.0 / (640.0 * half**5)
+    return -1.0 / (8.0 * half) + 1.0 / (192.0 * half**3) - 1.0 / (640.0 * half**5) + 17.0 / (14336.0 * half**7)
 
 
 def _digamma_excess(half: float) -> float:
-    """ψ(x) − log x = −1/(2x) − 1/(12x²) + 1/(120x⁴) − 1/(252x⁶) + …"""
+    """ψ(x) − log x = −1/(2x) − 1/(12x²) + 1/(120x⁴) − 1/(252x⁶) + …."""
     from scipy.special import psi
 
     if half < _SERIES:

@@ -105,7 +105,7 @@ def support_cost(n_states: int, renewal: Renewal, n_original: int, last: int, *,
 
     Example:
         >>> from studbook.theory import Renewal, support_cost
-        >>> support_cost(5000, Renewal(20_000), 20_000, 100) < 1e8
+        >>> support_cost(5000, Renewal(20_000), 20_000, 100) < 2e8
         True
     """
     grid, joining = float(len(count_nodes(renewal.size))), renewal.fresh + renewal.original
