@@ -169,7 +169,7 @@ def resume_study(folder: Path) -> Study:
     Raises:
         RunFolderError: The folder holds no run, or one with classes that only its own Python program knows.
     """
-    passed = RunFolder(folder).read_manifest()["config"]["passed"]
+    passed = RunFolder(folder).read_manifest(whole=True)["config"]["passed"]
     if _names_foreign_class(passed):
         raise RunFolderError(
             f"{folder} was run from Python with classes of its own", hint="run the same program again with out= that folder"

@@ -202,7 +202,7 @@ def test_a_full_disk_is_told(folder, tmp_path):
             copy = disk / path.relative_to(folder)
             copy.parent.mkdir(exist_ok=True)
             copy.write_bytes(path.read_bytes())
-        with pytest.raises(StorageError, match="can't be written"):
+        with pytest.raises(StorageError, match="can't write"):
             write_report(disk)
         assert not list((disk / "report").rglob(".*"))
         assert load_run(disk).name == "zipf-tails"
@@ -212,5 +212,5 @@ def test_a_full_disk_is_told(folder, tmp_path):
 
 def test_a_report_folder_that_is_a_file(folder):
     (folder / "report").write_text("in the way")
-    with pytest.raises(StorageError, match="can't be written"):
+    with pytest.raises(StorageError, match="can't write"):
         write_report(folder)

@@ -164,3 +164,46 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(study_file, uninterrupted, t
 def test_more_replicates_reuse_nothing_wrongly_and_agree_on_the_common_part(study_file, uninterrupted, tmp_path):
     result = studbook.create_study(study_file, overrides=["study.replicates=3"]).run(tmp_path / "run")
     assert_frame_equal(result.frame(), uninterrupted.filter(pl.col("replicate") < 3))
+
+
+def test_units_that_changed_places_are_found(study_file, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    studbook.create_study(study_file).run(out)
+    first, second, *_ = sorted((out / "units").glob("*.unit"))
+    second.write_bytes(first.read_bytes())
+    assert_frame_equal(studbook.create_study(study_file).run(out).frame(), uninterrupted)
+
+
+def test_sigterm_is_a_polite_stop(study_file, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(command("study", "run", study_file, "--out", out), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while units(out) < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"studbook study resume {out}" in said
+    assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_a_run_is_resumed_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "numbers.csv").write_text("x\n" + "\n".join(str(i % 7) for i in range(60)))
+    monkeypatch.chdir(tmp_path / "a")
+    table = {"learner": {"kind": "gaussian"}, "mix": {"kind": "replace"}, "metrics": {"names": ["std"]}}
+    table |= {"study": {"name": "x", "generations": 3}, "data": {"source": "numbers.csv"}}
+    studbook.create_study(table).run("run")
+    monkeypatch.chdir(tmp_path)
+    again = studbook.resume_study(tmp_path / "a" / "run").run(tmp_path / "a" / "run")
+    assert again.manifest["status"] == "finished"
+
+
+def test_an_edited_file_is_read_again(tmp_path):
+    path = tmp_path / "numbers.csv"
+    path.write_text("x\n1\n2\n3\n4\n")
+    settings = {"data": str(path), "learner": "gaussian", "metrics": ["mean"], "generations": 0}
+    before = studbook.create_study(**settings).run(tmp_path / "one").frame()["value"][0]
+    path.write_text("x\n11\n12\n13\n14\n15\n")
+    after = studbook.create_study(**settings).run(tmp_path / "two").frame()["value"][0]
+    assert (before, after) == (2.5, 13.0)

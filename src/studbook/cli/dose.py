@@ -105,7 +105,8 @@ def _golden(answer: Dose) -> str:
     weight = f"Golden-ratio weight of the real records: {_percent(answer.golden_weight)}"
     if not answer.fresh:
         return f"{weight}, as there are none; effective sample size: – (only generation 0 has real records)."
-    return f"{weight} (pooled, they have {_percent(answer.fraction)}); effective sample size: {answer.effective_sample_size:,.0f} real records."
+    effective = f"effective sample size: {answer.effective_sample_size:,.0f} real records"
+    return f"{weight} (pooled, they have {_percent(answer.fraction)}); {effective}."
 
 
 def _method(answer: Dose) -> str:

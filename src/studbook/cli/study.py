@@ -84,7 +84,7 @@ def list_runs(
     rows = []
     for path in sorted(child for child in folder.iterdir() if (child / "manifest.json").exists()):
         try:
-            manifest = RunFolder(path).read_manifest()
+            manifest = RunFolder(path).read_manifest(whole=True)
         except StudbookError as error:
             typer.echo(f"studbook: {error}", err=True)
             continue

@@ -203,7 +203,7 @@ def _caveat(mechanism: Mechanism) -> str:
 
 def _at(paths: tuple[Floats, Floats], offsets: Floats) -> Floats:
     times, values = paths
-    return values[np.minimum(np.rint(offsets / times[1]).astype(np.int64), len(times) - 1)]
+    return np.asarray(values[np.minimum(np.rint(offsets / times[1]).astype(np.int64), len(times) - 1)])
 
 
 def _reached(paths: tuple[Floats, Floats], threshold: float) -> Floats:

@@ -15,8 +15,8 @@ from studbook.theory.dose import smallest_integer
 
 TOLERANCE = 1e-12
 """A share this close below the wanted one counts as kept: rounding must not cost a record."""
-BUDGET = 1_000_000_000
-"""Elementary steps (some 10 nanoseconds each) that a search by simulation may use."""
+BUDGET = 200_000_000
+"""Elementary steps (some 20 nanoseconds each) that a search by simulation may use."""
 _ROUGH_STEPS, _ROUGH_BUDGET = 100.0, 10_000_000
 _FIRST_REPLICATES = 16
 _BISECT_EVERY = 4

@@ -18,10 +18,10 @@ from studbook.theory import Renewal, support_cost, survival_probability
 
 THEORY_STEPS = 2e10
 """Beyond this :func:`studbook.theory.support_cost` (about a nanosecond each) of one point of the curve, it is simulated."""
-EXACT_STEPS = 1e5
+EXACT_STEPS = 2e4
 """Steps that one exact draw of the simulation may take."""
 APPROXIMATION = (
-    "numbers of common ancestors whose exact draw takes more than 100,000 steps (lineages²/samples) are rounded normal numbers "
+    "numbers of common ancestors whose exact draw takes more than 20,000 steps (lineages²/samples) are rounded normal numbers "
     "with the exact mean and variance"
 )
 _NODES = 128

@@ -17,6 +17,8 @@ from studbook.theory import CategoricalLaw, golden_weight, kept_share, smallest_
 DoseMetric: TypeAlias = Literal["variance", "heterozygosity", "support"]
 _MAX_SAMPLES = 10**12
 _MAX_GENERATIONS = 10**9
+_REPLICATES_WITHOUT = 16
+"""Without fresh records a genealogy ends only with its last common ancestor: a few replicates are enough to say what little is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def dose(
     :func:`studbook.theory.expected_support`'s chain settle the dose: up to a million samples or so. Where that is too dear, the dose
     comes from the simulation, with replicates doubled until the confidence intervals decide or a fixed budget is used. It is exact in
     law but for one draw: how many ancestors k lineages have among N records is a rounded normal number, with the exact mean and
-    variance, where k²/N is above 100,000 (its standard deviation is then above 150). ``approximation`` says if that happened.
+    variance, where k²/N is above 20,000 (its standard deviation is then about 75 or more). ``approximation`` says if that happened.
 
     Args:
         metric: ``"variance"``, ``"heterozygosity"`` or ``"support"``.
@@ -181,7 +183,7 @@ def _dose_support(keep: float, samples: int, generations: int, states: States, s
     simulation = Simulation(curve, samples, generations, confidence, seed)
     found = search(simulation, keep, bracket=rough.fresh_interval)
     mean, low, high = simulation.estimate(found.fresh, found.replicates)
-    without = simulation.estimate(0, found.replicates)[0]
+    without = simulation.estimate(0, min(found.replicates, _REPLICATES_WITHOUT))[0]
     simulated = _Simulated((low, high), found.fresh_interval, found.replicates, APPROXIMATION if simulation.rounded else None)
     return _result("support", samples, generations, found.fresh, mean, without, mean * of_law, seed, simulated=simulated)
 

@@ -19,6 +19,15 @@ from studbook.study.units import UnitResult, decode
 SCHEMA_VERSION = 1
 KIND = "studbook.study"
 MAX_MANIFEST_BYTES = 64 << 20
+NEEDED_TO_GO_ON = {
+    "started": str,
+    "seconds": int | float,
+    "cpu_seconds": int | float,
+    "units.total": int,
+    "units.done": int,
+    "config.passed": dict,
+    "config.resolved": list | dict,
+}
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -58,8 +67,11 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def read_manifest(self) -> dict[str, Any]:
+    def read_manifest(self, *, whole: bool = False) -> dict[str, Any]:
         """The manifest.
+
+        Args:
+            whole: Insist on everything that going on with the run needs; without it, on what a reader needs.
 
         Raises:
             RunFolderError: There is none, or it is damaged.
@@ -78,7 +90,10 @@ class RunFolder:
             raise RunFolderError(f"{path} is damaged: {error}", hint="run the study again in a new folder") from error
         except OSError as error:
             raise StorageError(f"{path} can't be read: {error.strerror}") from error
-        return check_manifest(manifest, path)
+        checked = check_manifest(manifest, path)
+        if whole:
+            _require(checked, NEEDED_TO_GO_ON, path)
+        return checked
 
     def has_manifest(self) -> bool:
         """Whether a run was started here."""
@@ -169,28 +184,18 @@ def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:
     cells = manifest.get("cells")
     if not isinstance(cells, list) or not all(isinstance(c, dict) and isinstance(c.get("index"), int) and "label" in c for c in cells):
         raise RunFolderError(f"{path} lists no cells with index and label", hint="the folder is damaged; run the study again in a new one")
-    expected = {
-        "name": str,
-        "status": str,
-        "started": str,
-        "seconds": int | float,
-        "cpu_seconds": int | float,
-        "config": dict,
-        "units": dict,
-    }
-    wrong = [key for key, kind in expected.items() if not isinstance(manifest.get(key), kind)]
-    wrong += (
-        [
-            f"config.{key}"
-            for key, kind in {"passed": dict, "resolved": list | dict}.items()
-            if not isinstance(manifest["config"].get(key), kind)
-        ]
-        if not wrong
-        else []
-    )
-    if wrong:
-        raise RunFolderError(f"{path} lacks a sound {wrong[0]}", hint="the folder is damaged; run the study again in a new one")
+    _require(manifest, {"name": str, "status": str}, path)
     return manifest
+
+
+def _require(manifest: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest in which a key is missing or of another type."""
+    for key, kind in expected.items():
+        value: Any = manifest
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if not isinstance(value, kind):
+            raise RunFolderError(f"{path} lacks a sound {key}", hint="the folder is damaged; run the study again in a new one")
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _open_manifest(run: RunFolder, plan: Plan) -> dict[str, Any]:
     """The manifest to go on with; refuses a folder that holds something else."""
     fresh = new_manifest(plan)
     if run.has_manifest():
-        old = run.read_manifest()
+        old = run.read_manifest(whole=True)
         if old.get("config_digest") != plan.digest:
             raise RunFolderError(
                 f"{run.path} holds a run of another config: {_difference(old['config']['resolved'], fresh['config']['resolved'])}",

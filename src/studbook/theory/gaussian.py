@@ -279,13 +279,15 @@ def _log_std_factor(size: int, ddof: float) -> float:
 
 
 def _log_std_shrinkage(size: int) -> float:
-    """Logarithm of c₄(N), x = (N−1)/2: log Γ(x+½) − log Γ(x) − ½·log x = −1/(8x) + 1/(192x³) − 1/(640x⁵) + …."""
-    from scipy.special import poch
+    """Logarithm of c₄(N), x = (N−1)/2: log Γ(x+½) − log Γ(x) − ½·log x = −1/(8x) + 1/(192x³) − 1/(640x⁵) + ….
 
+    Γ's recurrence leads from a small x up to where the series holds.
+    """
     half = (size - 1) / 2
-    if half < _SERIES:
-        return float(np.log(poch(half, 0.5)) - np.log(half) / 2.0)
-    return -1.0 / (8.0 * half) + 1.0 / (192.0 * half**3) - 1.0 / (640.0 * half**5) + 17.0 / (14336.0 * half**7)
+    below = np.arange(half, _SERIES)
+    x = half + len(below)
+    series = -1.0 / (8.0 * x) + 1.0 / (192.0 * x**3) - 1.0 / (640.0 * x**5) + 17.0 / (14336.0 * x**7)
+    return series - float(np.sum(np.log1p(0.5 / below) - np.log1p(1.0 / below) / 2.0))
 
 
 def _digamma_excess(half: float) -> float:

@@ -1,0 +1,87 @@
+"""A unit's name says everything that its result depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import studbook
+from studbook.arrays import Batch, numbers
+from studbook.errors import ConfigError
+from studbook.study.plan import digest_of
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """A learner with an array among its parameters."""
+
+    shift: np.ndarray
+
+    def fit(self, data: Batch, *, rng: np.random.Generator) -> Shifted:
+        return self
+
+    @property
+    def space(self):
+        return numbers(np.zeros(1)).space
+
+    def sample(self, n: int, *, rng: np.random.Generator) -> Batch:
+        return numbers(np.full(n, self.shift.sum()))
+
+
+class Plain:
+    """Not a dataclass: nothing says how one differs from another."""
+
+    def fit(self, data, *, rng):
+        raise AssertionError("never asked")
+
+
+def study(learner):
+    return studbook.create_study(data=numbers(np.arange(5.0)), learner=learner, metrics=["mean"], generations=1)
+
+
+def test_arrays_count_with_all_their_elements():
+    one, two = np.zeros(5000), np.zeros(5000)
+    two[2500] = 1.0
+    assert study(Shifted(one)).plan.digest != study(Shifted(two)).plan.digest
+    assert study(Shifted(one)).plan.units[0].key == study(Shifted(one.copy())).plan.units[0].key
+
+
+def test_objects_that_cannot_be_told_apart_are_refused():
+    with pytest.raises(ConfigError, match="isn't a dataclass"):
+        study(Plain())
+    with pytest.raises(ConfigError, match="can't be told from another one"):
+        digest_of({"thing": object()})
+
+
+@pytest.mark.parametrize("data", [5, np.arange(3.0), [1, 2], None, Batch])
+def test_data_that_are_none_are_refused(data):
+    with pytest.raises(ConfigError, match="data"):
+        studbook.create_study(data=data, learner="gaussian", metrics=["mean"])
+
+
+def test_grid_values_of_every_type_can_be_told_apart():
+    table = {
+        "study": {"name": "x", "generations": 1, "samples": 30},
+        "data": {"source": "normal", "dimension": 3},
+        "learner": {"kind": "ols"},
+        "mix": {"kind": "replace"},
+        "metrics": {"names": ["variance"]},
+        "grid": {"learner.intercept": [True, False]},
+    }
+    assert [dict(job.cell.keys) for job in studbook.create_study(table).plan.jobs] == [
+        {"learner.intercept": "true"},
+        {"learner.intercept": "false"},
+    ]
+
+
+def test_planning_many_units_is_cheap_and_too_many_are_refused():
+    plan = studbook.create_study(
+        data="normal", learner="kde", metrics=["std"], generations=1, replicates=20_000, samples=5, method="samples"
+    ).plan
+    assert len({unit.key for unit in plan.units}) == 20_000
+    with pytest.raises(ConfigError, match="at most 1,000,000"):
+        studbook.create_study(
+            data="normal", learner="kde", metrics=["std"], generations=1, replicates=5_000_000, samples=5, method="samples"
+        )
