@@ -71,8 +71,7 @@ def test_genealogy_gives_the_support_of_plain_draws():
 def test_simulated_doses_cover_the_exact_one():
     """Forty searches at 95 %: coverage of the exact dose is at least 31 of 40 but for 4e-6 of seeds."""
     states, samples, generations = States.of(zipf(400)), 200, 30
-    shares = np.array([theory_share(states, r, samples, generations) for r in range(samples + 1)])
-    exact = int(np.argmax(shares >= 0.8))
+    exact = dose("support", 0.8, samples, generations, law=CategoricalLaw(zipf(400)[None])).fresh
     covered = 0
     for seed in range(40):
         found = search(Simulation(rarefaction_curve(states, samples), samples, generations, 0.95, seed), 0.8, budget=150_000)
