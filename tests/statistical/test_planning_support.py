@@ -81,15 +81,15 @@ def test_simulated_doses_cover_the_exact_one():
 
 
 def test_a_simulated_dose_repeats_and_brackets_what_was_asked():
-    law, samples, generations = CategoricalLaw(zipf(1_000)[None]), 30_000_000, 1_000
-    first, second = (dose("support", 0.9999, samples, generations, law=law, seed=5) for _ in range(2))
+    law, samples, generations = CategoricalLaw(zipf(1_000)[None]), 3_000_000, 100_000
+    first, second = (dose("support", 0.97, samples, generations, law=law, seed=5) for _ in range(2))
     assert not has_theory(States.of(law.probabilities[0]), first.fresh, samples, generations)
     assert first == second
     assert (first.method, first.approximation) == ("simulation", APPROXIMATION)
     assert first.interval[0] <= first.kept <= first.interval[1]
     assert first.fresh_interval[0] <= first.fresh <= first.fresh_interval[1]
-    assert first.kept == pytest.approx(0.9999, abs=2e-4)
-    assert first.kept_without < first.kept
+    assert first.kept == pytest.approx(0.97, abs=5e-3)
+    assert first.kept_without < 0.3
 
 
 def test_an_estimate_does_not_depend_on_what_was_estimated_before():
