@@ -34,7 +34,7 @@ def rows(name: str, case: Callable[[int, int, int], float]) -> list[dict]:
     return [
         row(f"{name}: N = 10⁹ against N = 10³", cost[10**9], cost[10**3], megabytes),
         row(f"{name}: N = 10¹² against N = 10⁹", cost[10**12], cost[10**9], "as it should be: about 1"),
-        row(f"{name}: 4 × the replicates", more, cost[10**3], "linear is .25, more is better"),
+        row(f"{name}: 4 × the replicates", more, cost[10**3], "linear is .25; more is better"),
         row(f"{name}: 4 × the generations", longer, cost[10**3], "linear is .25"),
     ]
 
