@@ -140,7 +140,7 @@ def create_study(
         ConfigError: A key, kind, name or size that can't be meant.
         DataError: The data can't be read.
 
-    Example:
+    Examples:
         >>> import tempfile, studbook
         >>> study = studbook.create_study(data="normal", learner="gaussian", metrics=["std"], generations=100, replicates=50, samples=100)
         >>> result = study.run(tempfile.mkdtemp())

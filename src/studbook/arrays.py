@@ -68,7 +68,7 @@ class Batch:
         weights: ``(n,)`` positive weights of the records in a fit, or ``None`` for all equal.
         labels: ``(n,)`` class of each record, where it is known. Learners don't look at it.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import Batch, numbers
         >>> batch = numbers(np.array([[1.0], [2.0], [4.0]]))

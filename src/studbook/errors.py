@@ -13,7 +13,7 @@ class StudbookError(Exception):
         exit_code: What the command line exits with.
         hint: What to do about it, in one sentence, or ``None``.
 
-    Example:
+    Examples:
         >>> from studbook.errors import ConfigError
         >>> str(ConfigError("samples is -3, expected 1 or more", hint="set study.samples"))
         'samples is -3, expected 1 or more (set study.samples)'

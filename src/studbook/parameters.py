@@ -41,7 +41,7 @@ class Parameter:
 def parameters_of(cls: type[Any]) -> tuple[Parameter, ...]:
     """The parameters of a dataclass, in order.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> from studbook.parameters import parameters_of
         >>> @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
     Raises:
         ConfigError: Unknown name (with the nearest one), missing value, wrong type, or whatever ``cls`` refuses by itself.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> from studbook.errors import ConfigError
         >>> from studbook.parameters import build
@@ -97,7 +97,7 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
 def nearest(name: str, known: Iterable[str], noun: str = "name") -> str:
     """A hint for an unknown name: the nearest known one, else all of them.
 
-    Example:
+    Examples:
         >>> from studbook.parameters import nearest
         >>> nearest("gausian", ["gaussian", "poisson"])
         "did you mean 'gaussian'?"

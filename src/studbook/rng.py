@@ -20,7 +20,7 @@ def stream(seed: int, *path: str | int) -> np.random.Generator:
         seed: Root seed of the study, 0 or more.
         *path: Names or non-negative integers, for example ``("replicate", 3, "generation", 7, "sample")``.
 
-    Example:
+    Examples:
         >>> from studbook.rng import stream
         >>> a, b = stream(0, "replicate", 1, "sample"), stream(0, "replicate", 1, "sample")
         >>> bool(a.random() == b.random())

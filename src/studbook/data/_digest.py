@@ -15,7 +15,7 @@ from studbook.theory.laws import Law
 def digest_of_batch(batch: Batch) -> str:
     """SHA-256 (hex) of the records, their labels and their space; the same on every machine, whatever the byte order.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import counts
         >>> digest_of_batch(counts(np.array([1, 2]))) == digest_of_batch(counts(np.array([1, 2], dtype=np.int8)))

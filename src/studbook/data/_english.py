@@ -62,7 +62,7 @@ def gather(sources: Iterable[tuple[str, Path, os.stat_result]]) -> str:
 def prose(document: str) -> Iterator[str]:
     r"""The paragraphs of a document that read like sentences, without markup; code, tables and signatures are dropped.
 
-    Example:
+    Examples:
         >>> list(prose("Return the *sum* of ``a`` and ``b``.\n\n>>> add(1, 2)\n3"))
         ['Return the sum of a and b.']
     """

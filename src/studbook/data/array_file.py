@@ -43,7 +43,7 @@ class ArrayFile:
     Raises:
         ConfigError: A size out of range.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> from pathlib import Path

@@ -27,7 +27,7 @@ class Digits:
     Raises:
         ConfigError: A negative limit.
 
-    Example:
+    Examples:
         >>> from studbook.data import Digits
         >>> Digits(classes=(3,)).load().records.values.shape
         (183, 8, 8)
@@ -69,7 +69,7 @@ class Mnist5k:
     Raises:
         ConfigError: A negative limit.
 
-    Example:
+    Examples:
         >>> from studbook.data import Mnist5k
         >>> Mnist5k(classes=(4, 9), limit=10)
         Mnist5k(classes=(4, 9), limit=10)
@@ -103,7 +103,7 @@ class Diabetes:
 
     All eleven columns are standardised: mean 0, standard deviation 1 (divisor n).
 
-    Example:
+    Examples:
         >>> from studbook.data import Diabetes
         >>> dataset = Diabetes().load()
         >>> dataset.records.values.shape, dataset.space.columns[-1]

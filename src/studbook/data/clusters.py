@@ -26,7 +26,7 @@ class Clusters:
         clusters: Number of clusters, 1 to 1,000.
         separation: Distance between neighbouring centres, in standard deviations.
 
-    Example:
+    Examples:
         >>> from studbook.data import Clusters
         >>> Clusters(records=100).load().records.values.shape
         (100, 2)

@@ -31,7 +31,7 @@ class Normal:
     Raises:
         ConfigError: A parameter out of range.
 
-    Example:
+    Examples:
         >>> from studbook.data import Normal
         >>> dataset = Normal(mean=2.0, std=3.0).load()
         >>> dataset.law.covariance.tolist()
@@ -67,7 +67,7 @@ class PoissonCounts:
     Raises:
         ConfigError: The rate is out of range.
 
-    Example:
+    Examples:
         >>> from studbook.data import PoissonCounts
         >>> PoissonCounts(rate=4.0).load().law.rate.tolist()
         [4.0]
@@ -96,7 +96,7 @@ class Coin:
     Raises:
         ConfigError: The probability is out of range.
 
-    Example:
+    Examples:
         >>> from studbook.data import Coin
         >>> Coin(probability=0.25).load().law.probabilities.tolist()
         [[0.75, 0.25]]
@@ -125,7 +125,7 @@ class Uniform:
     Raises:
         ConfigError: The number is out of range; nothing is allocated before.
 
-    Example:
+    Examples:
         >>> from studbook.data import Uniform
         >>> Uniform(states=4).load().law.probabilities.tolist()
         [[0.25, 0.25, 0.25, 0.25]]
@@ -158,7 +158,7 @@ class Zipf:
     Raises:
         ConfigError: A parameter out of range; nothing is allocated before.
 
-    Example:
+    Examples:
         >>> from studbook.data import Zipf
         >>> Zipf(states=3, exponent=1.0).load().law.probabilities.round(4).tolist()
         [[0.5455, 0.2727, 0.1818]]

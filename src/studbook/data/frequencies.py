@@ -23,7 +23,7 @@ def unigram_probabilities(dataset: Dataset) -> CategoricalLaw:
     Raises:
         DataError: Pictures, or a distribution on numbers or counts: they have no finite list of states.
 
-    Example:
+    Examples:
         >>> from studbook.data import Zipf, unigram_probabilities
         >>> unigram_probabilities(Zipf(states=2).load()).probabilities.round(3).tolist()
         [[0.667, 0.333]]

@@ -40,7 +40,7 @@ class IdxFile:
     Raises:
         ConfigError: A size out of range.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from studbook.data import IdxFile

@@ -19,7 +19,7 @@ class InMemory:
         content: The records, or a whole data set.
         name: What to call it.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> InMemory(numbers(np.arange(3.0))).load().name

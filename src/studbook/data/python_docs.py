@@ -35,7 +35,7 @@ class PythonDocs:
     Raises:
         ConfigError: A size out of range.
 
-    Example:
+    Examples:
         >>> from studbook.data import PythonDocs
         >>> dataset = PythonDocs(block=32, vocabulary=1000).load()
         >>> dataset.space.shape, dataset.space.n_states

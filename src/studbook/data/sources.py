@@ -88,7 +88,7 @@ def open_source(name_or_path: str | os.PathLike[str], /, **parameters: object) -
     Raises:
         ConfigError: Unknown name, suffix or parameter (with the nearest one), or a parameter of the wrong type or size.
 
-    Example:
+    Examples:
         >>> from studbook.data import open_source
         >>> open_source("zipf", states=50)
         Zipf(states=50, exponent=1.0)
@@ -106,7 +106,7 @@ def open_source(name_or_path: str | os.PathLike[str], /, **parameters: object) -
 def describe(source: CatalogSource) -> str:
     """A source in one line: its name or file, its parameters, and what its records are.
 
-    Example:
+    Examples:
         >>> from studbook.data import Zipf, describe
         >>> describe(Zipf(states=50))
         'zipf (states=50, exponent=1.0): states'
@@ -121,7 +121,7 @@ def describe(source: CatalogSource) -> str:
 def catalogue() -> tuple[CatalogRow, ...]:
     """All sources, the named ones first.
 
-    Example:
+    Examples:
         >>> from studbook.data import catalogue
         >>> [row.parameters for row in catalogue() if row.name == "zipf"]
         ['states, exponent=1.0']
@@ -132,7 +132,7 @@ def catalogue() -> tuple[CatalogRow, ...]:
 def source_rows() -> list[dict[str, object]]:
     """The catalog as plain rows, for tables and JSON.
 
-    Example:
+    Examples:
         >>> from studbook.data import source_rows
         >>> source_rows()[0]["source"]
         'normal'

@@ -41,7 +41,7 @@ class CsvFile:
     Raises:
         ConfigError: A size out of range, or a separator that isn't one character.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from studbook.data import CsvFile
@@ -107,7 +107,7 @@ class ParquetFile:
     Raises:
         ConfigError: A size out of range.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import polars as pl
         >>> from pathlib import Path

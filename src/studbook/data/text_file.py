@@ -30,7 +30,7 @@ class TextFile:
     Raises:
         ConfigError: A size out of range.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from studbook.data import TextFile

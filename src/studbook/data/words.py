@@ -91,7 +91,7 @@ def join_tokens(ids: AnyArray, vocabulary: tuple[str, ...]) -> str:
         ids: ``(length,)`` token ids.
         vocabulary: The word behind each id.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> join_tokens(np.array([0, 1, 2, 3, 4]), ("Models", "(", "eat", ")", "."))
         'Models (eat).'

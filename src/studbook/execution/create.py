@@ -27,7 +27,7 @@ def create_executor(name: ExecutorName, workers: int) -> Executor:
         ConfigError: An unknown name, a number of workers out of range, or several for ``"local"``.
         MissingExtraError: Ray isn't installed.
 
-    Example:
+    Examples:
         >>> from studbook.execution import create_executor
         >>> create_executor("processes", 2)
         ProcessExecutor(workers=2, retries=2)

@@ -17,7 +17,7 @@ R = TypeVar("R")
 class LocalExecutor:
     """Runs tasks in the calling process, in order, on one thread. Nothing to start, easy to debug.
 
-    Example:
+    Examples:
         >>> from studbook.execution import LocalExecutor
         >>> dict(LocalExecutor().run(abs, [-1, 2]))
         {0: 1, 1: 2}

@@ -93,7 +93,7 @@ def attempt(function: Callable[[T], R], task: T) -> Success[R] | Failure:
     Returns:
         What it returned or raised. ``KeyboardInterrupt`` isn't a task's outcome and passes through.
 
-    Example:
+    Examples:
         >>> attempt(int, "7")
         Success(value=7)
         >>> attempt(int, "seven").summary

@@ -39,7 +39,7 @@ class ProcessExecutor:
     Raises:
         ConfigError: ``workers`` or ``retries`` out of range.
 
-    Example:
+    Examples:
         >>> from studbook.execution import ProcessExecutor
         >>> sorted(ProcessExecutor(workers=2).run(abs, [-1, 2, -3]))
         [(0, 1), (1, 2), (2, 3)]

@@ -38,7 +38,7 @@ __all__ = [
 def learner_of_law(law: Law) -> Any:
     """The learner whose models have laws of this family, to draw records from one.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.learners import learner_of_law
         >>> from studbook.theory.laws import PoissonLaw

@@ -48,7 +48,7 @@ class Bernoulli:
 
     A generation is one binomial number: the Wright–Fisher model of one gene with two alleles.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import states
         >>> from studbook.learners.bernoulli import Bernoulli

@@ -58,7 +58,7 @@ class Categorical:
     A generation is one multinomial vector: the Wright–Fisher model of genetic drift. A state that isn't drawn is lost for good,
     and costs nothing from then on.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import states
         >>> from studbook.learners.categorical import Categorical

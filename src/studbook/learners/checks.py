@@ -24,7 +24,7 @@ def require_fittable(data: Batch, kinds: Iterable[Kind], learner: str) -> None:
     Raises:
         FitError: Wrong kind, no records, NaN or infinity, a state or count out of range, or a weight that isn't positive.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import Kind, numbers
         >>> require_fittable(numbers(np.array([1.0, np.nan])), [Kind.NUMBERS], "gaussian")

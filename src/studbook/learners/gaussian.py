@@ -54,7 +54,7 @@ class Gaussian:
     Attributes:
         ddof: The covariance is the scatter divided by the total weight less this. 0 is maximum likelihood, 1 is unbiased.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.learners.gaussian import Gaussian

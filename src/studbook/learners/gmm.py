@@ -95,7 +95,7 @@ class GaussianMixture:
         restarts: Runs of EM from different starts; the likeliest is kept.
         max_iterations: Steps of EM a run. A run that hits it gives a model with ``converged`` false.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.learners.gmm import GaussianMixture

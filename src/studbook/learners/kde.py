@@ -106,7 +106,7 @@ class KernelDensity:
             (Scott 1992: factor ``n^(−1/(d+4))``) or ``"silverman"`` (Silverman 1986: ``(n (d+2)/4)^(−1/(d+4))``), which multiply
             the unbiased sample covariance by the square of their factor. With weights, n is the effective number of records.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.learners.kde import KernelDensity

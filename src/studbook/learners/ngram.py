@@ -43,7 +43,7 @@ class NGram:
         techniques for language modeling", section 2.7 (interpolated form, n-grams at a beginning keep raw counts); Holtzman et al. 2020,
         "The curious case of neural text degeneration" (top-p); Kish 1965 (effective number).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.learners.ngram import NGram

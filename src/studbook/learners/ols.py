@@ -81,7 +81,7 @@ class LeastSquares:
             labels' noise is the same for all records. The published setting is a constant.
         intercept: Whether to fit a constant beside the features.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.learners.ols import LeastSquares

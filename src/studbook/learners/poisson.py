@@ -49,7 +49,7 @@ class Poisson:
 
     The sum of n counts is Poisson again, so a generation is one Poisson number: a Galton–Watson process that dies out for certain.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import counts
         >>> from studbook.learners.poisson import Poisson

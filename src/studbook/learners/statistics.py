@@ -19,7 +19,7 @@ class GaussianMoments:
         mean: ``(R, d)`` weighted mean; 0 where the weight is 0.
         scatter: ``(R, d, d)`` weighted sum of the squared deviations from ``mean``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> a = GaussianMoments(np.array([2.0]), np.array([[1.0]]), np.array([[[2.0]]]))  # records 0 and 2
         >>> b = GaussianMoments(np.array([1.0]), np.array([[4.0]]), np.array([[[0.0]]]))  # record 4
@@ -142,7 +142,7 @@ class CategoricalCounts:
         counts: ``(E,)`` their weighted counts, above 0.
         n_states: K.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> a = CategoricalCounts.from_dense(np.array([[3.0, 0.0, 1.0]]))
         >>> b = CategoricalCounts.from_dense(np.array([[0.0, 0.0, 2.0]]))

@@ -62,7 +62,7 @@ class ClassShares:
         components: Principal components that the classifier sees, 1 or more.
         limit: At most so many original records train it, and at most so many generated ones are classified, drawn at random.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import images
         >>> from studbook.metrics.classifier import ClassShares

@@ -41,7 +41,7 @@ class WassersteinSquared:
     Attributes:
         projections: Number of directions of the sliced distance, 1 to 100,000.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.distance import WassersteinSquared
         >>> from studbook.metrics.protocols import Reference
@@ -81,7 +81,7 @@ class Wasserstein:
     Attributes:
         projections: Number of directions of the sliced distance, 1 to 100,000.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.metrics.distance import Wasserstein

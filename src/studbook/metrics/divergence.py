@@ -27,7 +27,7 @@ class KullbackLeibler:
     Standard error: the jackknife that deletes each record in turn (for text, groups of blocks), which errs upwards, by √2 at most
     where the two agree. An infinite value has an infinite standard error.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.divergence import KullbackLeibler
         >>> from studbook.metrics.protocols import Reference
@@ -78,7 +78,7 @@ class TotalVariation:
     standard error treats the frequencies as normal and |q̂ − p| as folded normal, and for text is the delete-a-group jackknife's over
     blocks.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.divergence import TotalVariation
         >>> from studbook.metrics.protocols import Reference

@@ -26,7 +26,7 @@ class Support:
     :func:`~studbook.metrics.estimators.support_stderr`); for text the delete-a-group jackknife over blocks, which errs upwards.
     A Poisson law has every count in its support, so its model is measured on a sample.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.diversity import Support
         >>> from studbook.metrics.protocols import Reference
@@ -60,7 +60,7 @@ class SupportShare:
     support has no end: the distinct counts expected in as many draws as the sample holds, Σₖ 1 − (1 − pₖ)ⁿ. It may exceed 1 where fresh
     records bring states that the original lacks. The standard error is that of :class:`Support` over the original's states.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.diversity import SupportShare
         >>> from studbook.metrics.protocols import Reference
@@ -97,7 +97,7 @@ class Heterozygosity:
     of this U-statistic (Hoeffding 1948), second-order term included; a text counts its tokens, with the delete-a-group jackknife over
     blocks.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.diversity import Heterozygosity
         >>> from studbook.metrics.protocols import Reference
@@ -141,7 +141,7 @@ class Entropy:
     distinct states seen; it knows nothing of states that weren't, so long tails stay underestimated. Standard error: the jackknife that
     deletes each record in turn (for text, groups of blocks), which errs upwards, by √2 at most where all states are equally frequent.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.diversity import Entropy
         >>> from studbook.metrics.protocols import Reference
@@ -182,7 +182,7 @@ class Extinct:
     Exact for a Poisson law (rate 0), and for a sample that holds a count above 0. For a sample of zeros it is 1, with the standard
     error 1/(n + 2): the probability that the next record isn't 0, by Laplace's rule of succession.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.diversity import Extinct
         >>> from studbook.metrics.protocols import Reference

@@ -10,7 +10,7 @@ from studbook.arrays import AnyArray, Floats, Ints
 def heterozygosity(counts: Ints) -> Floats:
     """Unbiased estimate of 1 − Σp², the share of pairs that differ; 0 for a single record.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.estimators import heterozygosity
         >>> round(float(heterozygosity(np.array([2, 2]))), 4)

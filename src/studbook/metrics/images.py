@@ -36,7 +36,7 @@ class PrecisionRecall:
         neighbours: k, 1 or more.
         limit: At most so many records of each set are compared, drawn at random; the original's are the same every time.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.metrics.images import PrecisionRecall
@@ -89,7 +89,7 @@ class NearestTraining:
     Attributes:
         limit: At most so many records of each set are compared, drawn at random; the real ones are the same every time.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.metrics.images import NearestTraining

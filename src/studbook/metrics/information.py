@@ -38,7 +38,7 @@ class Information:
         levels: Steps of the grid, 2 to 85.
         limit: Bytes (of rounded records) that are looked at; of a larger sample a random part, and ``n`` says how many records.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import states
         >>> from studbook.metrics.information import Information

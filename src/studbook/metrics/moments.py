@@ -23,7 +23,7 @@ class Mean:
 
     Exact for a model that knows its moments; on a sample, the standard error is s/√n of the records' own averages.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.moments import Mean
         >>> from studbook.metrics.protocols import Reference
@@ -57,7 +57,7 @@ class Std:
     Exact for a model that knows its moments. On a sample: the square root of the unbiased variance, with the delta method's standard
     error: a record's influence on √Σⱼⱼ is its squared deviation over 2√Σⱼⱼ. A constant coordinate adds 0 to both.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.moments import Std
         >>> from studbook.metrics.protocols import Reference
@@ -94,7 +94,7 @@ class Variance:
     Exact for a model that knows its moments. On a sample: the unbiased variance; the standard error is that of the mean of the
     records' squared deviations (delta method; it needs no normality).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.moments import Variance
         >>> from studbook.metrics.protocols import Reference
@@ -130,7 +130,7 @@ class Drift:
     negative where there is no drift. Standard error: for deviations δ = μ̂ − μ₀, √(4 δ'Σδ/n + 2 tr Σ²/n²)/d, the first term debiased in
     the same way but not below 0, which makes it up to √2 too large where there is no drift.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.moments import Drift
         >>> from studbook.metrics.protocols import Reference

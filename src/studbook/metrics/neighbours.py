@@ -44,7 +44,7 @@ def neighbour_table(records: Floats, k: int) -> tuple[AnyArray, Floats]:
     Returns:
         Their rows ``(n, k)`` and squared distances ``(n, k)``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.neighbours import neighbour_table
         >>> rows, squared = neighbour_table(np.array([[0.0], [1.0], [3.0]]), 1)

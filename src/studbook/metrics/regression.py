@@ -31,7 +31,7 @@ class WeightError:
     their covariance for a model with an intercept; for a centred source these are equal. w₀ are the weights that the original implies:
     S⁻¹ E xy (or S⁻¹ Cov(x, y)) of a source's Gaussian law; for real data, generation 0's weights. Exact, given the model.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from types import SimpleNamespace
         >>> from studbook.arrays import numbers

@@ -16,7 +16,7 @@ def mean_stderr(values: AnyArray) -> float:
     Returns:
         0 or more; infinite for a single value, whose spread can't be seen.
 
-    Example:
+    Examples:
         >>> from studbook.metrics.stderr import mean_stderr
         >>> import numpy as np
         >>> round(mean_stderr(np.array([1.0, 2.0, 3.0, 4.0])), 4)
@@ -31,7 +31,7 @@ def share_stderr(hits: float, n: int) -> float:
 
     The half hit is Jeffreys' prior: none seen in n isn't certainty that there are none.
 
-    Example:
+    Examples:
         >>> from studbook.metrics.stderr import share_stderr
         >>> round(share_stderr(50, 100), 4), round(share_stderr(0, 100), 4)
         (0.05, 0.007)
@@ -59,7 +59,7 @@ def jackknife_stderr(left_out: AnyArray) -> float:
     Returns:
         0 or more; infinite for a single group.
 
-    Example:
+    Examples:
         >>> from studbook.metrics.stderr import jackknife_stderr, mean_stderr
         >>> import numpy as np
         >>> x = np.array([1.0, 2.0, 3.0, 4.0])

@@ -30,7 +30,7 @@ class TailMass:
     Attributes:
         quantile: q, above 0 and below 0.5.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.protocols import Reference
         >>> from studbook.metrics.tails import TailMass

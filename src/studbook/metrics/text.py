@@ -39,7 +39,7 @@ class Types:
     References:
         Shumailov et al. 2024, "AI models collapse when trained on recursively generated data": rare events vanish first.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.metrics.protocols import Observation, Reference
@@ -70,7 +70,7 @@ class TypesShare:
 
     A sample as large as the original has fewer types than the original even from a perfect model: it draws anew.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.metrics.protocols import Observation, Reference
@@ -96,7 +96,7 @@ class HapaxSurvival:
 
     Resampling as many words as the original has keeps 1 − 1/e = 63 % of them in the first generation.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.metrics.protocols import Observation, Reference
@@ -130,7 +130,7 @@ class RareSurvival:
     The quartile is all types that occur no more often than the type a quarter of the way from the rarest to the most frequent. Where
     more than a quarter occur once, these are the hapaxes.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.metrics.protocols import Observation, Reference
@@ -163,7 +163,7 @@ class Distinct:
     References:
         Li et al. 2016, "A diversity-promoting objective function for neural conversation models".
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.metrics.protocols import Observation, Reference

@@ -30,7 +30,7 @@ class Perplexity:
     It can recover while the model's own text goes on collapsing: read it beside ``own_perplexity``. Standard error: delta method over
     the held-out blocks.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import text
         >>> from studbook.learners.ngram import NGram

@@ -78,7 +78,7 @@ class Normal:
 def squared_distance(first: Steps, second: Steps | Normal) -> Floats:
     """W₂² ``(P,)`` between P pairs of distributions.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.metrics.transport import Steps, squared_distance
         >>> a, b = (Steps.of_sorted(np.array([x])) for x in ([0.0, 1.0], [1.0, 2.0, 3.0]))

@@ -13,7 +13,7 @@ class Accumulate:
 
     The training set grows by ``n`` a generation.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Accumulate
         >>> [part.origin.value for part in Accumulate().parts(100, 100)]
         ['pool']

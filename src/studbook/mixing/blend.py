@@ -19,7 +19,7 @@ class Blend:
         beta: Share drawn without replacement from the previous generation's training set.
         gamma: Share drawn without replacement from the original data. The three sum to 1.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Blend
         >>> [(part.origin.value, part.n) for part in Blend(alpha=0.5, beta=0.3, gamma=0.2).parts(100, 100)]
         [('generated', 50), ('previous', 30), ('original', 20)]

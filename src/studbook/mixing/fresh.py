@@ -18,7 +18,7 @@ class Fresh:
     Attributes:
         fresh: New real records a generation, 0 or more.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Fresh
         >>> [(part.origin.value, part.n) for part in Fresh(fresh=5).parts(100, 100)]
         [('fresh', 5), ('generated', 95)]

@@ -17,7 +17,7 @@ class Keep:
     Attributes:
         share: Share of the training set that is original, 0 to 1.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Keep
         >>> [(part.origin.value, part.n) for part in Keep(share=0.1).parts(200, 500)]
         [('original', 20), ('generated', 180)]

@@ -11,7 +11,7 @@ from studbook.mixing.part import Origin, Part
 class Replace:
     """``n`` new generated records, nothing else: the setting of Shumailov et al. (Nature 2024) without original data.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Replace
         >>> Replace().parts(100, 100)
         (Part(origin=<Origin.GENERATED: 'generated'>, n=100, weight=1.0),)

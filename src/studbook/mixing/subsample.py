@@ -13,7 +13,7 @@ class Subsample:
 
     The cost of a generation stays constant while the pool grows.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Subsample
         >>> Subsample().parts(100, 100)[0].n
         100

@@ -23,7 +23,7 @@ class Weighted:
         weight: Share of the total weight on the real records, strictly between 0 and 1, or ``"golden"``.
         fresh: New real records a generation; 0 takes the whole original data set every time.
 
-    Example:
+    Examples:
         >>> from studbook.mixing import Weighted
         >>> real, generated = Weighted(weight="golden", fresh=100).parts(100, 100)
         >>> round(real.n * real.weight / 200, 3)

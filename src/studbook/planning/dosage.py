@@ -108,7 +108,7 @@ def dose(
         S. Wright, "Evolution in Mendelian populations", Genetics 16 (1931), for drift and migration; J. F. C. Kingman, "The
         coalescent", 1982, for the genealogy; H. He, S. Xu, G. Cheng, "Golden Ratio Weighting Prevents Model Collapse", 2025.
 
-    Example:
+    Examples:
         >>> from studbook.planning import dose
         >>> answer = dose("variance", 0.9, samples=100, generations=1000)
         >>> answer.fresh, round(answer.kept, 4), answer.method
@@ -151,7 +151,7 @@ def share_kept(
     Raises:
         ConfigError: As :func:`dose`.
 
-    Example:
+    Examples:
         >>> from studbook.planning import share_kept
         >>> [round(share_kept("heterozygosity", r, 1000, 100_000), 3) for r in (0, 1, 5, 50)]
         [0.0, 0.666, 0.909, 0.99]

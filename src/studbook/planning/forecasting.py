@@ -59,7 +59,7 @@ def forecast(
     References:
         S. Wright, Genetics 16 (1931), for drift; D. Siegmund, "Sequential Analysis" (1985), for times at which a walk first crosses.
 
-    Example:
+    Examples:
         >>> from studbook.planning import forecast
         >>> measured = {"generation": [0, 1, 2, 3, 4], "metric": ["std"] * 5, "value": [1.0, 0.97, 0.93, 0.91, 0.88]}
         >>> answer = forecast(measured)["std"]

@@ -29,7 +29,7 @@ def read_probabilities(path: str | Path) -> CategoricalLaw:
         DataError: A file that can't be read, or a number that isn't one, is negative or not finite (the line is named), or
             probabilities that don't sum to 1.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> from studbook.planning import read_probabilities
         >>> file = pathlib.Path(tempfile.mkdtemp()) / "counts.txt"

@@ -73,7 +73,7 @@ def run_generations_in_law(
         real: Models with the source's law, for fresh records (R replicates).
         rng: The stream of this chain: a new stream for every generation would cost as much as the generation.
 
-    Example:
+    Examples:
         >>> from studbook.learners import Gaussian
         >>> from studbook.data import Normal
         >>> from studbook.mixing import Replace

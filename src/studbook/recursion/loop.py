@@ -91,7 +91,7 @@ def run_generations(
         FitError: A generation can't be fitted.
         ConfigError: The mix asks for records that aren't there.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import numbers
         >>> from studbook.learners import Gaussian

@@ -88,7 +88,7 @@ def table(run: Run) -> pl.DataFrame:
         ``last_median``, ``last_mean``, ``last_q05``, ``last_q95`` (the range, where there are fewer than 20 replicates), ``theory`` (mean,
         last generation), ``z`` (last generation) and ``max_abs_z`` (over all generations).
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> import polars as pl
         >>> from studbook.report import Run, table

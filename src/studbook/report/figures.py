@@ -70,7 +70,7 @@ def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
     Raises:
         MetricError: The run has no such metric, or no such cell.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> import polars as pl
         >>> from studbook.report import Run, chart

@@ -24,7 +24,7 @@ Content: TypeAlias = "Html | str | int | Iterable[Content] | None"
 def escape(content: Content) -> str:
     """``content`` as safe HTML text.
 
-    Example:
+    Examples:
         >>> escape(["a < b ", Html("<br>")])
         'a &lt; b <br>'
     """
@@ -40,7 +40,7 @@ def escape(content: Content) -> str:
 def tag(element: str, /, *content: Content, **attributes: str | int | bool | None) -> Html:
     """One element. A trailing underscore in an attribute's name is dropped and other underscores become dashes.
 
-    Example:
+    Examples:
         >>> tag("a", "x & y", href="#t", class_="link").text
         '<a href="#t" class="link">x &amp; y</a>'
     """
@@ -58,7 +58,7 @@ def tag(element: str, /, *content: Content, **attributes: str | int | bool | Non
 def json_script(identifier: str, value: Any) -> Html:
     r"""A JSON data block; ``<``, ``>`` and ``&`` are escaped so that no string in it can end the element.
 
-    Example:
+    Examples:
         >>> json_script("s", {"a": "</script>"}).text
         '<script type="application/json" id="s">{"a":"\\u003c/script\\u003e"}</script>'
     """

@@ -167,7 +167,7 @@ def learner_noun(learner: Mapping[str, object]) -> str:
     Args:
         learner: Its table in the manifest.
 
-    Example:
+    Examples:
         >>> learner_noun({"kind": "ngram", "order": 2}), learner_noun({"kind": "kde"}), learner_noun({"kind": "mine"})
         ('2-gram model', 'kernel density estimate', 'mine model')
     """
@@ -180,7 +180,7 @@ def learner_noun(learner: Mapping[str, object]) -> str:
 def label_of(metric: str) -> Label:
     """How ``metric`` is presented; an unknown one by its own name.
 
-    Example:
+    Examples:
         >>> label_of("std").title, label_of("my_metric.low").title, label_of("my_share").share
         ('Standard deviation', 'My metric, low', True)
     """
@@ -222,7 +222,7 @@ class Family:
 def group_families(metrics: list[str]) -> list[Family]:
     """Puts quantiles and class shares together, everything else stays by itself.
 
-    Example:
+    Examples:
         >>> [(f.name, f.style) for f in group_families(["std", "b.p05", "b.p50", "b.p95", "c_shares.0", "c_shares.1", "c_shares.entropy"])]
         [('std', 'line'), ('b', 'fan'), ('c_shares', 'stack'), ('c_shares.entropy', 'line')]
     """

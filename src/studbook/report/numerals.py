@@ -12,7 +12,7 @@ _NBSP = "\u00a0"
 def number(value: float | None, digits: int = 3) -> str:
     r"""``value`` with ``digits`` significant digits, powers of ten where it is very large or small.
 
-    Example:
+    Examples:
         >>> [number(x) for x in (0.47213, 12345.6, 5.5e-5, 1.0, float("inf"), None)]
         ['0.472', '12,346', '5.5\xa0×\xa010⁻⁵', '1', '∞', '–']
     """
@@ -35,7 +35,7 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(share: float | None) -> str:
     r"""A share as per cent; never rounds a part to nothing or to all.
 
-    Example:
+    Examples:
         >>> [percent(x) for x in (0.2413, 0.024, 0.0002, 0.9996, 1.0, 0.0)]
         ['24\xa0%', '2.4\xa0%', '<\xa00.1\xa0%', '>\xa099.9\xa0%', '100\xa0%', '0\xa0%']
     """
@@ -52,7 +52,7 @@ def percent(share: float | None) -> str:
 def interval(low: float, high: float, *, share: bool = False) -> str:
     r"""From ``low`` to ``high``, the unit once; empty where both read the same.
 
-    Example:
+    Examples:
         >>> interval(0.45, 0.47, share=True), interval(0.1, 1.12), interval(0.2, 0.2)
         ('45–47\xa0%', '0.1–1.12', '')
     """
@@ -67,7 +67,7 @@ def interval(low: float, high: float, *, share: bool = False) -> str:
 def count(n: int, noun: str) -> str:
     """``n`` and its noun, in the plural where it is due.
 
-    Example:
+    Examples:
         >>> count(1, "cell"), count(1200, "replicate")
         ('1 cell', '1,200 replicates')
     """
@@ -77,7 +77,7 @@ def count(n: int, noun: str) -> str:
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Names in a row, those beyond ``most`` as a number.
 
-    Example:
+    Examples:
         >>> listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=3)
         ('a, b and c', 'a, b and 2 more')
     """
@@ -88,7 +88,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 def slug(text: str) -> str:
     """``text`` as part of a file name or an anchor: ASCII letters, digits, dots and dashes.
 
-    Example:
+    Examples:
         >>> slug("block_perplexity.p50"), slug("../Ω x")
         ('block-perplexity.p50', 'x')
     """

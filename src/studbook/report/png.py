@@ -16,7 +16,7 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 def encode_png(pixels: AnyArray) -> bytes:
     r"""An 8-bit PNG of ``(h, w)``, or ``(h, w, c)`` with c = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> encode_png(np.zeros((2, 3), np.uint8))[:4]
         b'\x89PNG'

@@ -145,7 +145,7 @@ def load_run(folder: Path) -> Run:
         RunFolderError: It is not a run folder, holds no measurement yet, or a file is damaged (the message says which).
         SchemaVersionError: A newer studbook wrote it.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> load_run(Path("no-such-folder"))
         Traceback (most recent call last):

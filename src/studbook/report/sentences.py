@@ -21,7 +21,7 @@ _MOST_VALUES = 10
 def headline_metrics(metrics: list[str], limit: int = 4) -> tuple[str, ...]:
     """The metrics that the summary speaks of, best first; the first few of the run where none is known.
 
-    Example:
+    Examples:
         >>> headline_metrics(["entropy", "std", "types_share"])
         ('types_share', 'std')
     """
@@ -39,7 +39,7 @@ def summary(run: Run) -> list[str]:
         Sentences, in the order in which they are read: what was done, what became of the two most telling metrics in each cell with the
         spread over replicates, how theory compares, and what limits the conclusion.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> import polars as pl
         >>> from studbook.report import Run, summary

@@ -128,7 +128,7 @@ def config_text(config: object) -> str:
 def toml(config: Mapping[str, Any]) -> str:
     """A config as the TOML file that it came from.
 
-    Example:
+    Examples:
         >>> print(toml({"study": {"name": "a", "seed": 0}, "grid": {"mix.fresh": [0, 1]}}))
         [study]
         name = "a"

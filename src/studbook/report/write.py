@@ -39,7 +39,7 @@ def write_report(*folders: Path, out: Path | None = None) -> Path:
         SchemaVersionError: A newer studbook wrote it.
         StorageError: The disk is full or read-only.
 
-    Example:
+    Examples:
         >>> write_report(Path("no-such-folder"))
         Traceback (most recent call last):
         studbook.errors.RunFolderError: no-such-folder is not a run folder: it has no manifest.json (studbook study list ...

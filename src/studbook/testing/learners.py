@@ -34,7 +34,7 @@ Check: TypeAlias = Callable[[Any, Batch], None]
 def learner_checks(learner: Any) -> tuple[Check, ...]:
     """The checks for this learner: those of every learner, and more where it is exact in law.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.arrays import counts
         >>> from studbook.learners.poisson import Poisson

@@ -57,7 +57,7 @@ def standard_case(kind: Kind, *, n: int = 60) -> MetricCase:
 
     Metrics that ask more of a model than a law (probabilities, coefficients) need a case of their own.
 
-    Example:
+    Examples:
         >>> from studbook.arrays import Kind
         >>> from studbook.testing.metrics import standard_case
         >>> case = standard_case(Kind.COUNTS)
@@ -105,7 +105,7 @@ def check_metric(metric: Metric, case: MetricCase) -> tuple[Measurement, ...]:
     Raises:
         AssertionError: The first promise that the metric breaks.
 
-    Example:
+    Examples:
         >>> from studbook.arrays import Kind
         >>> from studbook.metrics.moments import Std
         >>> from studbook.testing.metrics import check_metric, standard_case

@@ -26,7 +26,7 @@ def replaced_heterozygosity(n: int, generations: Ints, *, n_original: int | None
     References:
         S. Wright, "Evolution in Mendelian populations", Genetics 16 (1931).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import replaced_heterozygosity
         >>> replaced_heterozygosity(100, np.array([0, 100])).round(3).tolist()
@@ -50,7 +50,7 @@ def loss_probability(probability: Floats, n: int) -> Floats:
     References:
         I. Shumailov et al., Nature 631 (2024), section on discrete distributions.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import loss_probability
         >>> loss_probability(np.array([0.01]), 100).round(3).tolist()
@@ -66,7 +66,7 @@ def fixation_probability(probability: Floats) -> Floats:
     References:
         R. Fisher, "The Genetical Theory of Natural Selection" (1930); M. Kimura, Genetics 47 (1962).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import fixation_probability
         >>> fixation_probability(np.array([0.25, 0.75])).tolist()
@@ -86,7 +86,7 @@ def absorption_time(probability: float, n: int) -> float:
         J. Crow and M. Kimura, "An Introduction to Population Genetics Theory" (1970), section 8.9 (there for 2N copies); M. Kimura and
         T. Ohta, Genetics 61 (1969).
 
-    Example:
+    Examples:
         >>> from studbook.theory import absorption_time
         >>> round(absorption_time(0.5, 100), 1)
         138.6
@@ -113,7 +113,7 @@ def absorption_time_exact(n: int, *, limit: int = 3000) -> Floats:
         J. Kemeny and J. Snell, "Finite Markov Chains" (1960), theorem 3.3.5; W. Ewens, "Mathematical Population
         Genetics" (2004), chapter 3.
 
-    Example:
+    Examples:
         >>> from studbook.theory import absorption_time_exact
         >>> round(float(absorption_time_exact(100)[50]), 1)
         136.6

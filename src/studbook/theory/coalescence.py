@@ -73,7 +73,7 @@ def expected_moments(
         S. Wright, Genetics 16 (1931); G. Malécot, "Les mathématiques de l'hérédité" (1948); for models: Q. Bertrand et al., "On the
         Stability of Iterative Retraining" (2024), S. Alemohammad et al., "Self-Consuming Generative Models Go MAD" (2024).
 
-    Example:
+    Examples:
         >>> from studbook.theory import Composition, expected_moments
         >>> path = expected_moments(Composition(generated=95, fresh=5), 100, 2000)
         >>> round(float(path.variance[-1]), 4)
@@ -99,7 +99,7 @@ def coalescence(composition: Composition, n_original: int, last: int, *, sampled
     References:
         S. Wright, "Evolution in Mendelian populations", Genetics 16 (1931).
 
-    Example:
+    Examples:
         >>> from studbook.theory import Composition, coalescence
         >>> coalescence(Composition(generated=10), 10, 2).round(4).tolist()
         [0.1, 0.19, 0.271]
@@ -115,7 +115,7 @@ def expected_variance(composition: Composition, n_original: int, last: int, *, s
     References:
         S. Wright, Genetics 16 (1931); accumulation: M. Gerstgrasser et al. (2024), J. Kazdan et al. (2025).
 
-    Example:
+    Examples:
         >>> from studbook.theory import Composition, expected_variance
         >>> expected_variance(Composition(generated=10), 10, 2, variance=4.0).round(3).tolist()
         [3.6, 3.24, 2.916]
@@ -131,7 +131,7 @@ def expected_drift(composition: Composition, n_original: int, last: int, *, samp
     References:
         S. Wright, Genetics 16 (1931).
 
-    Example:
+    Examples:
         >>> from studbook.theory import Composition, expected_drift
         >>> expected_drift(Composition(generated=10, pool=0), 10, 2).round(4).tolist()
         [0.1, 0.1225, 0.1322]
@@ -149,7 +149,7 @@ def expected_heterozygosity(
     References:
         S. Wright, Genetics 16 (1931); J. Crow and M. Kimura, "An Introduction to Population Genetics Theory" (1970), section 7.3.
 
-    Example:
+    Examples:
         >>> from studbook.theory import Composition, expected_heterozygosity
         >>> expected_heterozygosity(Composition(generated=100), 100, 1, heterozygosity=0.5).round(5).tolist()
         [0.495, 0.49005]

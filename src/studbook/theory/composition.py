@@ -22,7 +22,7 @@ class Composition:
             ``None``: no pool; 0: all of it. With a pool, the other origins are 0.
         real_share: Share of the total weight on the fresh and original records; ``None`` weighs all records equally.
 
-    Example:
+    Examples:
         >>> from studbook.theory import Composition
         >>> Composition(generated=95, fresh=5).size
         100
@@ -81,7 +81,7 @@ def composition_of(mix: str, parameters: Mapping[str, object], n: int, n_origina
     Returns:
         ``None`` for a mix that the theory doesn't know.
 
-    Example:
+    Examples:
         >>> from studbook.theory import composition_of
         >>> composition_of("keep", {"share": 0.1}, 100, 500)
         Composition(generated=90, fresh=0, original=10, previous=0, pool=None, real_share=None)

@@ -35,7 +35,7 @@ def kept_share(fresh: int, n: int, generation: int | None = None, *, ddof: int =
     References:
         S. Wright, "Evolution in Mendelian populations", Genetics 16 (1931).
 
-    Example:
+    Examples:
         >>> from studbook.theory import kept_share
         >>> round(kept_share(5, 100), 4), round(kept_share(0, 100, 69), 3)
         (0.9065, 0.495)
@@ -61,7 +61,7 @@ def equilibrium_share(fresh: float) -> float:
     References:
         S. Wright, Genetics 16 (1931): 1 − 1/(1 + 2Nm) for N haploid copies and migration m.
 
-    Example:
+    Examples:
         >>> from studbook.theory import equilibrium_share
         >>> [round(equilibrium_share(r), 3) for r in (1, 5, 50)]
         [0.667, 0.909, 0.99]
@@ -86,7 +86,7 @@ def smallest_fresh(keep: float, n: int, generation: int | None = None, *, ddof: 
     References:
         S. Wright, Genetics 16 (1931).
 
-    Example:
+    Examples:
         >>> from studbook.theory import smallest_fresh
         >>> smallest_fresh(0.9, 100), smallest_fresh(0.9, 100_000), smallest_fresh(0.9, 100, 10)
         (5, 5, 1)
@@ -104,7 +104,7 @@ def smallest_fresh(keep: float, n: int, generation: int | None = None, *, ddof: 
 def smallest_integer(enough: Callable[[int], bool], low: int, high: int) -> int:
     """The smallest integer in ``[low, high]`` with ``enough``, which is monotone; ``high`` if none below it has it.
 
-    Example:
+    Examples:
         >>> from studbook.theory.dose import smallest_integer
         >>> smallest_integer(lambda k: k * k >= 50, 0, 100)
         8

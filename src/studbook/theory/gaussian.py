@@ -28,7 +28,7 @@ _SERIES = 100.0
 def divisor_fit(ddof: float) -> Fit:
     """The fit that divides by N − ddof: v = V·N/(N − ddof), for :func:`studbook.theory.expected_moments`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import divisor_fit
         >>> divisor_fit(1)(np.array([10.0]))[0].round(4).tolist()
@@ -52,7 +52,7 @@ def std_shrinkage(n: int) -> float:
     References:
         B. Holtzman, "The unbiased estimate of the population variance and standard deviation", Am. J. Psychology 63 (1950).
 
-    Example:
+    Examples:
         >>> from studbook.theory import std_shrinkage
         >>> round(std_shrinkage(10), 4)
         0.9727
@@ -75,7 +75,7 @@ def replaced_std(n: int, generations: Ints, *, ddof: float = 0.0, n_original: in
     References:
         I. Shumailov et al., "AI models collapse when trained on recursively generated data", Nature 631 (2024); the moments of χ.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import replaced_std
         >>> replaced_std(1000, np.array([1000])).round(4).tolist()
@@ -90,7 +90,7 @@ def replaced_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_origina
     References:
         S. Wright, Genetics 16 (1931); I. Shumailov et al., Nature 631 (2024).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import replaced_variance
         >>> replaced_variance(100, np.array([0, 1, 100])).round(4).tolist()
@@ -114,7 +114,7 @@ def accumulated_variance(n: int, generations: Ints) -> Floats:
     References:
         M. Gerstgrasser et al., "Is Model Collapse Inevitable?" (2024); J. Kazdan et al., "Collapse or Thrive?" (2025).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import accumulated_variance
         >>> accumulated_variance(100, np.array([0, 10_000])).round(4).tolist()
@@ -142,7 +142,7 @@ def fresh_equilibrium(n: int, fresh: int, *, ddof: float = 0.0) -> tuple[float, 
     References:
         S. Wright, Genetics 16 (1931), island model; Q. Bertrand et al., "On the Stability of Iterative Retraining" (2024).
 
-    Example:
+    Examples:
         >>> from studbook.theory import fresh_equilibrium
         >>> [round(fresh_equilibrium(100, r)[0], 4) for r in (5, 10, 50)]
         [0.9065, 0.9497, 0.9868]
@@ -170,7 +170,7 @@ def replaced_w2_squared(n: int, generations: Ints, *, ddof: float = 0.0, n_origi
         I. Shumailov et al., Nature 631 (2024), which approximates it for large N; C. Givens and R. Shortt, "A class of Wasserstein metrics
         for probability distributions" (1984), for W₂ of normal laws.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import replaced_w2_squared
         >>> [replaced_w2_squared(100, np.array([50]), ddof=ddof).round(4).tolist() for ddof in (0, 1)]
@@ -220,7 +220,7 @@ def log_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_original: in
     References:
         M. Bartlett and D. Kendall, "The statistical analysis of variance-heterogeneity and the logarithmic transformation" (1946).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import log_variance
         >>> log_variance(1000, np.array([1000])).cumulants[0].round(3).tolist()
@@ -241,7 +241,7 @@ def replaced_median_std(n: int, generations: Ints, *, ddof: float = 0.0, n_origi
     References:
         M. Bartlett and D. Kendall (1946); E. Cornish and R. Fisher, "Moments and cumulants in the specification of distributions" (1938).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import replaced_median_std
         >>> replaced_median_std(1000, np.array([693])).round(3).tolist()
@@ -260,7 +260,7 @@ def median_half_life(n: int, *, ddof: float = 0.0) -> float:
     References:
         I. Shumailov et al., Nature 631 (2024); M. Bartlett and D. Kendall (1946).
 
-    Example:
+    Examples:
         >>> from studbook.theory import median_half_life
         >>> round(median_half_life(1000)), round(median_half_life(1000, ddof=1))
         (693, 1384)

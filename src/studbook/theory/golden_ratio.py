@@ -25,7 +25,7 @@ def golden_weight(ratio: float) -> float:
     References:
         H. He, S. Xu, G. Cheng, "Golden Ratio Weighting Prevents Model Collapse", 2025.
 
-    Example:
+    Examples:
         >>> from studbook.theory import golden_weight
         >>> round(golden_weight(1.0), 3)
         0.618
@@ -52,7 +52,7 @@ def effective_sample_size(n_real: float, n_generated: float) -> float:
     References:
         H. He, S. Xu, G. Cheng, "Golden Ratio Weighting Prevents Model Collapse", 2025.
 
-    Example:
+    Examples:
         >>> from studbook.theory import effective_sample_size
         >>> round(effective_sample_size(100, 100), 1)
         161.8

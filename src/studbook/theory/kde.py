@@ -21,7 +21,7 @@ def scott_factor(n: Floats, dimension: int = 1) -> Floats:
     References:
         D. Scott, "Multivariate Density Estimation" (1992), equation 6.42.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import scott_factor
         >>> scott_factor(np.array([100.0])).round(4).tolist()
@@ -37,7 +37,7 @@ def silverman_factor(n: Floats, dimension: int = 1) -> Floats:
     References:
         B. Silverman, "Density Estimation for Statistics and Data Analysis" (1986), equation 4.14.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import silverman_factor
         >>> silverman_factor(np.array([100.0])).round(4).tolist()
@@ -58,7 +58,7 @@ def kernel_fit(bandwidth: float | str, dimension: int = 1) -> Fit:
     Raises:
         ConfigError: Another rule, or a negative bandwidth.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import kernel_fit
         >>> [column.tolist() for column in kernel_fit(0.5)(np.array([10.0]))]
@@ -102,7 +102,7 @@ def kde_variance(bandwidth: float | str, n: int, generations: Ints, *, dimension
     References:
         B. Silverman (1986), section 6.4.1 (the smoothed bootstrap's variance); the recursion follows with E V = (1 − 1/N)v.
 
-    Example:
+    Examples:
         >>> from studbook.theory import kde_variance
         >>> import numpy as np
         >>> kde_variance(0.2, 100, np.array([0, 5_000])).round(4).tolist()

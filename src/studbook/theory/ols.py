@@ -26,7 +26,7 @@ def single_fit_error(noise: float, n_features: int, n: int) -> float:
     References:
         E. Dohmatob, Y. Feng, J. Kempe, "Model Collapse Demystified: The Case of Regression" (2024); mean of the inverse Wishart law.
 
-    Example:
+    Examples:
         >>> from studbook.theory import single_fit_error
         >>> single_fit_error(1.0, 9, 100)
         0.1
@@ -54,7 +54,7 @@ def replaced_error(noise: float, n_features: int, n: int, generations: Ints, *, 
     References:
         E. Dohmatob, Y. Feng, J. Kempe (2024); M. Gerstgrasser et al. (2024), theorem 1.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import replaced_error
         >>> replaced_error(1.0, 9, 100, np.array([0, 4])).round(3).tolist()
@@ -88,7 +88,7 @@ def accumulated_error(
         M. Gerstgrasser et al., "Is Model Collapse Inevitable? Breaking the Curse of Recursion by Accumulating Real and Synthetic
         Data" (2024), theorem 2.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import accumulated_error
         >>> accumulated_error(1.0, 9, 100, np.array([0, 1, 100_000])).round(4).tolist()

@@ -31,7 +31,7 @@ def extinction_probability(rate: float, n: int, generations: Ints, *, n_original
         F. Galton and H. Watson, "On the probability of the extinction of families" (1875); T. Harris, "The Theory of Branching
         Processes" (1963), chapter I; immigration: K. Athreya and P. Ney, "Branching Processes" (1972), section VI.7.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import extinction_probability
         >>> extinction_probability(0.05, 100, np.array([0, 1, 1000]), n_original=100).round(4).tolist()
@@ -74,7 +74,7 @@ def rate_moments(rate: float, n: int, generations: Ints, *, n_original: int | No
     References:
         T. Harris, "The Theory of Branching Processes" (1963), chapter I, equation 5.3 (critical case).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import rate_moments
         >>> rate_moments(4.0, 100, np.array([0, 25]), n_original=100)[1].round(2).tolist()
@@ -88,7 +88,7 @@ def rate_moments(rate: float, n: int, generations: Ints, *, n_original: int | No
 def rate_fit(rate: float) -> Fit:
     """The fit of a Poisson model, whose expected variance is its expected rate, λ₀ always: v = λ₀, for :func:`expected_moments`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import rate_fit
         >>> [column.tolist() for column in rate_fit(4.0)(np.array([10.0]))]

@@ -29,7 +29,7 @@ def predict(situation: Situation, metric: str, generations: Ints) -> Prediction 
     References:
         In each prediction's ``source``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import GaussianLaw, Situation, predict
         >>> law = GaussianLaw(np.zeros((1, 1)), np.ones((1, 1, 1)))

@@ -32,7 +32,7 @@ class Renewal:
         fresh: New real records drawn from the law.
         original: Records drawn without replacement from the original ones; not together with ``fresh``.
 
-    Example:
+    Examples:
         >>> from studbook.theory import Renewal
         >>> Renewal(95, fresh=5).size
         100
@@ -69,7 +69,7 @@ def expected_support(probabilities: Floats, renewal: Renewal, n_original: int, g
         S. Wright, Genetics 16 (1931); W. Ewens, "Mathematical Population Genetics" (2004), chapter 3; for models: I. Shumailov et al.,
         Nature 631 (2024).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import Renewal, expected_support
         >>> zipf = 1 / np.arange(1, 51)
@@ -90,7 +90,7 @@ def survival_probability(probabilities: Floats, renewal: Renewal, n_original: in
     Returns:
         ``(G, K)``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from studbook.theory import Renewal, survival_probability
         >>> survival_probability(np.array([0.5]), Renewal(2), 2, np.array([0, 1])).round(4).tolist()
@@ -103,7 +103,7 @@ def survival_probability(probabilities: Floats, renewal: Renewal, n_original: in
 def support_cost(n_states: int, renewal: Renewal, n_original: int, last: int, *, sampled: bool = True) -> float:
     """Elementary steps (about a nanosecond each) behind :func:`expected_support`.
 
-    Example:
+    Examples:
         >>> from studbook.theory import Renewal, support_cost
         >>> support_cost(5000, Renewal(20_000), 20_000, 100) < 2e8
         True
