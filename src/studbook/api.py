@@ -67,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study that is ready to run: a handle; what it leaves behind is a :class:`Result`.
+    """A study that is ready to run: a handle; what it leaves behind is a ``Result``.
 
     Attributes:
         plan: Cells, units and data.
@@ -86,7 +86,7 @@ class Study:
         """Run what is missing.
 
         Args:
-            out: Run folder, by default :attr:`default_folder`. A folder with an unfinished run of the same study is continued.
+            out: Run folder, by default ``default_folder``. A folder with an unfinished run of the same study is continued.
             workers: Processes; 1 runs in this one. Results don't depend on it.
             executor: Where units run, instead of ``workers``.
             progress: Told after every unit.

@@ -24,7 +24,7 @@ _DOCSTRING = re.compile(
     r'(?:\A(?:[ \t]*(?:#[^\n]*)?\n)*|:[ \t]*(?:#[^\n]*)?\n\s*)[rRuU]?(?:"""(.*?)"""|\'\'\'(.*?)\'\'\'|"([^"\\\n]+)"[ \t]*\n)', re.DOTALL
 )
 _MARKUP = (
-    (re.compile(r":[a-z:]+:`~?([^`<]*?)(?: ?<[^`]*>)?`"), r"\1"),  # :class:`~pathlib.Path`
+    (re.compile(r":[a-z:]+:`~?([^`<]*?)(?: ?<[^`]*>)?`"), r"\1"),  # ``pathlib.Path``
     (re.compile(r"`{1,2}([^`]*)[`']{1,2}"), r"\1"),  # ``code``, `name'
     (re.compile(r"(?<![\w*])\*{1,2}(\w[^*]*)\*{1,2}"), r"\1"),  # *argument*, **strong**
     (re.compile(r"(?<!\w)([\"'])([\w.]*\w)(?:\(\))?\1(?!\w)"), r"\2"),  # "name()" in the help topics, 'name'

@@ -47,7 +47,7 @@ class Clusters:
             raise ConfigError(f"data.separation is {self.separation}, expected a distance of 0 or more standard deviations")
 
     def load(self) -> Dataset:
-        """See :class:`studbook.data.dataset.Source`."""
+        """See ``studbook.data.dataset.Source``."""
         rng = stream(0, "clusters")
         angles = 2 * math.pi * np.arange(self.clusters) / self.clusters
         radius = self.separation / (2 * math.sin(math.pi / self.clusters)) if self.clusters > 1 else 0.0

@@ -30,7 +30,7 @@ class InMemory:
     name: str = "in memory"
 
     def load(self) -> Dataset:
-        """See :class:`studbook.data.dataset.Source`."""
+        """See ``studbook.data.dataset.Source``."""
         if isinstance(self.content, Dataset):
             return self.content
         batch = self.content

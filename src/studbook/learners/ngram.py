@@ -114,10 +114,10 @@ class NGram:
             rng: Unused; fitting is deterministic.
 
         Returns:
-            The model; with ``prompt`` set, its prompts are the beginnings of ``data`` (see :meth:`condition_on`).
+            The model; with ``prompt`` set, its prompts are the beginnings of ``data`` (see ``condition_on``).
 
         Raises:
-            FitError: See :meth:`check_original`.
+            FitError: See ``check_original``.
         """
         self.check_original(data)
         blocks, weights = data.values, np.empty(0)
@@ -141,11 +141,11 @@ class PromptedNGram:
     prompts: AnyArray
 
     def check_original(self, batch: Batch) -> None:
-        """See :meth:`NGram.check_original`."""
+        """See ``NGram.check_original``."""
         self.learner.check_original(batch)
 
     def fit(self, data: Batch, *, rng: np.random.Generator) -> NGramModel:
-        """See :meth:`NGram.fit`."""
+        """See ``NGram.fit``."""
         model = self.learner.fit(data, rng=rng)
         return NGramModel(self.learner, model.space, model.tables, self.prompts)
 
@@ -203,7 +203,7 @@ class NGramModel:
             batch: Blocks over the model's vocabulary, of any length.
 
         Raises:
-            DataError: See :meth:`token_log_prob`.
+            DataError: See ``token_log_prob``.
         """
         return np.asarray(self.token_log_prob(batch).sum(axis=1))
 

@@ -56,7 +56,7 @@ class ClassShares:
 
     The label is what a small classifier says that was trained once on the original records and their labels; its mistakes aren't part
     of the standard errors. Shares have binomial standard errors (with Jeffreys' half record); the entropy is Miller and Madow's with
-    its own (see :class:`~studbook.metrics.diversity.Entropy`).
+    its own (see ``studbook.metrics.diversity.Entropy``).
 
     Attributes:
         components: Principal components that the classifier sees, 1 or more.
@@ -83,7 +83,7 @@ class ClassShares:
         views.require_range("class_shares.limit", self.limit, 1, 100_000)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("class_shares", observation.sample, self.kinds)
         classifier = reference.memo(f"classifier:{self.components}:{self.limit}", lambda: self._train(reference))
         predicted = classifier.predict(views.table("class_shares", views.thin(observation.sample, self.limit, rng=rng)))

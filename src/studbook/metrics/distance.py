@@ -34,7 +34,7 @@ class WassersteinSquared:
     generations and studies.
 
     On a sample the standard error is the delta method's, by the Kantorovich potential (see
-    :func:`~studbook.metrics.transport.potential`); the original and the directions are taken as given. Near 0 the error isn't normal:
+    ``studbook.metrics.transport.potential``); the original and the directions are taken as given. Near 0 the error isn't normal:
     there the stated one is up to about √2 too large, and the value itself exceeds the law's by about the variance over n, as every
     plug-in distance does.
 
@@ -58,12 +58,12 @@ class WassersteinSquared:
         views.require_range("w2_squared.projections", self.projections, 1, 100_000)
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         values = _squared_of_law(reference, law, self.projections)
         return None if values is None else {"w2_squared": values}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("w2_squared", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:
@@ -74,7 +74,7 @@ class WassersteinSquared:
 
 @dataclass(frozen=True, slots=True)
 class Wasserstein:
-    """``w2``: 2-Wasserstein distance to the original, in the data's unit; :class:`WassersteinSquared` says how its square is computed.
+    """``w2``: 2-Wasserstein distance to the original, in the data's unit; ``WassersteinSquared`` says how its square is computed.
 
     The standard error is the squared distance's over 2·W₂ (delta method); it is 0 where the sample equals the original record by record.
 
@@ -99,12 +99,12 @@ class Wasserstein:
         views.require_range("w2.projections", self.projections, 1, 100_000)
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         values = _squared_of_law(reference, law, self.projections)
         return None if values is None else {"w2": np.sqrt(values)}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("w2", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:

@@ -40,7 +40,7 @@ class KullbackLeibler:
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         if isinstance(law, CategoricalLaw):
             from scipy.special import rel_entr
 
@@ -52,7 +52,7 @@ class KullbackLeibler:
         return None
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("kl", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:
@@ -91,7 +91,7 @@ class TotalVariation:
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         if isinstance(law, CategoricalLaw):
             return {"tv": 0.5 * np.abs(law.probabilities - _row("tv", reference, law)).sum(axis=1)}
         if isinstance(law, PoissonLaw) and isinstance(reference.law, PoissonLaw):
@@ -99,7 +99,7 @@ class TotalVariation:
         return None
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("tv", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:

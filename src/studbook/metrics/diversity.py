@@ -23,7 +23,7 @@ class Support:
 
     A sample can only miss states, so its value is a lower bound of the law's. The standard error is that of the number seen in a sample
     of this size: for independent records √(E K(2n) − E K(n) − (E f₁)²/n), with the growth by Chao's estimator (see
-    :func:`~studbook.metrics.estimators.support_stderr`); for text the delete-a-group jackknife over blocks, which errs upwards.
+    ``studbook.metrics.estimators.support_stderr``); for text the delete-a-group jackknife over blocks, which errs upwards.
     A Poisson law has every count in its support, so its model is measured on a sample.
 
     Examples:
@@ -39,11 +39,11 @@ class Support:
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         return {"support": _alive(law)} if isinstance(law, CategoricalLaw) else None
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("support", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:
@@ -58,7 +58,7 @@ class SupportShare:
 
     The original's states are those of its law where that is known, else the distinct ones in its records. For a Poisson law, whose
     support has no end: the distinct counts expected in as many draws as the sample holds, Σₖ 1 − (1 − pₖ)ⁿ. It may exceed 1 where fresh
-    records bring states that the original lacks. The standard error is that of :class:`Support` over the original's states.
+    records bring states that the original lacks. The standard error is that of ``Support`` over the original's states.
 
     Examples:
         >>> import numpy as np
@@ -73,13 +73,13 @@ class SupportShare:
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         if not isinstance(law, CategoricalLaw):
             return None
         return {"support_share": _alive(law) / _original_support(reference, 0)}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("support_share", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:
@@ -110,7 +110,7 @@ class Heterozygosity:
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         if isinstance(law, CategoricalLaw):
             return {"heterozygosity": 1.0 - np.einsum("rk,rk->r", law.probabilities, law.probabilities)}
         if isinstance(law, PoissonLaw):
@@ -120,7 +120,7 @@ class Heterozygosity:
         return None
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("heterozygosity", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:
@@ -154,7 +154,7 @@ class Entropy:
     kinds: ClassVar[frozenset[Kind]] = views.DISCRETE
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         if isinstance(law, CategoricalLaw):
             from scipy.special import entr
 
@@ -162,7 +162,7 @@ class Entropy:
         return {"entropy": _poisson_entropy(law.rate)} if isinstance(law, PoissonLaw) else None
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("entropy", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:
@@ -195,11 +195,11 @@ class Extinct:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.COUNTS})
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         return {"extinct": (law.rate == 0).astype(np.float64)} if isinstance(law, PoissonLaw) else None
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("extinct", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:

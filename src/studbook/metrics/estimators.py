@@ -22,7 +22,7 @@ def heterozygosity(counts: Ints) -> Floats:
 
 
 def heterozygosity_stderr(counts: Ints) -> float:
-    """Standard error of :func:`heterozygosity`: U-statistic of order 2 with ζ₁ = Σp³ − (Σp²)², ζ₂ = Σp²(1 − Σp²) (Hoeffding 1948)."""
+    """Standard error of ``heterozygosity``: U-statistic of order 2 with ζ₁ = Σp³ − (Σp²)², ζ₂ = Σp²(1 − Σp²) (Hoeffding 1948)."""
     c: AnyArray = counts.astype(np.float64)
     n = float(c.sum())
     if n < 3:
@@ -52,13 +52,13 @@ def relative_entropy(counts: Ints, p: Floats) -> Floats:
 
 
 def entropy_stderr(counts: Ints) -> float:
-    """Standard error of :func:`entropy` for independent records: the delete-one jackknife, see :func:`relative_entropy_stderr`."""
+    """Standard error of ``entropy`` for independent records: the delete-one jackknife, see ``relative_entropy_stderr``."""
     alive = counts[counts > 0]
     return relative_entropy_stderr(alive, np.ones(len(alive)))
 
 
 def relative_entropy_stderr(counts: Ints, p: Floats) -> float:
-    """Standard error of :func:`relative_entropy` for independent records: the delete-one jackknife in closed form.
+    """Standard error of ``relative_entropy`` for independent records: the delete-one jackknife in closed form.
 
     All records of one state have the same value without them, so that K of these values serve all n. It errs upwards (Efron and Stein
     1981): by √2 at most where all ln(q/p) are equal, hardly elsewhere.

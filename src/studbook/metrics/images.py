@@ -57,7 +57,7 @@ class PrecisionRecall:
         views.require_range("prdc.limit", self.limit, self.neighbours + 1, 50_000)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("prdc", observation.sample, self.kinds)
         real = views.original_table("prdc", reference, self.limit)
         fake = views.table("prdc", views.thin(observation.sample, self.limit, rng=rng))
@@ -108,7 +108,7 @@ class NearestTraining:
         views.require_range("nearest_training.limit", self.limit, 2, 50_000)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         name = "nearest_training"
         views.require_kind(name, observation.sample, self.kinds)
         original = views.original_table(name, reference, self.limit)

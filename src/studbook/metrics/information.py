@@ -58,7 +58,7 @@ class Information:
         views.require_range("information.limit", self.limit, 1024, 1 << 30)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("information", observation.sample, self.kinds)
         codes = self._encode(reference, observation.sample, rng)
         distinct, record_of = _distinct(codes)

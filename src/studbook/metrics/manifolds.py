@@ -40,7 +40,7 @@ def overlap(real: Floats, real_radii: Floats, fake: Floats, neighbours: int) -> 
 
     Args:
         real: ``(n_real, d)``.
-        real_radii: ``(n_real,)`` squared, from :func:`squared_radii`.
+        real_radii: ``(n_real,)`` squared, from ``squared_radii``.
         fake: ``(n_fake, d)``.
         neighbours: k, below both sizes.
     """

@@ -36,12 +36,12 @@ class Mean:
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         moments = _moments(law)
         return None if moments is None else {"mean": moments[0].mean(axis=1)}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("mean", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
         if moments is not None:
@@ -70,12 +70,12 @@ class Std:
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         moments = _moments(law)
         return None if moments is None else {"std": _mean_std(moments[1])}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("std", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
         if moments is not None:
@@ -107,12 +107,12 @@ class Variance:
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         moments = _moments(law)
         return None if moments is None else {"variance": _mean_variance(moments[1])}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("variance", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
         if moments is not None:
@@ -143,12 +143,12 @@ class Drift:
     kinds: ClassVar[frozenset[Kind]] = views.VECTORS
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         moments = _moments(law)
         return None if moments is None else {"drift": ((moments[0] - _origin(reference)) ** 2).mean(axis=1)}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("drift", observation.sample, self.kinds)
         moments = _model_moments(observation.model)
         if moments is not None:

@@ -52,7 +52,7 @@ class Observation:
     Attributes:
         sample: What the generation's model generated.
         training: What the model was trained on.
-        model: The model; it may have ``log_prob`` (see :class:`Scorer`) or ``law``.
+        model: The model; it may have ``log_prob`` (see ``Scorer``) or ``law``.
         base: Generation 0's model.
     """
 

@@ -47,7 +47,7 @@ class WeightError:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.NUMBERS})
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("weight_error", observation.sample, self.kinds)
         if not isinstance(observation.model, HasCoefficients):
             got = type(observation.model).__name__

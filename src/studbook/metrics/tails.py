@@ -50,7 +50,7 @@ class TailMass:
             )
 
     def of_law(self, reference: Reference, law: Law) -> Mapping[str, Floats] | None:
-        """See :class:`~studbook.metrics.protocols.LawMetric`."""
+        """See ``studbook.metrics.protocols.LawMetric``."""
         if isinstance(law, GaussianLaw):
             low, high = self._bounds(reference)
             stds = np.sqrt(np.maximum(np.diagonal(law.covariance, axis1=1, axis2=2), 0.0))
@@ -64,7 +64,7 @@ class TailMass:
         return {"tail_mass": both, "tail_mass.low": masses[0], "tail_mass.high": masses[1]}
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """See :class:`~studbook.metrics.protocols.Metric`."""
+        """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("tail_mass", observation.sample, self.kinds)
         known = views.from_law(self, reference, observation.model)
         if known is not None:

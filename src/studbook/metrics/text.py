@@ -84,7 +84,7 @@ class TypesShare:
     kinds: ClassVar[frozenset[Kind]] = TEXT
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """Count the types; see :meth:`Types.measure`."""
+        """Count the types; see ``Types.measure``."""
         known = int(np.count_nonzero(type_counts("types_share", reference)))
         only = only_groups("types_share", reference, observation.sample)
         return (_share("types_share", only, known, observation),)
@@ -110,7 +110,7 @@ class HapaxSurvival:
     kinds: ClassVar[frozenset[Kind]] = TEXT
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """Look the original's hapaxes up; see :meth:`Types.measure`.
+        """Look the original's hapaxes up; see ``Types.measure``.
 
         Raises:
             MetricError: The original has no word that occurs once.
@@ -144,7 +144,7 @@ class RareSurvival:
     kinds: ClassVar[frozenset[Kind]] = TEXT
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """Look the original's rarest types up; see :meth:`Types.measure`."""
+        """Look the original's rarest types up; see ``Types.measure``."""
         counts = type_counts("rare_survival", reference)
         rare = reference.memo("text.rare", lambda: _rarest_quartile(counts))
         only = only_groups("rare_survival", reference, observation.sample)

@@ -102,7 +102,7 @@ class BlockPerplexity:
     kinds: ClassVar[frozenset[Kind]] = TEXT
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """The five quantiles; see :meth:`OwnPerplexity.measure`."""
+        """The five quantiles; see ``OwnPerplexity.measure``."""
         ordered = np.sort(surprise_of_sample("block_perplexity", reference, observation))
         return tuple(_quantile(f"block_perplexity.p{round(100 * share):02d}", ordered, share) for share in QUANTILES)
 
@@ -118,7 +118,7 @@ class LowPerplexityShare:
     kinds: ClassVar[frozenset[Kind]] = TEXT
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """The share; see :meth:`OwnPerplexity.measure`."""
+        """The share; see ``OwnPerplexity.measure``."""
         name = "low_perplexity_share"
         limit = _at(np.sort(surprise_of_original(name, reference, observation.base)), TAIL)
         return (_tail_share(name, surprise_of_sample(name, reference, observation) < limit),)
@@ -128,13 +128,13 @@ class LowPerplexityShare:
 class HighPerplexityShare:
     """``high_perplexity_share``: share of generated blocks more perplexing to generation 0 than the original's 95 % quantile.
 
-    Standard error as of :class:`LowPerplexityShare`.
+    Standard error as of ``LowPerplexityShare``.
     """
 
     kinds: ClassVar[frozenset[Kind]] = TEXT
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
-        """The share; see :meth:`OwnPerplexity.measure`."""
+        """The share; see ``OwnPerplexity.measure``."""
         name = "high_perplexity_share"
         limit = _at(np.sort(surprise_of_original(name, reference, observation.base)), 1 - TAIL)
         return (_tail_share(name, surprise_of_sample(name, reference, observation) > limit),)

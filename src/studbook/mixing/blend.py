@@ -40,7 +40,7 @@ class Blend:
             )
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
-        """See :class:`studbook.mixing.Mix`."""
+        """See ``studbook.mixing.Mix``."""
         new, previous = round(self.alpha * n), round(self.beta * n)
         previous = min(previous, n - new)
         original = n - new - previous

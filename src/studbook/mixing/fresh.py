@@ -30,7 +30,7 @@ class Fresh:
         check_fresh(self.fresh)
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
-        """See :class:`studbook.mixing.Mix`."""
+        """See ``studbook.mixing.Mix``."""
         if self.fresh > n:
             raise ConfigError(f"mix.fresh is {self.fresh}, but a generation has {n} records", hint="lower mix.fresh or raise study.samples")
         return tuple(part for part in (Part(Origin.FRESH, self.fresh), Part(Origin.GENERATED, n - self.fresh)) if part.n)

@@ -29,7 +29,7 @@ class Keep:
         check_share("share", self.share)
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
-        """See :class:`studbook.mixing.Mix`."""
+        """See ``studbook.mixing.Mix``."""
         kept = round(self.share * n)
         check_original(kept, n_original, f"keep with share {self.share}")
         return tuple(part for part in (Part(Origin.ORIGINAL, kept), Part(Origin.GENERATED, n - kept)) if part.n)

@@ -18,5 +18,5 @@ class Replace:
     """
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
-        """See :class:`studbook.mixing.Mix`."""
+        """See ``studbook.mixing.Mix``."""
         return (Part(Origin.GENERATED, n),)

@@ -20,5 +20,5 @@ class Subsample:
     """
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
-        """See :class:`studbook.mixing.Mix`."""
+        """See ``studbook.mixing.Mix``."""
         return (Part(Origin.POOL, n),)

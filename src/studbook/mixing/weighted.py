@@ -39,7 +39,7 @@ class Weighted:
             raise ConfigError(f'mix.weight is {self.weight}, expected "golden" or a number between 0 and 1, both excluded')
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:
-        """See :class:`studbook.mixing.Mix`."""
+        """See ``studbook.mixing.Mix``."""
         n_real = self.fresh or n_original
         if self.weight == "golden":
             weight = golden_weight(n_real / n)

@@ -17,7 +17,7 @@ from studbook.arrays import Floats, Ints
 from studbook.theory import Renewal, support_cost, survival_probability
 
 THEORY_STEPS = 2e10
-"""Beyond this :func:`studbook.theory.support_cost` (about a nanosecond each) of one point of the curve, it is simulated."""
+"""Beyond this ``studbook.theory.support_cost`` (about a nanosecond each) of one point of the curve, it is simulated."""
 EXACT_STEPS = 2e4
 """Steps that one exact draw of the simulation may take."""
 APPROXIMATION = (
@@ -59,12 +59,12 @@ class States:
 
 
 def has_theory(states: States, fresh: int, samples: int, generations: int) -> bool:
-    """Whether :func:`theory_share` is affordable."""
+    """Whether ``theory_share`` is affordable."""
     return support_cost(len(states.probabilities), Renewal(samples - fresh, fresh=fresh), samples, generations) <= THEORY_STEPS
 
 
 def theory_share(states: States, fresh: int, samples: int, generations: int) -> float:
-    """The expected share of generation 0's support, by :func:`studbook.theory.survival_probability`."""
+    """The expected share of generation 0's support, by ``studbook.theory.survival_probability``."""
     if fresh == samples:
         return 1.0
     times = np.array([0, generations])
@@ -77,7 +77,7 @@ Curve: TypeAlias = Callable[[Ints], Floats]
 
 
 def rarefaction_curve(states: States, samples: int) -> Curve:
-    """:meth:`States.rarefaction` for up to ``samples`` draws, interpolated, so that a call doesn't depend on the number of states."""
+    """``States.rarefaction`` for up to ``samples`` draws, interpolated, so that a call doesn't depend on the number of states."""
     if samples <= _NODES:
         return states.rarefaction
     points = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)

@@ -53,7 +53,7 @@ def read_series(table: Table, metric: str | None) -> tuple[Series, ...]:
     """The series of a table, in the order of their first rows.
 
     Args:
-        table: See :data:`Table`.
+        table: See ``Table``.
         metric: Only this one; ``None`` for all.
 
     Raises:

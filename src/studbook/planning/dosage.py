@@ -82,7 +82,7 @@ def dose(
 
     Variance (of any model that matches mean and variance) and heterozygosity (of any categorical model) follow the coalescence
     recursion, at any size. For the support a rough simulation of the training set's genealogy finds where to look, and a few values by
-    :func:`studbook.theory.expected_support`'s chain settle the dose: up to a million samples or so. Where that is too dear, the dose
+    ``studbook.theory.expected_support``'s chain settle the dose: up to a million samples or so. Where that is too dear, the dose
     comes from the simulation, with replicates doubled until the confidence intervals decide or a fixed budget is used. It is exact in
     law but for one draw: how many ancestors k lineages have among N records is a rounded normal number, with the exact mean and
     variance, where k²/N is above 20,000 (its standard deviation is then about 75 or more). ``approximation`` says if that happened.
@@ -136,20 +136,20 @@ def share_kept(
     replicates: int = 64,
     ddof: int = 0,
 ) -> float:
-    """The expected share that ``fresh`` real records a generation keep: one point of the curve that :func:`dose` searches.
+    """The expected share that ``fresh`` real records a generation keep: one point of the curve that ``dose`` searches.
 
     Args:
-        metric: As in :func:`dose`.
+        metric: As in ``dose``.
         fresh: Fresh real records a generation, at most ``samples``.
-        samples: As in :func:`dose`.
-        generations: As in :func:`dose`.
-        law: As in :func:`dose`.
+        samples: As in ``dose``.
+        generations: As in ``dose``.
+        law: As in ``dose``.
         seed: Root seed, where the support is simulated because theory is too dear.
         replicates: Replicates of that simulation.
-        ddof: As in :func:`dose`.
+        ddof: As in ``dose``.
 
     Raises:
-        ConfigError: As :func:`dose`.
+        ConfigError: As ``dose``.
 
     Examples:
         >>> from studbook.planning import share_kept
@@ -190,7 +190,7 @@ def _dose_support(keep: float, samples: int, generations: int, states: States, s
 
 @dataclass(frozen=True, slots=True)
 class _Simulated:
-    """What a result by simulation has and one by theory hasn't; fields as in :class:`Dose`."""
+    """What a result by simulation has and one by theory hasn't; fields as in ``Dose``."""
 
     interval: tuple[float, float]
     fresh_interval: tuple[int, int]

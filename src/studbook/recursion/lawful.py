@@ -64,7 +64,7 @@ def run_generations_in_law(
 
     Args:
         learner: A learner that is exact in law.
-        mix: What each generation trains on; see :func:`can_run_in_law`.
+        mix: What each generation trains on; see ``can_run_in_law``.
         original: Statistics of the original data of each replicate.
         space: Space of the records.
         n: Records a generation; time and memory don't depend on it.

@@ -32,7 +32,7 @@ class FreshLaw:
     model: Model
 
     def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
-        """See :class:`FreshSupply`."""
+        """See ``FreshSupply``."""
         return self.model.sample(n, rng=rng)
 
 
@@ -43,7 +43,7 @@ class FreshReserve:
     records: Batch
 
     def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
-        """See :class:`FreshSupply`."""
+        """See ``FreshSupply``."""
         rows = np.arange((generation - 1) * n, generation * n)
         if n and rows[-1] >= len(self.records):
             raise ConfigError(

@@ -71,7 +71,7 @@ def make_panel(curves: pl.DataFrame, cells: tuple[Cell, ...], metric: str) -> Pa
     """The rows of one metric, ready to draw.
 
     Args:
-        curves: What :func:`studbook.report.aggregate.aggregate` returned.
+        curves: What ``studbook.report.aggregate.aggregate`` returned.
         cells: The cells to draw.
         metric: Full name of the metric.
 

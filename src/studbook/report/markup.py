@@ -1,4 +1,4 @@
-"""HTML that can't be broken by data: every string is escaped unless it already is :class:`Html`."""
+"""HTML that can't be broken by data: every string is escaped unless it already is ``Html``."""
 
 from __future__ import annotations
 

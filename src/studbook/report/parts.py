@@ -33,7 +33,7 @@ class Drawn:
 
     Attributes:
         figure: The figure.
-        spec: Spec and data, see :func:`studbook.report.specs.page_spec`.
+        spec: Spec and data, see ``studbook.report.specs.page_spec``.
         svg: The static picture, shown where scripts don't run.
     """
 
@@ -48,7 +48,7 @@ class Part:
 
     Attributes:
         run: The run.
-        curves: What :func:`studbook.report.aggregate.aggregate` made of it.
+        curves: What ``studbook.report.aggregate.aggregate`` made of it.
         pictures: The samples that were kept, by cell.
         drawn: Its figures.
         sheet: Its sheet of pictures or text.

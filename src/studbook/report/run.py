@@ -56,7 +56,7 @@ class Pictures:
     """What replicate 0 of one cell generated, at a few generations.
 
     Attributes:
-        kind: The kind of the records, as in :class:`studbook.arrays.Kind`.
+        kind: The kind of the records, as in ``studbook.arrays.Kind``.
         original: Real records: ``(m, h, w[, 3])`` uint8 for images, values for numbers and counts, counts by rank for states and text.
         generations: The same for each generation that was kept, in order.
         original_text: Real blocks (text only).

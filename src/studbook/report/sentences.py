@@ -56,7 +56,7 @@ def summary(run: Run) -> list[str]:
 
 
 def describe(run: Run, curves: pl.DataFrame) -> list[str]:
-    """As :func:`summary`, from an aggregated table."""
+    """As ``summary``, from an aggregated table."""
     metrics = headline_metrics(curves["metric"].unique(maintain_order=True).to_list(), 2)
     sentences = [_what_was_done(run)]
     sentences += [_what_happened(run, curves, metric) for metric in metrics]

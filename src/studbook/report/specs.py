@@ -22,7 +22,7 @@ def page_spec(static: dict[str, Any]) -> dict[str, Any]:
     """The same for the page: its words and legend are HTML there, its colours CSS variables, and it answers to the pointer.
 
     Args:
-        static: What :func:`static_spec` returned; it is left as it is.
+        static: What ``static_spec`` returned; it is left as it is.
 
     Returns:
         A spec whose data are ``{"columns": [...], "rows": [[...], ...]}``, which the page's script unfolds.

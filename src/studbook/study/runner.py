@@ -45,13 +45,13 @@ class Silent:
     """Tells nobody."""
 
     def begin(self, total: int, done: int) -> None:
-        """See :class:`Progress`."""
+        """See ``Progress``."""
 
     def advance(self) -> None:
-        """See :class:`Progress`."""
+        """See ``Progress``."""
 
     def end(self) -> None:
-        """See :class:`Progress`."""
+        """See ``Progress``."""
 
 
 def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | None = None) -> Path:

@@ -164,7 +164,7 @@ def check_leaves_inputs_alone(metric: Metric, case: MetricCase) -> None:
 
 
 def check_refuses_other_kinds(metric: Metric, case: MetricCase) -> None:
-    """Records of a kind that it doesn't list are a :class:`~studbook.errors.MetricError` that names the kind."""
+    """Records of a kind that it doesn't list are a ``studbook.errors.MetricError`` that names the kind."""
     for kind in Kind:
         if kind in metric.kinds:
             continue

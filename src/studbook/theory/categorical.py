@@ -1,7 +1,7 @@
 """Categorical models refitted to their own draws: the Wright–Fisher model of population genetics.
 
 The counts of a training set of N records are multinomial with the last frequencies. The heterozygosity 1 − Σp² follows the
-coalescence recursion; how many states survive is in :mod:`studbook.theory.support`.
+coalescence recursion; how many states survive is in ``studbook.theory.support``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def replaced_heterozygosity(n: int, generations: Ints, *, n_original: int | None
         n_original: Draws behind generation 0; ``None``: it has exactly the law.
 
     Returns:
-        ``(G,)`` shares of the law's heterozygosity. For other mixes see :func:`studbook.theory.expected_heterozygosity`.
+        ``(G,)`` shares of the law's heterozygosity. For other mixes see ``studbook.theory.expected_heterozygosity``.
 
     References:
         S. Wright, "Evolution in Mendelian populations", Genetics 16 (1931).
@@ -107,7 +107,7 @@ def absorption_time_exact(n: int, *, limit: int = 3000) -> Floats:
         ``(N + 1,)`` by the count of one state.
 
     Raises:
-        ConfigError: N is above the limit; :func:`absorption_time` is within 2 % there.
+        ConfigError: N is above the limit; ``absorption_time`` is within 2 % there.
 
     References:
         J. Kemeny and J. Snell, "Finite Markov Chains" (1960), theorem 3.3.5; W. Ewens, "Mathematical Population

@@ -110,7 +110,7 @@ def coalescence(composition: Composition, n_original: int, last: int, *, sampled
 def expected_variance(composition: Composition, n_original: int, last: int, *, sampled: bool = True, variance: float = 1.0) -> Floats:
     """E σ_t² = σ₀²(1 − F_t) for generations 0 to ``last``: ``(last + 1,)``.
 
-    Arguments as in :func:`expected_moments`, for a model that matches mean and second moment.
+    Arguments as in ``expected_moments``, for a model that matches mean and second moment.
 
     References:
         S. Wright, Genetics 16 (1931); accumulation: M. Gerstgrasser et al. (2024), J. Kazdan et al. (2025).
@@ -126,7 +126,7 @@ def expected_variance(composition: Composition, n_original: int, last: int, *, s
 def expected_drift(composition: Composition, n_original: int, last: int, *, sampled: bool = True, variance: float = 1.0) -> Floats:
     """E (μ_t − μ₀)² = σ₀²·F_t for generations 0 to ``last``: ``(last + 1,)``.
 
-    Arguments as in :func:`expected_moments`, for a model that matches mean and second moment.
+    Arguments as in ``expected_moments``, for a model that matches mean and second moment.
 
     References:
         S. Wright, Genetics 16 (1931).
@@ -144,7 +144,7 @@ def expected_heterozygosity(
 ) -> Floats:
     """E (1 − Σp²) = H₀(1 − F_t) for generations 0 to ``last``: ``(last + 1,)``.
 
-    Arguments as in :func:`expected_moments`; ``heterozygosity`` is H₀ of the law, or of the finite set of records.
+    Arguments as in ``expected_moments``; ``heterozygosity`` is H₀ of the law, or of the finite set of records.
 
     References:
         S. Wright, Genetics 16 (1931); J. Crow and M. Kimura, "An Introduction to Population Genetics Theory" (1970), section 7.3.

@@ -121,7 +121,7 @@ def smallest_integer(enough: Callable[[int], bool], low: int, high: int) -> int:
 def _kept_unbiased(fresh: int, n: int, generation: int | None) -> float:
     """With the n − 1 divisor the variance of the generated records feels the scatter of their means: two coupled affine equations.
 
-    :func:`studbook.theory.expected_moments` with ``divisor_fit(1)``, as a power of a matrix for any number of generations. A pair of
+    ``studbook.theory.expected_moments`` with ``divisor_fit(1)``, as a power of a matrix for any number of generations. A pair of
     training records is real with real, real with generated or generated with generated; its half mean squared distance is 1,
     (1 + v + m)/2 or v. The mean of the training set adds its own share of each record's second moment to m.
     """

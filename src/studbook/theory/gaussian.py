@@ -26,7 +26,7 @@ _SERIES = 100.0
 
 
 def divisor_fit(ddof: float) -> Fit:
-    """The fit that divides by N − ddof: v = V·N/(N − ddof), for :func:`studbook.theory.expected_moments`.
+    """The fit that divides by N − ddof: v = V·N/(N − ddof), for ``studbook.theory.expected_moments``.
 
     Examples:
         >>> import numpy as np
@@ -85,7 +85,7 @@ def replaced_std(n: int, generations: Ints, *, ddof: float = 0.0, n_original: in
 
 
 def replaced_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> Floats:
-    """E σ_t² under replacement, ((N−1)/(N−ddof))^t; arguments and units as in :func:`replaced_std`.
+    """E σ_t² under replacement, ((N−1)/(N−ddof))^t; arguments and units as in ``replaced_std``.
 
     References:
         S. Wright, Genetics 16 (1931); I. Shumailov et al., Nature 631 (2024).
@@ -164,7 +164,7 @@ def fresh_equilibrium(n: int, fresh: int, *, ddof: float = 0.0) -> tuple[float, 
 def replaced_w2_squared(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> Floats:
     """E W₂² to the original law under replacement, in one dimension: E μ² + E σ² + 1 − 2·E σ.
 
-    Arguments and units as in :func:`replaced_std`.
+    Arguments and units as in ``replaced_std``.
 
     References:
         I. Shumailov et al., Nature 631 (2024), which approximates it for large N; C. Givens and R. Shortt, "A class of Wasserstein metrics
@@ -215,7 +215,7 @@ class LogVariance:
 def log_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> LogVariance:
     """The law of log σ_t² under replacement: a sum of independent log χ², whose cumulants are polygamma functions.
 
-    Arguments as in :func:`replaced_std`.
+    Arguments as in ``replaced_std``.
 
     References:
         M. Bartlett and D. Kendall, "The statistical analysis of variance-heterogeneity and the logarithmic transformation" (1946).
@@ -236,7 +236,7 @@ def log_variance(n: int, generations: Ints, *, ddof: float = 0.0, n_original: in
 def replaced_median_std(n: int, generations: Ints, *, ddof: float = 0.0, n_original: int | None = None) -> Floats:
     """Median of σ_t under replacement: about e^{−t/N} for ddof 0, e^{−t/(2N)} for ddof 1.
 
-    Arguments and units as in :func:`replaced_std`. Relative error as in :meth:`LogVariance.quantile` (half of it; below 1e-5 for N ≥ 100).
+    Arguments and units as in ``replaced_std``. Relative error as in ``LogVariance.quantile`` (half of it; below 1e-5 for N ≥ 100).
 
     References:
         M. Bartlett and D. Kendall (1946); E. Cornish and R. Fisher, "Moments and cumulants in the specification of distributions" (1938).

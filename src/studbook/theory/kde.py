@@ -48,7 +48,7 @@ def silverman_factor(n: Floats, dimension: int = 1) -> Floats:
 
 
 def kernel_fit(bandwidth: float | str, dimension: int = 1) -> Fit:
-    """How a KDE's variance follows from the records': V + h², or V + factor²·V·N/(N−1), for :func:`studbook.theory.expected_moments`.
+    """How a KDE's variance follows from the records': V + h², or V + factor²·V·N/(N−1), for ``studbook.theory.expected_moments``.
 
     Args:
         bandwidth: Fixed h (standard deviation of the kernel in each coordinate, 0 or more), or the rule, ``"scott"`` or
@@ -90,7 +90,7 @@ def kde_variance(bandwidth: float | str, n: int, generations: Ints, *, dimension
     The variance of its records solves v′ = (1 − 1/N)(v + h²) accordingly.
 
     Args:
-        bandwidth: As in :func:`kernel_fit`.
+        bandwidth: As in ``kernel_fit``.
         n: Size of the original and of each generation, 2 or more.
         generations: ``(G,)``.
         dimension: d.

@@ -86,7 +86,7 @@ def rate_moments(rate: float, n: int, generations: Ints, *, n_original: int | No
 
 
 def rate_fit(rate: float) -> Fit:
-    """The fit of a Poisson model, whose expected variance is its expected rate, λ₀ always: v = λ₀, for :func:`expected_moments`.
+    """The fit of a Poisson model, whose expected variance is its expected rate, λ₀ always: v = λ₀, for ``expected_moments``.
 
     Examples:
         >>> import numpy as np

@@ -1,7 +1,7 @@
 """How many states stay alive: the expected support over generations, with and without real records that join.
 
 Each state's count is a chain of its own: the next one is Bin(s, k/N) of the generated records plus the state's count among the real ones.
-Followed backwards, one function of the count serves all states; :mod:`studbook.theory._chain` holds it on a grid.
+Followed backwards, one function of the count serves all states; ``studbook.theory._chain`` holds it on a grid.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def expected_support(probabilities: Floats, renewal: Renewal, n_original: int, g
 def survival_probability(probabilities: Floats, renewal: Renewal, n_original: int, generations: Ints, *, sampled: bool = True) -> Floats:
     """Probability that a state of each initial probability is alive in the model of each generation.
 
-    Arguments, assumptions and references as in :func:`expected_support`.
+    Arguments, assumptions and references as in ``expected_support``.
 
     Returns:
         ``(G, K)``.
@@ -101,7 +101,7 @@ def survival_probability(probabilities: Floats, renewal: Renewal, n_original: in
 
 
 def support_cost(n_states: int, renewal: Renewal, n_original: int, last: int, *, sampled: bool = True) -> float:
-    """Elementary steps (about a nanosecond each) behind :func:`expected_support`.
+    """Elementary steps (about a nanosecond each) behind ``expected_support``.
 
     Examples:
         >>> from studbook.theory import Renewal, support_cost
