@@ -11,6 +11,21 @@ import typer
 
 from studbook.cli.rendering import Bar, Format, show_json, show_table
 
+SHOWN = {
+    "cell": "cell",
+    "metric": "metric",
+    "replicates": "runs",
+    "last_generation": "generation",
+    "first_median": "at first",
+    "last_median": "median",
+    "last_q05": "5 %",
+    "last_q95": "95 %",
+    "last_mean": "mean",
+    "theory": "theory",
+    "z": "z",
+}
+"""The columns of ``study show``, and what they are called there."""
+
 if TYPE_CHECKING:
     from studbook.execution import Executor
     from studbook.study import Plan
@@ -110,7 +125,8 @@ def show(folder: Folder, format_: Annotated[Format, typer.Option("--format")] = 
     if format_ is Format.JSON:
         show_json({"manifest": loaded.manifest, "table": rows})
     else:
-        show_table(rows, title=f"{loaded.manifest['name']}: {loaded.manifest['status']}")
+        shown = [{title: row[key] for key, title in SHOWN.items()} for row in rows]
+        show_table(shown, title=f"{loaded.manifest['name']}: {loaded.manifest['status']}; --format json has all columns")
 
 
 @app.command()
