@@ -176,3 +176,9 @@ def test_a_curve_point_outside_the_samples_is_refused():
         share_kept("variance", 101, 100, 10)
     with pytest.raises(ConfigError, match="replicates is 0"):
         share_kept("support", 1, 5_000, 10, law=zipf(5), replicates=0)
+
+
+def test_a_genealogy_that_would_take_minutes_is_refused():
+    law = CategoricalLaw(np.full((1, 50), 0.02))
+    with pytest.raises(ConfigError, match="beyond what can be simulated"):
+        dose("support", keep=0.9, samples=10**8, generations=10**6, law=law)

@@ -17,6 +17,7 @@ from studbook.theory import CategoricalLaw, golden_weight, kept_share, smallest_
 DoseMetric: TypeAlias = Literal["variance", "heterozygosity", "support"]
 _MAX_SAMPLES = 10**12
 _MAX_GENERATIONS = 10**9
+_LARGE, _LONG = 10_000_000, 200_000
 _REPLICATES_WITHOUT = 16
 """Without fresh records a genealogy ends only with its last common ancestor: a few replicates are enough to say what little is left."""
 
@@ -170,6 +171,11 @@ def share_kept(
 def _dose_support(keep: float, samples: int, generations: int, states: States, seed: int, confidence: float) -> Dose:
     of_law = float(states.rarefaction(np.array([samples]))[0]) / states.n_states
     curve = rarefaction_curve(states, samples)
+    if samples > _LARGE and generations > _LONG:
+        raise ConfigError(
+            f"the support of {samples:,} samples over {generations:,} generations is beyond what can be simulated in reasonable time",
+            hint=f"ask for at most {_LONG:,} generations, or {_LARGE:,} samples",
+        )
     rough = rough_dose(curve, samples, generations, keep, seed)
 
     @functools.cache
