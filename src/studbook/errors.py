@@ -64,6 +64,12 @@ class MetricError(StudbookError, ValueError):
     exit_code = 2
 
 
+class CheckpointError(StudbookError, ValueError):
+    """Stored weights that can't be read, were changed, or belong to another architecture."""
+
+    code = "SB303"
+
+
 class RunFolderError(StudbookError):
     """A run folder that isn't one, is damaged, or belongs to another config."""
 
@@ -104,6 +110,19 @@ class MissingExtraError(StudbookError, ImportError):
     """An optional dependency that isn't installed; the hint is the pip line."""
 
     code = "SB601"
+
+
+class DeviceError(StudbookError, RuntimeError):
+    """A device that was asked for and isn't there."""
+
+    code = "SB602"
+    exit_code = 2
+
+
+class DeviceMemoryError(StudbookError, MemoryError):
+    """Main or graphics memory is used up; the message names the batch size and what to lower."""
+
+    code = "SB603"
 
 
 class InterruptedRunError(StudbookError):

@@ -59,7 +59,8 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
     """The dataclass ``cls`` with these parameters, strictly typed: a text is never taken for a number, nor ``true`` for 1.
 
     Args:
-        cls: A dataclass whose fields are plain types: int, float, str, bool, ``Literal``, ``tuple[..., ...]``, ``X | None``.
+        cls: A dataclass whose fields are plain types: int, float, str, bool, ``Literal``, ``tuple[..., ...]``, ``X | None``, or such
+            dataclasses, which are built from tables inside the table.
         parameters: Values by field name, as a TOML table gives them; lists are taken for tuples, integers for numbers.
         where: Name of the table, for the messages.
 
@@ -91,7 +92,7 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
             message = f"{where} needs {parameter.name!r}, {parameter.expected}"
             raise ConfigError(message, hint=f"set {where}.{parameter.name}")
     hints = get_type_hints(cls)
-    return cls(**{name: _checked(value, hints[name], f"{where}.{name}") for name, value in parameters.items()})
+    return cls(**{name: _built(value, hints[name], f"{where}.{name}") for name, value in parameters.items()})
 
 
 def nearest(name: str, known: Iterable[str], noun: str = "name") -> str:
@@ -118,6 +119,14 @@ def _parameter(field: dataclasses.Field[Any], hint: object) -> Parameter:
         default = field.default_factory()
     required = default is dataclasses.MISSING
     return Parameter(field.name, _expected(hint), None if required else default, required)
+
+
+def _built(value: object, hint: Any, name: str) -> object:
+    if not dataclasses.is_dataclass(hint) or isinstance(value, hint):  # type: ignore[arg-type]
+        return _checked(value, hint, name)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is {_got(value)}, expected a table", hint=f"write [{name}] and its keys below it")
+    return build(hint, value, name)  # type: ignore[arg-type]
 
 
 def _checked(value: object, hint: Any, name: str) -> object:

@@ -148,7 +148,7 @@ def export(
 ) -> None:
     """Write a run's measurements as CSV or JSON."""
     from studbook.api import load_result
-    from studbook.study.folder import write_file
+    from studbook.files import write_file
 
     frame = load_result(folder).frame()
     text = frame.write_csv() if to is ExportFormat.CSV else frame.write_json()

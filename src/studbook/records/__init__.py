@@ -1,5 +1,6 @@
 """Frozen values that are stored and passed between floors."""
 
+from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 
-__all__ = ["Measurement"]
+__all__ = ["FitReport", "Measurement"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from studbook.errors import ConfigError
+from studbook.files import write_file
 from studbook.report.aggregate import aggregate
 from studbook.report.figures import all_figures
 from studbook.report.numerals import slug
@@ -16,7 +17,6 @@ from studbook.report.parts import Drawn, Part
 from studbook.report.run import Run, load_run
 from studbook.report.sheets import sheets
 from studbook.report.specs import page_spec, static_spec
-from studbook.study.folder import write_file
 
 _PNG_SCALE = 2.0
 

@@ -131,7 +131,12 @@ def describe(thing: object) -> dict[str, object]:
     kind = kind_of(thing)
     fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
     values = {f.name: getattr(thing, f.name) for f in fields if f.init}
-    return {"kind": kind, **values}
+    return {"kind": kind, **{name: dataclasses.asdict(v) if _is_options(v) else v for name, v in values.items()}}
+
+
+def _is_options(value: object) -> bool:
+    """Whether a parameter is a table of its own, like ``learner.training``."""
+    return dataclasses.is_dataclass(value) and type(value).__module__.startswith("studbook.neural.")
 
 
 def kind_of(thing: object) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studbook.errors import FolderBusyError, RunFolderError, SchemaVersionError, StorageError
+from studbook.files import remove, storage, write_file
 from studbook.study.units import UnitResult, decode
 
 SCHEMA_VERSION = 1
@@ -28,8 +27,6 @@ NEEDED_TO_GO_ON = {
     "config.passed": dict,
     "config.resolved": list | dict,
 }
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class RunFolder:
             RunFolderError: It holds something that isn't a run.
             StorageError: It can't be created or written.
         """
-        with _storage(self.path):
+        with storage(self.path):
             if self.path.is_dir() and not self.has_manifest() and any(p.name not in {".lock", "units"} for p in self.path.iterdir()):
                 raise RunFolderError(f"{self.path} isn't empty and holds no run", hint="choose an empty or a new folder with --out")
             (self.path / "units").mkdir(parents=True, exist_ok=True)
@@ -140,34 +137,9 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Delete files that a killed process was writing."""
-        with _storage(self.path):
+        with storage(self.path):
             for leftover in self.path.rglob(".writing-*"):
-                leftover.unlink(missing_ok=True)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, then rename it; what isn't a plain file is written in place.
-
-    Raises:
-        StorageError: The disk is full, read-only, or not ours; nothing is half-written.
-    """
-    with _storage(path):
-        path = path.resolve() if path.is_symlink() else path
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)  # a pipe, a terminal
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~_UMASK)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                remove(leftover)
 
 
 def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:
@@ -196,23 +168,3 @@ def _require(manifest: Mapping[str, Any], expected: Mapping[str, Any], path: Pat
             value = value.get(part) if isinstance(value, Mapping) else None
         if not isinstance(value, kind):
             raise RunFolderError(f"{path} lacks a sound {key}", hint="the folder is damaged; run the study again in a new one")
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        reasons = {
-            errno.ENOSPC: ("the disk is full", "free some space, then go on with: studbook study resume"),
-            errno.EDQUOT: ("the disk quota is used up", "free some space, then go on with: studbook study resume"),
-            errno.EROFS: ("the file system is read-only", "choose another place"),
-            errno.EACCES: ("permission denied", "choose another place"),
-            errno.ENOTDIR: ("a part of the path is a file", "choose another place"),
-            errno.EEXIST: ("a file of that name is in the way", "choose another place"),
-        }
-        reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "choose another place"))
-        raise StorageError(f"can't write {path}: {reason}", hint=hint) from error

@@ -33,7 +33,7 @@ LAW_BLOCK_NUMBERS = 4_000_000
 MAX_UNITS = 1_000_000
 N_TRIED = 500
 POOL_OVERHEAD = 6
-RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "learners", "metrics", "data", "mixing", "recursion", "study")
+RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "neural", "learners", "metrics", "data", "mixing", "recursion", "study")
 """What results depend on; a change in any of it makes finished units out of date."""
 
 
