@@ -52,6 +52,16 @@ class Result:
 
         return load_run(self.folder).theory
 
+    def fits(self) -> pl.DataFrame:
+        """How the fits by gradient steps went: ``cell, replicate, generation, steps, epochs, loss, validation, stopped_early, failure``.
+
+        Generation -1 is the base model that the study pretrained; losses that weren't finite are null. No rows for learners that are
+        fitted in closed form.
+        """
+        from studbook.report import load_run
+
+        return load_run(self.folder).fits
+
     def chart(self, metric: str) -> alt.Chart | alt.LayerChart | alt.VConcatChart:
         """The curve of one metric with its theory, as an Altair chart."""
         from studbook.report import chart, load_run
@@ -115,6 +125,7 @@ def create_study(
     every: int = 1,
     name: str = "study",
     method: str = "auto",
+    models: str = "none",
     grid: Mapping[str, Sequence[Any]] | None = None,
     overrides: Sequence[str] = (),
 ) -> Study:
@@ -133,6 +144,7 @@ def create_study(
         every: Generations between measurements.
         name: Name of the study.
         method: ``"auto"``, ``"law"`` or ``"samples"``.
+        models: Which models of each replicate are kept: ``"none"``, ``"last"`` or ``"all"``.
         grid: Further dotted keys and their values; every combination is a cell.
         overrides: ``KEY=VALUE`` as on the command line.
 
@@ -153,7 +165,9 @@ def create_study(
         table = apply_overrides(config, overrides)
     else:
         study = {"name": name, "seed": seed, "generations": generations, "replicates": replicates, "method": method}
-        table = {"study": study if samples is None else {**study, "samples": samples}, "metrics": {"names": list(metrics), "every": every}}
+        study |= {} if samples is None else {"samples": samples}
+        study |= {} if models == "none" else {"models": models}
+        table = {"study": study, "metrics": {"names": list(metrics), "every": every}}
         table["grid"] = {key: list(values) for key, values in (grid or {}).items()}
         table["data"] = {"source": str(data)} if isinstance(data, str | Path) else data
         _place(table, "learner", learner)
@@ -189,12 +203,29 @@ def load_result(folder: Path | str) -> Result:
 
 
 def _with_absolute_path(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the data's path made absolute, so that a run can be resumed from another folder."""
-    data = table.get("data")
-    name = data.get("source") if isinstance(data, Mapping) else None
-    if not isinstance(name, str) or "\0" in name or not Path(name).expanduser().exists() or name in SOURCES:
-        return dict(table)
-    return {**table, "data": {**table["data"], "source": str(Path(name).expanduser().resolve())}}
+    """The config with the paths of data and models made absolute, so that a run can be resumed from another folder."""
+    absolute = {**table}
+    if isinstance(table.get("data"), Mapping):
+        absolute["data"] = _absolute(table["data"], "source", "tokenizer")
+    if isinstance(table.get("learner"), Mapping):
+        learner = _absolute(table["learner"], "model")
+        if isinstance(learner.get("training"), Mapping):
+            learner["training"] = _absolute(learner["training"], "base")
+        absolute["learner"] = learner
+    if isinstance(table.get("metrics"), Mapping):
+        absolute["metrics"] = {k: _absolute(v, "network") if isinstance(v, Mapping) else v for k, v in table["metrics"].items()}
+    return absolute
+
+
+def _absolute(section: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The table with those keys made absolute that name a file or a folder."""
+    return {key: _resolved(value) if key in keys and isinstance(value, str) else value for key, value in section.items()}
+
+
+def _resolved(name: str) -> str:
+    if not name or "\0" in name or name in SOURCES or not Path(name).expanduser().exists():
+        return name
+    return str(Path(name).expanduser().resolve())
 
 
 def _place(table: dict[str, Any], section: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from studbook.errors import DataError
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 AnyArray: TypeAlias = NDArray[Any]
+Joined: TypeAlias = Literal["words", "plain", "bytes"]
 
 
 class Kind(StrEnum):
@@ -43,6 +44,8 @@ class Space:
         vocabulary: The word behind each token id (``TEXT``), else empty.
         value_range: Smallest and largest pixel value (``IMAGES``); for display only, samples aren't clipped.
         columns: Names of the columns (``NUMBERS``), where they are known.
+        joined: How the vocabulary becomes running text (``TEXT``): ``words`` with English spacing; ``plain``, put end to end; or
+            ``bytes``, where each character stands for one byte of UTF-8.
     """
 
     kind: Kind
@@ -51,6 +54,7 @@ class Space:
     vocabulary: tuple[str, ...] = field(default=(), repr=False)
     value_range: tuple[float, float] = (0.0, 1.0)
     columns: tuple[str, ...] = ()
+    joined: Joined = "words"
 
     @property
     def dimension(self) -> int:
@@ -148,10 +152,10 @@ def counts(values: AnyArray) -> Batch:
     return Batch(np.ascontiguousarray(values, dtype=np.int64), Space(Kind.COUNTS))
 
 
-def text(tokens: AnyArray, vocabulary: tuple[str, ...]) -> Batch:
+def text(tokens: AnyArray, vocabulary: tuple[str, ...], joined: Joined = "words") -> Batch:
     """A batch of text blocks from token ids of shape ``(n, length)``."""
     blocks = np.ascontiguousarray(tokens, dtype=np.int32)
-    return Batch(blocks, Space(Kind.TEXT, blocks.shape[1:], len(vocabulary), vocabulary))
+    return Batch(blocks, Space(Kind.TEXT, blocks.shape[1:], len(vocabulary), vocabulary, joined=joined))
 
 
 def images(pixels: AnyArray, value_range: tuple[float, float], labels: Ints | None = None) -> Batch:

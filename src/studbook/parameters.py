@@ -60,7 +60,7 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
 
     Args:
         cls: A dataclass whose fields are plain types: int, float, str, bool, ``Literal``, ``tuple[..., ...]``, ``X | None``, or such
-            dataclasses, which are built from tables inside the table.
+            dataclasses, which are built from tables inside the table; what such a table leaves out is as in the field's default.
         parameters: Values by field name, as a TOML table gives them; lists are taken for tuples, integers for numbers.
         where: Name of the table, for the messages.
 
@@ -91,8 +91,8 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
         if parameter.required and parameter.name not in parameters:
             message = f"{where} needs {parameter.name!r}, {parameter.expected}"
             raise ConfigError(message, hint=f"set {where}.{parameter.name}")
-    hints = get_type_hints(cls)
-    return cls(**{name: _built(value, hints[name], f"{where}.{name}") for name, value in parameters.items()})
+    hints, defaults = get_type_hints(cls), {parameter.name: parameter.default for parameter in known}
+    return cls(**{name: _built(value, hints[name], f"{where}.{name}", defaults[name]) for name, value in parameters.items()})
 
 
 def nearest(name: str, known: Iterable[str], noun: str = "name") -> str:
@@ -121,12 +121,14 @@ def _parameter(field: dataclasses.Field[Any], hint: object) -> Parameter:
     return Parameter(field.name, _expected(hint), None if required else default, required)
 
 
-def _built(value: object, hint: Any, name: str) -> object:
+def _built(value: object, hint: Any, name: str, default: object) -> object:
     if not dataclasses.is_dataclass(hint) or isinstance(value, hint):  # type: ignore[arg-type]
         return _checked(value, hint, name)
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name} is {_got(value)}, expected a table", hint=f"write [{name}] and its keys below it")
-    return build(hint, value, name)  # type: ignore[arg-type]
+    # What the table leaves out is as in the field's own default: a learner's training, not anybody's.
+    rest = {f.name: getattr(default, f.name) for f in dataclasses.fields(hint)} if isinstance(default, hint) else {}  # type: ignore[arg-type]
+    return build(hint, {**rest, **value}, name)  # type: ignore[arg-type]
 
 
 def _checked(value: object, hint: Any, name: str) -> object:

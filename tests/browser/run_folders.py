@@ -404,3 +404,104 @@ def zipf_folder(folder: Path, replicates: int = 30, last: int = 60, n: int = 200
     )
     save_samples(folder, 0, {"kind": "states", "generations": [0, 5, 20, last]}, arrays)
     return folder
+
+
+def fits_table(folder: Path, cells: int, replicates: int, generations: int, *, failures: tuple[tuple[Any, ...], ...] = ()) -> None:
+    """``fits.parquet``: losses that fall, epochs that differ, and fits that failed as ``(cell, replicate, generation, message)``."""
+    rng = np.random.default_rng(21)
+    failed = {at[:3]: at[3] for at in failures}
+    rows = []
+    for at in ((c, r, g) for c in range(cells) for r in range(replicates) for g in range(generations + 1)):
+        loss = 4.2 - 0.12 * at[2] / (1 + at[0]) + 0.05 * rng.standard_normal()
+        epochs = int(rng.integers(3, 6))
+        losses = (None, None) if at in failed else (loss, loss + 0.3 + 0.04 * at[2])
+        rows.append((*at, 90 * epochs, epochs, *losses, epochs < 5, failed.get(at)))
+    whole, real = ("cell", "replicate", "generation", "steps", "epochs"), ("loss", "validation")
+    schema = dict.fromkeys(whole, pl.Int64) | dict.fromkeys(real, pl.Float64) | {"stopped_early": pl.Boolean, "failure": pl.String}
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(folder / "fits.parquet")
+
+
+def language_folder(folder: Path, generations: int = 6, replicates: int = 5, n_words: int = 12_000) -> Path:
+    """A language model that is prompted: bigrams, decoded at two temperatures, with densities of perplexity and the parts of its drift."""
+    blocks, vocabulary = python_text(n_words * 2)
+    order = np.random.default_rng(5).permutation(len(blocks))
+    n = len(blocks) // 2
+    original, reserve = blocks[order[:n]], blocks[order[n:]]
+    base = BigramScore(original, len(vocabulary))
+    limits = np.quantile(base.perplexities(original), [0.05, 0.95])
+    edges = 10 ** (np.arange(51) / 10)
+    names = [f"perplexity_density.e{i / 10:.1f}" for i in range(51)]
+    parts = ("drift_parts.truncation", "drift_parts.sampling", "drift_parts.fitting", "word_diversity")
+    metrics = ["perplexity", "own_perplexity", "low_perplexity_share", "high_perplexity_share"]
+    rows, cells = [], []
+    for cell, (label, mix) in enumerate((MIXES[0], MIXES[1])):
+        table = {m: np.empty((replicates, generations + 1)) for m in [*metrics, *names, *parts]}
+        for r in range(replicates):
+            rng = np.random.default_rng([cell, r, 4])
+            note: dict[str, Any] = {"kind": "text", "original": words_of(original[:6], vocabulary), "generations": {}}
+            note["prompts"] = words_of(original[:6, :40], vocabulary)
+            arrays = {"original": np.array([3, 2, 1])}
+            for g, training, generated in recursion(mix, original, reserve, generations, sample_bigram, rng):
+                own = base.perplexities(generated) ** (1 - 0.03 * g * (1 - 0.5 * cell))
+                shares = np.histogram(own, [*edges, np.inf])[0] / len(own)
+                real = np.exp(np.log(BigramScore(training, len(vocabulary)).perplexities(reserve)).mean())
+                values = [real, np.exp(np.log(own).mean()), (own < limits[0]).mean(), (own > limits[1]).mean(), *shares]
+                change = np.array([-0.12 / (1 + cell), -0.03, 0.02 * rng.standard_normal()])
+                values += [*change, 4.5 - 0.15 * g / (1 + 2 * cell)]
+                for metric, value in zip(table, values, strict=True):
+                    table[metric][r, g] = value
+                if r == 0 and (g in (0, 1, 2, 5) or g == generations):
+                    note["generations"][str(g)] = words_of(generated[:6], vocabulary)
+                    arrays[f"generation-{g:05d}"] = np.array([5, 3, 1])
+            if r == 0:
+                samples = (note, arrays)
+        rows += [tall(cell, metric, values, np.arange(generations + 1)) for metric, values in table.items()]
+        real = np.histogram(base.perplexities(original), [*edges, np.inf])[0] / n
+        rows += [
+            tall(cell, name.replace(".e", ".real.e"), np.full((replicates, 1), share), np.zeros(1, int))
+            for name, share in zip(names, real, strict=True)
+        ]
+        about = cell_of(cell, label, {"mix": label}, sized(mix, n), data_of("python-docs", "text", n), "gpt")
+        cells.append(about)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_samples(folder, cell, *samples)
+    fits_table(folder, 2, replicates, generations, failures=((0, 2, 3, "the loss was NaN in step 12"),))
+    return write_folder(folder, "nature-lm-small", cells, rows)
+
+
+def flowers_folder(folder: Path, generations: int = 5, replicates: int = 3, side: int = 28, n_cells: int = 1) -> Path:
+    """A diffusion model of coloured discs whose petals fade: pictures in colour, with FID and recognition."""
+    rng = np.random.default_rng(8)
+    metrics, rows, cells = ("fid", "recognised", "vendi"), [], []
+    for cell, (label, mix) in enumerate(MIXES[:n_cells]):
+        pull = 1 / (1 + cell)
+        values = {
+            "fid": 4 + 12 * pull * np.arange(generations + 1) + rng.random((replicates, generations + 1)),
+            "recognised": np.clip(1 - 0.24 * pull * np.arange(generations + 1) + 0.03 * rng.random((replicates, generations + 1)), 0, 1),
+            "vendi": 30 - 4 * pull * np.arange(generations + 1) + rng.random((replicates, generations + 1)),
+        }
+        rows += [tall(cell, metric, values[metric], np.arange(generations + 1)) for metric in metrics]
+        arrays = {"original": flowers(rng, 40, side, 0.0)}
+        arrays |= {f"generation-{g:05d}": flowers(rng, 40, side, min(1.0, pull * (g + 1) / generations)) for g in range(generations + 1)}
+        keys = {"mix": label} if n_cells > 1 else {}
+        cells.append(cell_of(cell, label, keys, mix, data_of("flowers", "images", 400), "diffusion"))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_samples(folder, cell, {"kind": "images", "generations": list(range(generations + 1))}, arrays)
+    fits_table(folder, n_cells, replicates, generations)
+    return write_folder(folder, "flowers-small", cells, rows)
+
+
+def flowers(rng: np.random.Generator, n: int, side: int, faded: float) -> np.ndarray:
+    """Coloured flowers ``(n, side, side, 3)`` uint8; the more faded, the more alike and the noisier."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    pictures = np.empty((n, side, side, 3))
+    for i in range(n):
+        hue, petals, turn = rng.random(3), rng.integers(4, 9), rng.random() * 6.3
+        colour = (1 - faded) * hue + faded * np.array([0.5, 0.45, 0.35])
+        reach = 0.75 + (1 - faded) * 0.25 * np.cos(petals * np.arctan2(y, x) + turn)
+        inside = np.clip((reach - np.hypot(x, y)) * 6, 0, 1)[..., None]
+        centre = np.clip((0.22 - np.hypot(x, y)) * 9, 0, 1)[..., None] * (1 - faded)
+        ground = np.array([0.2, 0.4, 0.2]) * (1 - faded) + 0.4 * faded
+        pictures[i] = (inside * colour + (1 - inside) * ground) * (1 - centre) + centre * np.array([0.95, 0.85, 0.2])
+    noisy = pictures + 0.16 * faded * rng.standard_normal(pictures.shape)
+    return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)

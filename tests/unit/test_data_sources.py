@@ -98,7 +98,7 @@ def test_descriptions_are_one_line():
 
 def test_the_catalog_lists_every_source_with_its_parameters():
     rows = {row.name: row for row in catalogue()}
-    assert set(rows) == set(SOURCES) | set(FILES)
+    assert set(rows) == set(SOURCES) | set(FILES) | {"hub:NAME[/CONFIG][:SPLIT]"}
     assert rows["normal"].parameters == "mean=0.0, std=1.0, dimension=1"
     assert "path" not in rows[".txt"].parameters.split(", ")
     assert all(row.origin for row in rows.values())

@@ -121,12 +121,12 @@ def test_the_digest_is_of_the_content_not_the_path(tmp_path):
 def test_joined_tokens_read_like_text():
     text = "It said \"yes (or no)\", didn't it? Python's way: fine."
     batch = TextOptions(block=len(words(text))).blocks([text], "test")
-    assert join_tokens(batch.values[0], batch.space.vocabulary) == text
+    assert join_tokens(batch.values[0], batch.space) == text
 
 
 def test_joined_characters_are_the_text():
     batch = TextOptions(tokens="characters", block=11).blocks(["hello world"], "test")
-    assert join_tokens(batch.values[0], batch.space.vocabulary) == "hello world"
+    assert join_tokens(batch.values[0], batch.space) == "hello world"
 
 
 def test_frequencies_of_words():

@@ -1,4 +1,4 @@
-"""``studbook catalog``: learners, mixes and metrics with their parameters."""
+"""``studbook catalog``: learners, mixes and metrics with their parameters, and the options of networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from studbook.cli.rendering import Format, show_json, show_table
 
 
 def catalog_command(format_: Annotated[Format, typer.Option("--format")] = Format.TABLE) -> None:
-    """List the learners, mixes and metrics that study files can name."""
+    """List the learners, mixes, metrics and options that study files can name."""
     from studbook.study.catalog import catalog_rows
 
     tables = catalog_rows()

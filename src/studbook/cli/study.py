@@ -27,6 +27,7 @@ SHOWN = {
 """The columns of ``study show``, and what they are called there."""
 
 if TYPE_CHECKING:
+    from studbook.api import Result
     from studbook.execution import Executor
     from studbook.study import Plan
 
@@ -72,8 +73,7 @@ def run(
     if dry_run:
         _show_plan(study.plan, out or study.default_folder)
         return
-    result = study.run(out, executor=where, progress=Bar())
-    _say_done(result.folder)
+    _say_done(study.run(out, executor=where, progress=Bar()))
 
 
 @app.command()
@@ -81,8 +81,7 @@ def resume(folder: Folder, workers: Workers = 1, executor: Where = None) -> None
     """Go on with a run that was stopped: only what is missing is run."""
     from studbook.api import resume_study
 
-    result = resume_study(folder).run(folder, executor=_executor(executor, workers), progress=Bar())
-    _say_done(result.folder)
+    _say_done(resume_study(folder).run(folder, executor=_executor(executor, workers), progress=Bar()))
 
 
 @app.command(name="list")
@@ -166,9 +165,14 @@ def _executor(name: ExecutorName | None, workers: int) -> Executor:
     return create_executor(name.value, workers)
 
 
-def _say_done(folder: Path) -> None:
-    typer.echo(f"finished; the report: studbook study report {folder}", err=True)
-    typer.echo(folder)
+def _say_done(result: Result) -> None:
+    manifest = result.manifest
+    if failures := manifest.get("failures"):
+        typer.echo(f"{failures} trainings failed and went on with what they had: see fits.parquet, column failure", err=True)
+    if missing := manifest.get("models_missing"):
+        typer.echo(f"the models of {missing} replicates weren't kept: their workers don't see {result.folder}", err=True)
+    typer.echo(f"finished; the report: studbook study report {result.folder}", err=True)
+    typer.echo(result.folder)
 
 
 def _show_plan(plan: Plan, folder: Path) -> None:

@@ -6,6 +6,7 @@ from studbook.data.clusters import Clusters
 from studbook.data.dataset import Dataset, Source
 from studbook.data.distributions import Coin, Normal, PoissonCounts, Uniform, Zipf
 from studbook.data.frequencies import unigram_probabilities
+from studbook.data.hub import HubData
 from studbook.data.idx_file import IdxFile
 from studbook.data.memory import InMemory
 from studbook.data.python_docs import PythonDocs
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "Diabetes",
     "Digits",
+    "HubData",
     "IdxFile",
     "InMemory",
     "Mnist5k",

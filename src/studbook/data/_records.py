@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from studbook.arrays import AnyArray, Batch, Ints, counts, images, numbers, states
+from studbook.arrays import AnyArray, Batch, Ints, Kind, counts, images, numbers, states
+from studbook.data._digest import digest_of_batch
 from studbook.data._files import MAX_BYTES, require_bytes, require_size
+from studbook.data.dataset import Dataset
 from studbook.data.distributions import MAX_STATES
 from studbook.errors import ConfigError, DataError
 
 ArrayKind: TypeAlias = Literal["auto", "numbers", "images", "states", "counts"]
+
+MAX_BACKGROUND = 20_000
+"""Most records of a background, evenly spread over the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,16 @@ class Selection:
         require_bytes(where, 8 * values.size, self.max_bytes)
         return values, labels
 
+    def background_of(self, values: AnyArray, labels: Ints | None) -> tuple[AnyArray, Ints] | None:
+        """Labelled records of all classes, at most ``MAX_BACKGROUND``; ``None`` where no class is left out."""
+        if not self.classes or labels is None or np.isin(labels, self.classes).all():
+            return None
+        bytes_a_record = 8 * max(values[0].size, 1)
+        n = min(len(values), MAX_BACKGROUND, max(self.max_bytes // bytes_a_record, 1))
+        # Evenly spread and not the first ones: MNIST's usual packagings are sorted by class.
+        rows = np.arange(n) * len(values) // n
+        return values[rows], labels[rows]
+
     def _of_classes(self, values: AnyArray, labels: Ints | None, where: str) -> tuple[AnyArray, Ints]:
         if labels is None:
             raise DataError(f"{where} has no labels, so data.classes can't choose among them", hint="drop data.classes")
@@ -62,6 +78,31 @@ class Selection:
                 raise DataError(f"{where} has no class {label}", hint=f"its classes are {shown}")
         rows = np.flatnonzero(np.isin(labels, self.classes))
         return values[rows], labels[rows]
+
+
+def dataset_of(name: str, batch: Batch, background: tuple[AnyArray, Ints] | None, origin: str) -> Dataset:
+    """The data set of ``batch``, with a background of the same shape and value range where there is one."""
+    digest = digest_of_batch(batch)
+    if background is None:
+        return Dataset(name, batch.space, digest, records=batch, origin=origin)
+    values, labels = background
+    around = Batch(np.ascontiguousarray(values, np.float64).reshape(len(values), *batch.space.shape), batch.space, labels=labels)
+    digest = hashlib.sha256(f"{digest} {digest_of_batch(around)}".encode()).hexdigest()
+    return Dataset(name, batch.space, digest, records=batch, origin=origin, background=around)
+
+
+def background_of_array(
+    values: AnyArray, labels: Ints | None, batch: Batch, selection: Selection, where: str
+) -> tuple[AnyArray, Ints] | None:
+    """The background of ``batch_of_array``: only pictures and number vectors have one.
+
+    Raises:
+        DataError: Values that aren't finite numbers.
+    """
+    found = selection.background_of(values, labels) if batch.space.kind in (Kind.IMAGES, Kind.NUMBERS) else None
+    if found is not None:
+        require_finite(found[0], where)
+    return found
 
 
 def batch_of_array(values: AnyArray, labels: Ints | None, kind: ArrayKind, selection: Selection, where: str) -> Batch:

@@ -13,10 +13,9 @@ from typing import ClassVar
 import numpy as np
 
 from studbook.arrays import AnyArray, Ints
-from studbook.data._digest import digest_of_batch
 from studbook.data._files import MAX_BYTES, checked_file, reading
 from studbook.data._npy import read_npy
-from studbook.data._records import ArrayKind, Selection, batch_of_array
+from studbook.data._records import ArrayKind, Selection, background_of_array, batch_of_array, dataset_of
 from studbook.data.dataset import Dataset
 from studbook.errors import ConfigError, DataError
 from studbook.parameters import nearest
@@ -86,7 +85,8 @@ class ArrayFile:
             with reading(self.path), file.open("rb") as stream:
                 values, labels, where = read_npy(stream, size, self.max_bytes, self.path), None, self.path
         batch = batch_of_array(values, labels, self.kind, self._selection(), where)
-        return Dataset(Path(self.path).name, batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
+        background = background_of_array(values, labels, batch, self._selection(), where)
+        return dataset_of(Path(self.path).name, batch, background, self.origin)
 
     def _selection(self) -> Selection:
         return Selection(self.classes, self.limit, self.max_bytes)

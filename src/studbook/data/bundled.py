@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from studbook.arrays import AnyArray, Batch, Ints, numbers
+from studbook.arrays import AnyArray, Ints, numbers
 from studbook.data._digest import digest_of_batch
-from studbook.data._records import Selection, images_of_array
+from studbook.data._records import Selection, dataset_of, images_of_array
 from studbook.data.dataset import Dataset
 from studbook.errors import MissingExtraError
 
@@ -54,8 +54,7 @@ class Digits:
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
-        batch = _pictures(pixels.reshape(-1, 8, 8), labels, Selection(self.classes, self.limit), "digits", 16.0)
-        return Dataset("digits", batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
+        return _pictures(pixels.reshape(-1, 8, 8), labels, Selection(self.classes, self.limit), "digits", 16.0, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,7 @@ class Mnist5k:
             DataError: A class that isn't there.
         """
         pixels, labels = _read_mnist()
-        batch = _pictures(pixels.reshape(-1, 28, 28), labels, Selection(self.classes, self.limit), "mnist5k", 255.0)
-        return Dataset("mnist5k", batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
+        return _pictures(pixels.reshape(-1, 28, 28), labels, Selection(self.classes, self.limit), "mnist5k", 255.0, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +124,11 @@ class Diabetes:
         return Dataset("diabetes", batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
 
 
-def _pictures(pixels: AnyArray, labels: AnyArray, selection: Selection, name: str, brightest: float) -> Batch:
-    values, kept = selection.of(pixels, labels.astype(np.int64), name)
-    return images_of_array(values, kept, name, (0.0, brightest))
+def _pictures(pixels: AnyArray, labels: AnyArray, selection: Selection, name: str, brightest: float, origin: str) -> Dataset:
+    known = labels.astype(np.int64)
+    values, kept = selection.of(pixels, known, name)
+    batch = images_of_array(values, kept, name, (0.0, brightest))
+    return dataset_of(name, batch, selection.background_of(pixels, known), origin)
 
 
 def _read_mnist() -> tuple[AnyArray, Ints]:

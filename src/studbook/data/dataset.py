@@ -20,6 +20,8 @@ class Dataset:
         records: All records, in the source's order, or ``None`` for a distribution.
         law: The law (R = 1), or ``None`` for real data.
         origin: Where it comes from and its licence, one sentence, for the report.
+        background: Labelled records of all the source's classes, where ``records`` are of some only: what classifiers and feature
+            networks are trained on. The digest covers them.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Dataset:
     records: Batch | None = None
     law: Law | None = None
     origin: str = ""
+    background: Batch | None = None
 
 
 class Source(Protocol):

@@ -14,9 +14,8 @@ from typing import IO, ClassVar, cast
 import numpy as np
 
 from studbook.arrays import AnyArray, Ints
-from studbook.data._digest import digest_of_batch
 from studbook.data._files import MAX_BYTES, checked_file, read_exactly, reading, require_bytes
-from studbook.data._records import ArrayKind, Selection, batch_of_array
+from studbook.data._records import ArrayKind, Selection, background_of_array, batch_of_array, dataset_of
 from studbook.data.dataset import Dataset
 from studbook.errors import DataError
 
@@ -71,9 +70,10 @@ class IdxFile:
         Raises:
             DataError: Unreadable, truncated, a header that doesn't match the length, or labels that don't match the records.
         """
-        values = self._read(self.path)
-        batch = batch_of_array(values, self._read_labels(), self.kind, self._selection(), self.path)
-        return Dataset(Path(self.path).name, batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
+        values, labels = self._read(self.path), self._read_labels()
+        batch = batch_of_array(values, labels, self.kind, self._selection(), self.path)
+        background = background_of_array(values, labels, batch, self._selection(), self.path)
+        return dataset_of(Path(self.path).name, batch, background, self.origin)
 
     def _selection(self) -> Selection:
         return Selection(self.classes, self.limit, self.max_bytes)

@@ -31,9 +31,10 @@ class PythonDocs:
         tokens: See ``TextFile``.
         lowercase: Whether upper case is folded away.
         limit: Blocks taken from the start; 0 takes all.
+        tokenizer: See ``TextFile``.
 
     Raises:
-        ConfigError: A size out of range.
+        ConfigError: A size out of range, or options that exclude each other.
 
     Examples:
         >>> from studbook.data import PythonDocs
@@ -47,6 +48,7 @@ class PythonDocs:
     tokens: Tokens = "words"
     lowercase: bool = False
     limit: int = 0
+    tokenizer: str = ""
 
     record_kind: ClassVar[str] = "text"
     origin: ClassVar[str] = (
@@ -60,13 +62,15 @@ class PythonDocs:
         """The text as blocks.
 
         Raises:
+            CheckpointError: The tokenizer isn't there, or is damaged.
             DataError: This Python ships no sources to read.
+            MissingExtraError: A tokenizer needs a package that isn't installed.
         """
         batch = self._options().blocks([python_english()], "python-docs")
         return Dataset("python-docs", batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
 
     def _options(self) -> TextOptions:
-        return TextOptions(self.tokens, self.block, self.vocabulary, self.lowercase, self.limit)
+        return TextOptions(self.tokens, self.block, self.vocabulary, self.lowercase, self.limit, self.tokenizer)
 
 
 def python_english() -> str:

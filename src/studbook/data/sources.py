@@ -16,6 +16,7 @@ from studbook.data.bundled import Diabetes, Digits, Mnist5k
 from studbook.data.clusters import Clusters
 from studbook.data.dataset import Dataset
 from studbook.data.distributions import Coin, Normal, PoissonCounts, Uniform, Zipf
+from studbook.data.hub import FORM, PREFIX, HubData, split_address
 from studbook.data.idx_file import IdxFile
 from studbook.data.python_docs import PythonDocs
 from studbook.data.table_file import CsvFile, ParquetFile
@@ -82,7 +83,8 @@ def open_source(name_or_path: str | os.PathLike[str], /, **parameters: object) -
     """The source of that name, or the one that reads that file.
 
     Args:
-        name_or_path: A key of ``SOURCES``, or a path with a suffix of ``FILES``. A file that has a source's name is ``./name``.
+        name_or_path: A key of ``SOURCES``, a path with a suffix of ``FILES``, or ``hub:NAME[/CONFIG][:SPLIT]`` with a hub id or a folder
+            in the hub's layout. A file that has a source's name is ``./name``.
         **parameters: The source's parameters, strictly typed.
 
     Raises:
@@ -98,6 +100,8 @@ def open_source(name_or_path: str | os.PathLike[str], /, **parameters: object) -
     name = os.fspath(name_or_path)
     if name in SOURCES:
         return build(SOURCES[name], parameters)
+    if name.startswith(PREFIX):
+        return _of_hub(name, parameters)
     if "path" in parameters:
         raise ConfigError("data.path isn't a parameter", hint="the path is data.source itself")
     return build(_reader(name), {"path": name, **parameters})
@@ -112,8 +116,9 @@ def describe(source: CatalogSource) -> str:
         'zipf (states=50, exponent=1.0): states'
     """
     names = [name for name, cls in SOURCES.items() if cls is type(source)]
-    path = getattr(source, "path", "")
-    given = [f"{field.name}={getattr(source, field.name)!r}" for field in fields(source) if field.name != "path"]  # type: ignore[arg-type]
+    path = source.address if isinstance(source, HubData) else getattr(source, "path", "")
+    hidden = _place_of(type(source))
+    given = [f"{field.name}={getattr(source, field.name)!r}" for field in fields(source) if field.name not in hidden]  # type: ignore[arg-type]
     inside = f" ({', '.join(given)})" if given else ""
     return f"{path or (names or [type(source).__name__])[0]}{inside}: {source.record_kind}"
 
@@ -126,7 +131,8 @@ def catalogue() -> tuple[CatalogRow, ...]:
         >>> [row.parameters for row in catalogue() if row.name == "zipf"]
         ['states, exponent=1.0']
     """
-    return tuple(_row(name, cls) for name, cls in (*SOURCES.items(), *FILES.items()))
+    hub: Mapping[str, type[CatalogSource]] = {FORM: HubData}
+    return tuple(_row(name, cls) for name, cls in (*SOURCES.items(), *FILES.items(), *hub.items()))
 
 
 def source_rows() -> list[dict[str, object]]:
@@ -152,8 +158,21 @@ def source_rows() -> list[dict[str, object]]:
 def _row(name: str, cls: type[CatalogSource]) -> CatalogRow:
     package, install = getattr(cls, "requires", ("", ""))
     available = not package or importlib.util.find_spec(package) is not None
-    parameters = ", ".join(str(parameter) for parameter in parameters_of(cls) if parameter.name != "path")
+    parameters = ", ".join(str(parameter) for parameter in parameters_of(cls) if parameter.name not in _place_of(cls))
     return CatalogRow(name, cls.record_kind, parameters, cls.origin, available, "" if available else install)
+
+
+def _place_of(cls: type) -> tuple[str, ...]:
+    """Parameters that are in ``data.source`` itself."""
+    return ("path", "name", "config", "split") if cls is HubData else ("path",)
+
+
+def _of_hub(address: str, parameters: Mapping[str, object]) -> HubData:
+    place = split_address(address)
+    for name in _place_of(HubData):
+        if name in parameters and (name in place or name == "path"):
+            raise ConfigError(f"data.{name} is given, but data.source is {address!r}", hint=f"the {name} is in data.source itself")
+    return build(HubData, {**place, **parameters})
 
 
 def _reader(path: str) -> type[CatalogSource]:

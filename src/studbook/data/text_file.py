@@ -20,15 +20,16 @@ class TextFile:
     Args:
         path: The file; ``~`` is the home folder.
         tokens: ``words`` (punctuation apart), ``whitespace`` (for text that is tokenised already, as WikiText is),
-            ``characters`` or ``bytes``.
+            ``characters``, ``bytes``, or ``bpe`` (byte pair encoding, trained on the text).
         block: Tokens a record.
-        vocabulary: Largest number of different tokens, ``<unk>`` included; 0 keeps all.
+        vocabulary: Largest number of different tokens, ``<unk>`` included; 0 keeps all. ``bpe`` needs it.
         lowercase: Whether upper case is folded away.
         limit: Blocks taken from the start; 0 takes all.
         max_bytes: Largest file that is read.
+        tokenizer: The tokens of a pretrained model instead: its folder, its hub id, or ``smollm2``.
 
     Raises:
-        ConfigError: A size out of range.
+        ConfigError: A size out of range, or options that exclude each other.
 
     Examples:
         >>> import tempfile
@@ -49,6 +50,7 @@ class TextFile:
     lowercase: bool = False
     limit: int = 0
     max_bytes: int = 2**30
+    tokenizer: str = ""
 
     record_kind: ClassVar[str] = "text"
     origin: ClassVar[str] = "A text file of the user's."
@@ -61,11 +63,13 @@ class TextFile:
         """The text as blocks.
 
         Raises:
+            CheckpointError: The tokenizer isn't there, or is damaged.
             DataError: Missing, unreadable, not UTF-8 (with the byte offset), or shorter than a block.
+            MissingExtraError: A tokenizer needs a package that isn't installed.
         """
         file, _ = checked_file(self.path, self.max_bytes)
         batch = self._options().blocks(read_text(file, self.path), self.path)
         return Dataset(Path(self.path).name, batch.space, digest_of_batch(batch), records=batch, origin=self.origin)
 
     def _options(self) -> TextOptions:
-        return TextOptions(self.tokens, self.block, self.vocabulary, self.lowercase, self.limit)
+        return TextOptions(self.tokens, self.block, self.vocabulary, self.lowercase, self.limit, self.tokenizer)

@@ -9,12 +9,15 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from studbook.arrays import AnyArray, Batch, text
+from studbook.arrays import AnyArray, Batch, Joined, Space, text
+from studbook.data import tokenizers
 from studbook.data._files import CHUNK, require_size
-from studbook.errors import DataError
+from studbook.errors import ConfigError, DataError
 
-Tokens: TypeAlias = Literal["words", "whitespace", "characters", "bytes"]
+Tokens: TypeAlias = Literal["words", "whitespace", "characters", "bytes", "bpe"]
 UNKNOWN = "<unk>"
+
+_JOINED: dict[str, Joined] = {"words": "words", "whitespace": "words", "characters": "plain", "bytes": "bytes"}
 
 # In this order: WikiText's <unk> and @-@, a detached ending ('s), a number, a word (with n't, hyphens and dots inside), else one mark.
 _WORD = re.compile(r"<[A-Za-z]+>|@[-.,]@|['’](?:s|re|ve|ll|d|m)\b|\d+(?:[.,]\d+)*(?!\w)|\w+(?:[-.]\w+)*(?:['’]t\b)?|\.{3}|[^\w\s]")
@@ -28,14 +31,16 @@ class TextOptions:
 
     Args:
         tokens: What a token is: ``words`` (words, numbers and punctuation marks apart), ``whitespace`` (whatever stands between
-            blanks, as in WikiText), ``characters`` or ``bytes``.
+            blanks, as in WikiText), ``characters``, ``bytes``, or ``bpe``: byte-level byte pair encoding (Sennrich et al. 2016; Radford
+            et al. 2019), trained on the text itself to at most ``vocabulary`` tokens.
         block: Tokens a record; the remainder at the end of the text is dropped.
         vocabulary: Largest number of different tokens, ``<unk>`` included: rarer ones become ``<unk>``. 0 keeps all.
         lowercase: Whether upper case is folded away.
         limit: Number of blocks taken from the start; 0 takes all.
+        tokenizer: A pretrained model's tokenizer in place of ``tokens``: its folder, its hub id, or ``smollm2``.
 
     Raises:
-        ConfigError: A size out of range.
+        ConfigError: A size out of range, or options that exclude each other.
     """
 
     tokens: Tokens = "words"
@@ -43,28 +48,60 @@ class TextOptions:
     vocabulary: int = 0
     lowercase: bool = False
     limit: int = 0
+    tokenizer: str = ""
 
     def __post_init__(self) -> None:
         require_size("block", self.block, 1)
         require_size("limit", self.limit, 0)
-        if self.vocabulary != 0:
+        if self.tokenizer:
+            self._require_nothing_else()
+        elif self.tokens == "bpe":
+            require_size("vocabulary", self.vocabulary, tokenizers.LEAST)
+        elif self.vocabulary != 0:
             require_size("vocabulary", self.vocabulary, 2)
 
     def blocks(self, chunks: Iterable[str], where: str) -> Batch:
         """The text, given in chunks, as a batch of blocks.
 
-        Token ids are ranks: 0 is the most frequent token; equally frequent ones follow their first appearance.
+        Token ids are ranks: 0 is the most frequent token; equally frequent ones follow their first appearance. Those of ``bpe`` and of
+        a pretrained tokenizer are the tokenizer's own.
 
         Raises:
+            CheckpointError: A tokenizer that isn't there, or is damaged.
             DataError: Fewer tokens than one block holds, or no text at all.
+            MissingExtraError: A tokenizer is asked for, and the library ``tokenizers`` isn't installed.
         """
+        if self.tokenizer or self.tokens == "bpe":
+            return self._subwords(chunks, where)
         ids, words = _numbered(split_tokens(chunks, self.tokens, self.lowercase, where), self.limit * self.block)
+        blocks = self._cut(ids, where)
+        ids, words = _ranked(*_capped(blocks.reshape(-1), words, self.vocabulary))
+        return text(ids.reshape(blocks.shape), tuple(words), _JOINED[self.tokens])
+
+    def _subwords(self, chunks: Iterable[str], where: str) -> Batch:
+        parts = (chunk.lower() for chunk in chunks) if self.lowercase else chunks
+        if self.tokenizer:
+            encoder = tokenizers.open_encoder(self.tokenizer)
+        else:
+            parts = list(parts)
+            encoder = tokenizers.train_encoder(parts, self.vocabulary)
+        ids = encoder.encode(parts, self.limit * self.block)
+        return text(self._cut(ids, where), encoder.vocabulary, encoder.joined)
+
+    def _cut(self, ids: AnyArray, where: str) -> AnyArray:
+        """Token ids as ``(n, block)``."""
         n_blocks = len(ids) // self.block
         if n_blocks == 0:
             message = f"{where} holds {len(ids):,} tokens, fewer than one block of {self.block:,}"
             raise DataError(message, hint="take a longer text, or set data.block lower")
-        ids, words = _ranked(*_capped(ids[: n_blocks * self.block], words, self.vocabulary))
-        return text(ids.reshape(n_blocks, self.block), tuple(words))
+        return ids[: n_blocks * self.block].reshape(n_blocks, self.block)
+
+    def _require_nothing_else(self) -> None:
+        """A pretrained tokenizer brings its own tokens."""
+        for name, given, unset in (("tokens", self.tokens, "words"), ("vocabulary", self.vocabulary, 0)):
+            if given != unset:
+                message = f"data.{name} is {given!r}, but data.tokenizer is given, which has its own"
+                raise ConfigError(message, hint=f"drop data.{name} or data.tokenizer")
 
 
 def split_tokens(chunks: Iterable[str], tokens: Tokens, lowercase: bool, where: str) -> Iterator[list[str]]:
@@ -84,21 +121,28 @@ def split_tokens(chunks: Iterable[str], tokens: Tokens, lowercase: bool, where: 
             yield list(part.encode().decode("latin-1"))
 
 
-def join_tokens(ids: AnyArray, vocabulary: tuple[str, ...]) -> str:
-    """Token ids as readable text: characters run together, words with blanks where English has them.
+def join_tokens(ids: AnyArray, space: Space) -> str:
+    """Token ids as readable text: words with blanks where English has them, characters and parts of words put end to end.
 
     Args:
         ids: ``(length,)`` token ids.
-        vocabulary: The word behind each id.
+        space: Has the word behind each id, and how words are joined. Bytes that are no UTF-8 become a replacement mark.
 
     Examples:
         >>> import numpy as np
-        >>> join_tokens(np.array([0, 1, 2, 3, 4]), ("Models", "(", "eat", ")", "."))
+        >>> from studbook.arrays import text
+        >>> batch = text(np.array([[0, 1, 2, 3, 4]]), ("Models", "(", "eat", ")", "."))
+        >>> join_tokens(batch.values[0], batch.space)
         'Models (eat).'
     """
-    words = [vocabulary[i] for i in np.asarray(ids).tolist()]
-    if all(len(word) == 1 for word in vocabulary):
-        return "".join(words)
+    words = [space.vocabulary[i] for i in np.asarray(ids).tolist()]
+    if space.joined == "words":
+        return _spaced(words)
+    joined = "".join(words)
+    return joined if space.joined == "plain" else joined.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _spaced(words: list[str]) -> str:
     parts: list[str] = []
     glue, open_quote = "", False
     for word in words:

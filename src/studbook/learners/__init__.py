@@ -6,12 +6,15 @@ from typing import Any
 
 from studbook.learners.bernoulli import Bernoulli, BernoulliModel
 from studbook.learners.categorical import Categorical, CategoricalModel
+from studbook.learners.diffusion import Diffusion, DiffusionModel
+from studbook.learners.gan import Gan, GanModel
 from studbook.learners.gaussian import Gaussian, GaussianModel
 from studbook.learners.gmm import GaussianMixture, GaussianMixtureModel
 from studbook.learners.kde import KernelDensity, KernelDensityModel
 from studbook.learners.ngram import NGram, NGramModel
 from studbook.learners.ols import LeastSquares, LeastSquaresModel
 from studbook.learners.poisson import Poisson, PoissonModel
+from studbook.learners.vae import Vae, VaeModel
 from studbook.theory.laws import GaussianLaw, Law, PoissonLaw
 
 __all__ = [
@@ -19,6 +22,10 @@ __all__ = [
     "BernoulliModel",
     "Categorical",
     "CategoricalModel",
+    "Diffusion",
+    "DiffusionModel",
+    "Gan",
+    "GanModel",
     "Gaussian",
     "GaussianMixture",
     "GaussianMixtureModel",
@@ -31,6 +38,8 @@ __all__ = [
     "NGramModel",
     "Poisson",
     "PoissonModel",
+    "Vae",
+    "VaeModel",
     "learner_of_law",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -193,6 +193,11 @@ class NGramModel:
             decoding = (float(how.temperature), int(how.top_k), float(how.top_p))
             _ngram_decoding.sample_decoded(self.tables, by_probability, decoding, n_prompt, blocks, rng)
         return Batch(blocks, self.space)
+
+    def plain(self) -> NGramModel:
+        """The same model without truncation, at temperature 1; itself where that is how it writes."""
+        how = replace(self.learner, temperature=1.0, top_k=0, top_p=1.0)
+        return self if how == self.learner else NGramModel(how, self.space, self.tables, self.prompts)
 
     def log_prob(self, batch: Batch) -> Floats:
         """Natural log of each block's probability, in nats: ``(n,)``, minus infinity where it is 0.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from studbook.arrays import AnyArray, Batch, Floats, Ints, Kind
-from studbook.errors import MetricError
-from studbook.metrics import estimators, views
+from studbook.errors import ConfigError, MetricError
+from studbook.metrics import estimators, features, views
 from studbook.metrics.protocols import Observation, Reference
 from studbook.metrics.stderr import share_stderr
 from studbook.records import Measurement
@@ -61,6 +61,9 @@ class ClassShares:
     Attributes:
         components: Principal components that the classifier sees, 1 or more.
         limit: At most so many original records train it, and at most so many generated ones are classified, drawn at random.
+        by: ``svm``, a support vector machine on principal components, or ``network``, the convolutional classifier of
+            ``studbook.metrics.features``: better on pictures of more than some 12 pixels.
+        network: Which network, see there.
 
     Examples:
         >>> import numpy as np
@@ -77,24 +80,38 @@ class ClassShares:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.IMAGES})
     components: int = 40
     limit: int = 5000
+    by: Literal["svm", "network"] = "svm"
+    network: str = ""
 
     def __post_init__(self) -> None:
         views.require_range("class_shares.components", self.components, 1, 10_000)
         views.require_range("class_shares.limit", self.limit, 1, 100_000)
+        if self.network and self.by == "svm":
+            raise ConfigError(
+                'metrics.class_shares.network is given, but its classifier is "svm"', hint='set metrics.class_shares.by = "network"'
+            )
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("class_shares", observation.sample, self.kinds)
-        classifier = reference.memo(f"classifier:{self.components}:{self.limit}", lambda: self._train(reference))
-        predicted = classifier.predict(views.table("class_shares", views.thin(observation.sample, self.limit, rng=rng)))
-        n = len(predicted)
-        counts = np.bincount(np.searchsorted(classifier.classes, predicted), minlength=len(classifier.classes))
+        classes, places = self._classified(reference, views.thin(observation.sample, self.limit, rng=rng))
+        n = len(places)
+        counts = np.bincount(places, minlength=len(classes))
         shares = [
             views.measured(f"class_shares.{label}", count / n, share_stderr(count, n), n)
-            for label, count in zip(classifier.classes.tolist(), counts.tolist(), strict=True)
+            for label, count in zip(classes, counts.tolist(), strict=True)
         ]
         entropy = views.measured("class_shares.entropy", float(estimators.entropy(counts)), estimators.entropy_stderr(counts), n)
         return (*shares, entropy)
+
+    def _classified(self, reference: Reference, chosen: Batch) -> tuple[tuple[int, ...], Ints]:
+        """The classes, and the place among them that each record is given."""
+        values = views.table("class_shares", chosen)
+        if self.by == "network":
+            network = features.classifier_of("class_shares", reference, self.network)
+            return network.classes, network.probabilities(chosen).argmax(axis=1)
+        classifier = reference.memo(f"classifier:{self.components}:{self.limit}", lambda: self._train(reference))
+        return tuple(classifier.classes.tolist()), np.searchsorted(classifier.classes, classifier.predict(values))
 
     def _train(self, reference: Reference) -> Classifier:
         if reference.records is None or reference.records.labels is None:

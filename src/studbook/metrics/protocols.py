@@ -23,11 +23,14 @@ class Reference:
         records: The original data; ``None`` in a run that is exact in law, where the law stands for them.
         law: The law that the original data come from, where it is known.
         heldout: Real records that no generation is trained on, where some were set aside.
+        background: Labelled real records of more classes than the original has, where it is one part of a source: classifiers and
+            feature networks are trained on them.
     """
 
     records: Batch | None
     law: Law | None
     heldout: Batch | None = None
+    background: Batch | None = None
     _memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def memo(self, key: str, build: Callable[[], T]) -> T:

@@ -14,9 +14,10 @@ import numpy as np
 
 from studbook.arrays import Floats, Kind
 from studbook.errors import MetricError
+from studbook.metrics import views
 from studbook.metrics.protocols import Observation, Reference
 from studbook.metrics.stderr import mean_stderr, share_stderr
-from studbook.metrics.text_tables import TEXT, log_probs, surprise_of_original, surprise_of_sample
+from studbook.metrics.text_tables import TEXT, log_probs, n_scored, scored_blocks, surprise_of_original, surprise_of_sample
 from studbook.records import Measurement
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -29,6 +30,9 @@ class Perplexity:
 
     It can recover while the model's own text goes on collapsing: read it beside ``own_perplexity``. Standard error: delta method over
     the held-out blocks.
+
+    Attributes:
+        limit: See ``OwnPerplexity``.
 
     Examples:
         >>> import numpy as np
@@ -44,6 +48,10 @@ class Perplexity:
     """
 
     kinds: ClassVar[frozenset[Kind]] = TEXT
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_limit("perplexity", self.limit)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """The model's perplexity.
@@ -59,8 +67,9 @@ class Perplexity:
         heldout = reference.heldout
         if heldout is None or not len(heldout):
             raise MetricError("metric perplexity needs held-out real text, and there is none", hint="set data.heldout, for example to 0.1")
-        log_prob = log_probs("perplexity", observation.model, heldout, "the model")
-        return (_perplexity("perplexity", -log_prob / heldout.space.dimension, heldout.values.size),)
+        scored = scored_blocks(heldout, n_scored(observation.model, self.limit))
+        log_prob = log_probs("perplexity", observation.model, scored, "the model")
+        return (_perplexity("perplexity", -log_prob / scored.space.dimension, scored.values.size),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,19 @@ class OwnPerplexity:
     It falls while likely text accumulates, and rises where later generations write what the original never would. Standard error:
     delta method over the generated blocks.
 
+    Attributes:
+        limit: At most so many blocks are scored, drawn at random, the same every time; 0 takes all under models that look probabilities up
+            (n-grams), 500 under networks.
+
     References:
         Shumailov et al. 2024, "AI models collapse when trained on recursively generated data", figure 1c.
     """
 
     kinds: ClassVar[frozenset[Kind]] = TEXT
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_limit("own_perplexity", self.limit)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """The sample's perplexity.
@@ -87,8 +104,8 @@ class OwnPerplexity:
         Raises:
             MetricError: Generation 0's model gives no probabilities.
         """
-        surprise = surprise_of_sample("own_perplexity", reference, observation)
-        return (_perplexity("own_perplexity", surprise, observation.sample.values.size),)
+        surprise = surprise_of_sample("own_perplexity", reference, observation, self.limit)
+        return (_perplexity("own_perplexity", surprise, len(surprise) * observation.sample.space.dimension),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +114,20 @@ class BlockPerplexity:
 
     These are quantiles over the blocks, each the perplexity of a block: no interpolation. Standard error: half the distance between
     the order statistics one binomial standard deviation of the rank below and above (Woodruff 1952).
+
+    Attributes:
+        limit: See ``OwnPerplexity``.
     """
 
     kinds: ClassVar[frozenset[Kind]] = TEXT
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_limit("block_perplexity", self.limit)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """The five quantiles; see ``OwnPerplexity.measure``."""
-        ordered = np.sort(surprise_of_sample("block_perplexity", reference, observation))
+        ordered = np.sort(surprise_of_sample("block_perplexity", reference, observation, self.limit))
         return tuple(_quantile(f"block_perplexity.p{round(100 * share):02d}", ordered, share) for share in QUANTILES)
 
 
@@ -113,15 +137,22 @@ class LowPerplexityShare:
 
     The original is what generation 0 was fitted to, so that even generation 0's own text need not have 5 %. Standard error: binomial,
     with Jeffreys' half hit, so that it isn't 0 where no block was seen; the original's quantile is taken as given.
+
+    Attributes:
+        limit: See ``OwnPerplexity``.
     """
 
     kinds: ClassVar[frozenset[Kind]] = TEXT
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_limit("low_perplexity_share", self.limit)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """The share; see ``OwnPerplexity.measure``."""
         name = "low_perplexity_share"
-        limit = _at(np.sort(surprise_of_original(name, reference, observation.base)), TAIL)
-        return (_tail_share(name, surprise_of_sample(name, reference, observation) < limit),)
+        limit = _at(np.sort(surprise_of_original(name, reference, observation.base, self.limit)), TAIL)
+        return (_tail_share(name, surprise_of_sample(name, reference, observation, self.limit) < limit),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +160,31 @@ class HighPerplexityShare:
     """``high_perplexity_share``: share of generated blocks more perplexing to generation 0 than the original's 95 % quantile.
 
     Standard error as of ``LowPerplexityShare``.
+
+    Attributes:
+        limit: See ``OwnPerplexity``.
     """
 
     kinds: ClassVar[frozenset[Kind]] = TEXT
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_limit("high_perplexity_share", self.limit)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """The share; see ``OwnPerplexity.measure``."""
         name = "high_perplexity_share"
-        limit = _at(np.sort(surprise_of_original(name, reference, observation.base)), 1 - TAIL)
-        return (_tail_share(name, surprise_of_sample(name, reference, observation) > limit),)
+        limit = _at(np.sort(surprise_of_original(name, reference, observation.base, self.limit)), 1 - TAIL)
+        return (_tail_share(name, surprise_of_sample(name, reference, observation, self.limit) > limit),)
+
+
+def check_limit(metric: str, limit: int) -> None:
+    """Refuse a limit below 0.
+
+    Raises:
+        ConfigError: Says what was got and what is allowed.
+    """
+    views.require_range(f"{metric}.limit", limit, 0, 10**9)
 
 
 def _perplexity(name: str, surprise: Floats, n_tokens: int) -> Measurement:

@@ -10,12 +10,17 @@ import numpy as np
 
 from studbook.arrays import AnyArray, Batch, Floats, Ints, Kind
 from studbook.errors import MetricError
+from studbook.metrics import views
 from studbook.metrics.protocols import Observation, Reference
 from studbook.metrics.stderr import groups_of, jackknife_stderr
+from studbook.rng import stream
 
 TEXT = frozenset({Kind.TEXT})
 N_GROUPS = 20
 """Groups of blocks of the jackknife: its own relative error is then some 16 %."""
+
+N_SCORED = 500
+"""Blocks that a network scores where no limit is given: a passage through it costs a share of its training, a table next to nothing."""
 
 T = TypeVar("T")
 
@@ -129,19 +134,35 @@ def log_probs(metric: str, model: object, batch: Batch, whose: str) -> Floats:
     return np.asarray(model.log_prob(batch), dtype=np.float64)
 
 
-def surprise_of_sample(metric: str, reference: Reference, observation: Observation) -> Floats:
-    """Mean −ln p a token of each generated block under generation 0's model: ``(n,)``, in nats, infinite where p = 0."""
+def surprise_of_sample(metric: str, reference: Reference, observation: Observation, limit: int = 0) -> Floats:
+    """Mean −ln p a token of generated blocks under generation 0's model: ``(n,)``, in nats, infinite where p = 0.
+
+    See ``scored_blocks`` for which blocks.
+    """
     sample, base = observation.sample, observation.base
-    return held(reference, "text.surprise_of_sample", (sample, base), partial(_surprise, metric, base, sample))
+    n = n_scored(base, limit)
+    return held(reference, f"text.surprise_of_sample:{n}", (sample, base), partial(_surprise, metric, base, sample, n))
 
 
-def surprise_of_original(metric: str, reference: Reference, base: object) -> Floats:
+def surprise_of_original(metric: str, reference: Reference, base: object, limit: int = 0) -> Floats:
     """The same of the original blocks."""
-    return held(reference, "text.surprise_of_original", (base,), partial(_surprise, metric, base, original_of(metric, reference)))
+    original, n = original_of(metric, reference), n_scored(base, limit)
+    return held(reference, f"text.surprise_of_original:{n}", (base,), partial(_surprise, metric, base, original, n))
 
 
-def _surprise(metric: str, base: object, batch: Batch) -> Floats:
-    return -log_probs(metric, base, batch, "generation 0's model") / batch.space.dimension
+def n_scored(model: object, limit: int) -> int:
+    """How many blocks ``model`` scores at most: ``limit``; where that is 0, ``N_SCORED`` under a network, all (0) under a table."""
+    return limit or (N_SCORED if hasattr(model, "fit_report") else 0)
+
+
+def scored_blocks(batch: Batch, n: int) -> Batch:
+    """The batch, or ``n`` of its blocks drawn at random, the same at every call."""
+    return views.thin(batch, n, rng=stream(0, "metrics", "perplexity")) if n else batch
+
+
+def _surprise(metric: str, base: object, batch: Batch, n: int) -> Floats:
+    check_text(metric, batch)
+    return -log_probs(metric, base, scored_blocks(batch, n), "generation 0's model") / batch.space.dimension
 
 
 def jackknife_of_share(left_out: Ints, whole: float) -> float:

@@ -3,10 +3,11 @@
 from studbook.mixing.accumulate import Accumulate
 from studbook.mixing.blend import Blend
 from studbook.mixing.fresh import Fresh
+from studbook.mixing.heal import Heal
 from studbook.mixing.keep import Keep
 from studbook.mixing.part import Mix, Origin, Part
 from studbook.mixing.replace import Replace
 from studbook.mixing.subsample import Subsample
 from studbook.mixing.weighted import Weighted
 
-__all__ = ["Accumulate", "Blend", "Fresh", "Keep", "Mix", "Origin", "Part", "Replace", "Subsample", "Weighted"]
+__all__ = ["Accumulate", "Blend", "Fresh", "Heal", "Keep", "Mix", "Origin", "Part", "Replace", "Subsample", "Weighted"]

@@ -40,7 +40,8 @@ class Part:
 class Mix(Protocol):
     """What the next generation trains on.
 
-    A mix is a frozen value; it holds shares and counts, never records.
+    A mix is a frozen value; it holds shares and counts, never records. One that changes on the way also has
+    ``at(generation) -> Mix``, the mix of that generation (1 or more); its own ``parts`` are those of its first phase then.
     """
 
     def parts(self, n: int, n_original: int) -> tuple[Part, ...]:

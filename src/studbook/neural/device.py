@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from studbook.errors import DeviceError, DeviceMemoryError
 from studbook.neural.options import Training
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def choose_device(name: str) -> torch.device:
@@ -65,6 +70,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def precision(options: Training, device: torch.device) -> AbstractContextManager[object]:
     """Mixed precision where ``dtype`` is ``bf16``."""
     return torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bf16")
+
+
+def on_device(module: ModuleT, device: torch.device) -> ModuleT:
+    """A stored network where it is to run: a copy of it, unless that is the CPU."""
+    return module if device.type == "cpu" else copy.deepcopy(module).to(device)
 
 
 def tensor_rows(rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]], device: torch.device) -> torch.Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, MissingExtraError
 
 Start: TypeAlias = Literal["auto", "scratch", "base", "previous"]
 
@@ -146,3 +147,13 @@ def require(holds: bool, where: str, name: str, got: object, expected: str) -> N
     """
     if not holds:
         raise ConfigError(f"{where}.{name} is {got}, expected {expected}")
+
+
+def require_extra() -> None:
+    """Refuse to go on without PyTorch.
+
+    Raises:
+        MissingExtraError: The hint is the pip line.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("neural families need PyTorch, which isn't installed", hint="pip install 'studbook[neural]'")

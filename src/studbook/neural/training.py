@@ -45,9 +45,9 @@ def epoch_batches(rows: Ints, batch: int, *, rng: np.random.Generator) -> Iterat
 
 
 class Stepper:
-    """An optimiser with its schedule and clipping."""
+    """An optimiser with its schedule and clipping; ``betas`` are Adam's decays of the gradient's mean and square."""
 
-    def __init__(self, module: nn.Module, options: Training, n_steps: int) -> None:
+    def __init__(self, module: nn.Module, options: Training, n_steps: int, *, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self._module, self._options, self._n_steps, self.steps = module, options, max(n_steps, 1), 0
         matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
         others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
@@ -56,9 +56,9 @@ class Stepper:
         if options.optimizer == "sgd":
             self._optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=options.rate, momentum=0.9)
         elif options.optimizer == "adam":
-            self._optimizer = torch.optim.Adam(groups, lr=options.rate, fused=True)
+            self._optimizer = torch.optim.Adam(groups, lr=options.rate, betas=betas, fused=True)
         else:
-            self._optimizer = torch.optim.AdamW(groups, lr=options.rate, fused=True)
+            self._optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=betas, fused=True)
 
     def step(self, loss: Tensor) -> None:
         """One step down the gradient of ``loss``."""
@@ -100,6 +100,24 @@ class Average:
         torch._foreach_lerp_(ours, theirs, 1.0 - decay)
         for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             kept.copy_(buffer)
+
+
+class LastSound:
+    """The last weights that gave a finite loss: those after a step are known to be sound only at the next one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._weights = [value.detach() for value in module.state_dict().values()]
+        self._kept = [value.clone() for value in self._weights]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """The weights gave a finite loss."""
+        torch._foreach_copy_(self._kept, self._weights)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Take the last kept weights back."""
+        torch._foreach_copy_(self._weights, self._kept)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from studbook.arrays import Space
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
 from studbook.recursion.protocols import LawLearner, LawModel, Statistics, Subsampled
+from studbook.recursion.schedule import Phased
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,13 +32,13 @@ def can_run_in_law(learner: object, mix: Mix, *, n: int, n_original: int, real: 
 
     Args:
         learner: The model family.
-        mix: What each generation trains on.
+        mix: What each generation trains on; one that changes on the way can't.
         n: Records a generation.
         n_original: Size of the original data.
         real: The model with the source's law, where the source is a distribution.
         probe: Any statistics of this learner; subsets of real records or of a pool need ones that are closed under subsampling.
     """
-    if not isinstance(learner, LawLearner) or probe is None:
+    if not isinstance(learner, LawLearner) or probe is None or isinstance(mix, Phased):
         return False
     for part in mix.parts(n, n_original):
         if part.origin is Origin.FRESH and real is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -11,7 +11,11 @@ import numpy as np
 from studbook.arrays import Batch, Ints, concatenate
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
-from studbook.recursion.protocols import Learner, Model
+from studbook.recursion.protocols import Continuing, Learner, Model, Storable
+from studbook.recursion.schedule import mix_at
+from studbook.recursion.stock import MemoryStock, Needs, Standing, Stock
+
+NO_BASE_HINT = "set learner.training.base to the folder of a saved model, or data.base to the share of records that one is pretrained on"
 
 Streams: TypeAlias = Callable[[int, str], np.random.Generator]
 """From a generation and a purpose to the random stream for it."""
@@ -38,13 +42,20 @@ class FreshLaw:
 
 @dataclass(frozen=True, slots=True)
 class FreshReserve:
-    """New real records out of a part of the data that was set aside: generation g ≥ 1 gets the g-th slice."""
+    """New real records out of a part of the data that was set aside: generation g ≥ 1 gets the g-th slice.
+
+    Attributes:
+        records: The part.
+        starts: Where each generation's slice begins, where they aren't equally long; else empty.
+    """
 
     records: Batch
+    starts: Sequence[int] = ()
 
     def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
         """See ``FreshSupply``."""
-        rows = np.arange((generation - 1) * n, generation * n)
+        start = self.starts[generation] if self.starts else (generation - 1) * n
+        rows = np.arange(start, start + n)
         if n and rows[-1] >= len(self.records):
             raise ConfigError(
                 f"generation {generation} asks for fresh records up to number {rows[-1] + 1}, the reserve has {len(self.records)}",
@@ -71,25 +82,38 @@ class Generation:
 
 
 def run_generations(
-    learner: Learner, mix: Mix, original: Batch, *, n: int, last: int, fresh: FreshSupply | None, streams: Streams
+    learner: Learner,
+    mix: Mix,
+    original: Batch,
+    *,
+    n: int,
+    last: int,
+    fresh: FreshSupply | None,
+    streams: Streams,
+    base: Model | None = None,
+    stock: Stock | None = None,
+    after: Standing | None = None,
 ) -> Iterator[Generation]:
     """Generations 0 to ``last``.
 
     Args:
-        learner: The model family.
-        mix: What each generation trains on.
+        learner: The model family; one that is ``Continuing`` may start its fits from a model that is there.
+        mix: What each generation trains on; one that is ``Phased`` is asked for each generation.
         original: The original data; generation 0 is fitted to them.
         n: Records that a generation generates.
         last: Index of the last generation, 0 or more.
         fresh: Where fresh records come from; needed by mixes that ask for them.
         streams: The random stream for a generation and a purpose.
+        base: The model that fits start from, where the learner asks for one.
+        stock: Where records are held; by default in memory.
+        after: Where to go on; by default from the beginning. The generations are the same as without an interruption.
 
     Yields:
         Each generation as soon as it is fitted and sampled.
 
     Raises:
         FitError: A generation can't be fitted.
-        ConfigError: The mix asks for records that aren't there.
+        ConfigError: The mix asks for records that aren't there, or the learner for a base where there is none.
 
     Examples:
         >>> import numpy as np
@@ -102,20 +126,59 @@ def run_generations(
         >>> [generation.index for generation in chain]
         [0, 1, 2, 3]
     """
-    parts = mix.parts(n, len(original))
-    pooling = any(part.origin is Origin.POOL for part in parts)
-    pool: list[Batch] = [original] if pooling else []
-    training = sample = original
-    for index in range(last + 1):
+    held = stock or MemoryStock()
+    pooling = Needs.of(learner, mix, n=n, n_original=len(original), last=last).pool
+    at = after or Standing(-1, None, original, original)
+    training, sample, model = at.training, at.sample, at.model
+    pool = [original, *at.pool] if pooling else []
+    for index in range(at.index + 1, last + 1):
         if index:
-            rng = streams(index, "mix")
-            if pooling:
-                pool.append(sample)
             shelves = _Shelves(original, training, sample, tuple(pool), fresh, index)
-            training = concatenate([_weigh(part, shelves.fetch(part, rng=rng)) for part in parts])
-        model = learner.fit(training, rng=streams(index, "fit"))
-        sample = model.sample(n, rng=streams(index, "sample"))
+            training = held.gather(index, _compose(mix_at(mix, index).parts(n, len(original)), shelves, rng=streams(index, "mix")))
+        model = _fit(learner, training, base=base, previous=model, rng=streams(index, "fit"))
+        sample = held.keep(index, _tidy(model, model.sample(n, rng=streams(index, "sample"))))
+        if pooling:
+            pool.append(sample)
         yield Generation(index, model, training, sample)
+
+
+def _fit(learner: Learner, training: Batch, *, base: Model | None, previous: Model | None, rng: np.random.Generator) -> Model:
+    """A generation's model: from nothing, from the base, or from the generation before."""
+    if isinstance(learner, Continuing):
+        start = starting_point(learner, base=base, previous=previous)
+        if start is not None:
+            return learner.fit_from(start, training, rng=rng)
+    return learner.fit(training, rng=rng)
+
+
+def starting_point(learner: Continuing, *, base: Model | None, previous: Model | None) -> Model | None:
+    """The model that a fit starts from; ``None`` is from scratch.
+
+    Args:
+        learner: Its ``training.start`` decides.
+        base: The base model, where there is one.
+        previous: The model of the generation before; ``None`` for generation 0.
+
+    Raises:
+        ConfigError: The learner asks for a base, and there is none; or its ``start`` is none that is known.
+    """
+    start = learner.training.start
+    if start == "base" and base is None:
+        raise ConfigError('learner.training.start is "base", but there is no base model', hint=NO_BASE_HINT)
+    choices = {"scratch": None, "base": base, "auto": base, "previous": base if previous is None else previous}
+    if start not in choices:
+        raise ConfigError(f"learner.training.start is {start!r}, expected one of {', '.join(choices)}")
+    return choices[start]
+
+
+def _tidy(model: Model, sample: Batch) -> Batch:
+    """The sample as it would be read from a disk: sums over an array depend on how it lies in memory."""
+    return replace(sample, values=np.ascontiguousarray(sample.values)) if isinstance(model, Storable) else sample
+
+
+def _compose(parts: tuple[Part, ...], shelves: _Shelves, *, rng: np.random.Generator) -> list[Batch]:
+    """The batches that make up a training set, in order."""
+    return [_weigh(part, batch) for part in parts for batch in shelves.fetch(part, rng=rng)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +192,24 @@ class _Shelves:
     fresh: FreshSupply | None
     generation: int
 
-    def fetch(self, part: Part, *, rng: np.random.Generator) -> Batch:
+    def fetch(self, part: Part, *, rng: np.random.Generator) -> tuple[Batch, ...]:
         if part.origin is Origin.GENERATED:
             # A random subset, not the first records: a regression's sample comes in the order of its design.
             whole = part.n == len(self.generated)
-            return self.generated if whole else _draw_across((self.generated,), part.n, rng=rng)
+            return (self.generated,) if whole else _draw_across((self.generated,), part.n, rng=rng)
         if part.origin is Origin.FRESH:
             if self.fresh is None:
                 raise ConfigError("the mix asks for fresh real records, but none were set aside", hint="set data.reserve")
-            return self.fresh.take(self.generation, part.n or 0, rng=rng)
+            return (self.fresh.take(self.generation, part.n or 0, rng=rng),)
         if part.origin is Origin.POOL:
             return _draw_across(self.pool, part.n, rng=rng)
         return _draw_across((self.original if part.origin is Origin.ORIGINAL else self.previous,), part.n, rng=rng)
 
 
-def _draw_across(batches: tuple[Batch, ...], n: int | None, *, rng: np.random.Generator) -> Batch:
+def _draw_across(batches: tuple[Batch, ...], n: int | None, *, rng: np.random.Generator) -> tuple[Batch, ...]:
     """``n`` records drawn without replacement from several batches, without putting these together first."""
     if n is None:
-        return concatenate(batches)
+        return batches
     ends = np.cumsum([len(batch) for batch in batches])
     rows: Ints = np.sort(rng.choice(int(ends[-1]), size=n, replace=False))
     cuts = np.searchsorted(rows, ends)
@@ -157,7 +220,7 @@ def _draw_across(batches: tuple[Batch, ...], n: int | None, *, rng: np.random.Ge
         for batch, start, cut, offset in zip(batches, starts, cuts, offsets, strict=True)
         if cut > start
     ]
-    return concatenate(taken) if taken else batches[0].take(rows)
+    return (concatenate(taken) if taken else batches[0].take(rows),)
 
 
 def _weigh(part: Part, batch: Batch) -> Batch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -44,6 +45,71 @@ class Learner(Protocol):
 
         Raises:
             FitError: The data can't be fitted; the message says which records.
+        """
+        ...
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """A model that can be written to disk and read again, without a loss, by its learner's ``load``."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model to ``folder``, which is replaced, whole or not at all.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        ...
+
+
+@runtime_checkable
+class Restoring(Protocol):
+    """A learner that reads what its models' ``save`` wrote; a unit of such a learner keeps a journal and goes on where it was killed."""
+
+    def load(self, folder: Path, space: Space) -> Model:
+        """The saved model, to the bit.
+
+        Raises:
+            CheckpointError: It can't be read, was changed, or doesn't fit the learner or the space.
+        """
+        ...
+
+
+class StartOptions(Protocol):
+    """The one option of a learner's ``training`` that the loop looks at."""
+
+    @property
+    def start(self) -> str:
+        """What a generation's fit starts from: ``"auto"``, ``"scratch"``, ``"base"`` or ``"previous"``."""
+        ...
+
+
+@runtime_checkable
+class Continuing(Restoring, Protocol):
+    """A learner whose fit can start from a model that is there, instead of from nothing.
+
+    It may also have ``check_base(space) -> bool``: whether ``own_base`` would give a model, found out without loading it, and with the
+    errors that loading it would raise.
+    """
+
+    @property
+    def training(self) -> StartOptions: ...
+    def fit(self, data: Batch, *, rng: np.random.Generator) -> Model: ...
+
+    # The start is a model of this learner's own family; a Protocol can't say so.
+    def fit_from(self, start: Any, data: Batch, *, rng: np.random.Generator) -> Model:
+        """The model fitted to ``data``, starting from ``start``, which stays as it is.
+
+        Raises:
+            FitError: As ``fit``.
+        """
+        ...
+
+    def own_base(self, space: Space) -> Model | None:
+        """The base model that the learner itself names, or ``None``.
+
+        Raises:
+            CheckpointError: It can't be read, or doesn't fit.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -19,15 +19,13 @@ from studbook.report.curves import (
     spread_evenly,
     value_axis,
 )
+from studbook.report.figure import Rows
 from studbook.report.names import Family
 from studbook.report.run import Cell
 from studbook.report.theme import CELL_COLOURS, INK, PAPER, cell_colours, ramp
 
 if TYPE_CHECKING:
     import altair as alt
-
-
-Rows: TypeAlias = list[dict[str, Any]]
 
 
 def fan_chart(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> tuple[alt.Chart, Rows]:

@@ -4,56 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from studbook.arrays import Kind
 from studbook.errors import MetricError
 from studbook.report.aggregate import FEW_REPLICATES, aggregate, judge_z
-from studbook.report.curves import OVERLAY, ROWS, curve_chart, make_panel, panel_rows
-from studbook.report.families import Rows, dose_chart, dose_keys, fan_chart, other_keys, stack_chart
+from studbook.report.curves import OVERLAY, ROWS, Panel, curve_chart, make_panel, panel_rows
+from studbook.report.decomposition import every_generation, legend_of, parts_chart
+from studbook.report.densities import MAX_MAPPED, MAX_RIDGES, STRENGTHS, map_chart, n_generations, ridge_chart, shown_cells
+from studbook.report.families import dose_chart, dose_keys, fan_chart, other_keys, stack_chart
+from studbook.report.figure import Figure
 from studbook.report.names import Family, group_families, label_of
 from studbook.report.numerals import count, number, percent, slug
 from studbook.report.run import Cell, Pictures, Run
 from studbook.report.sentences import headline_metrics
 from studbook.report.spectra import MAX_COLUMNS, histogram_chart, rank_chart
-from studbook.report.theme import cell_colours, chart_config, ramp
+from studbook.report.theme import MUTED, cell_colours, chart_config, css_colour, ramp
+from studbook.report.training import epochs, has_losses, losses, training_chart, varies
 
 if TYPE_CHECKING:
     import altair as alt
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Figure:
-    """A chart with its words.
-
-    Attributes:
-        name: File name and anchor.
-        section: ``"samples"``, ``"tails"``, ``"metrics"`` or ``"dose"``.
-        title: Heading.
-        about: What is shown, one sentence.
-        description: What a reader who can't see the chart is told.
-        chart: The chart, without data, title and config.
-        rows: Its data set.
-        legend: Label and colour of each entry.
-        lines: Which kinds of line are drawn: some of ``median, value, band, range, mean, theory, theory_median``.
-        notes: Sentences for the caption: theory with its source, the verdict on z.
-        wide: Whether it needs the whole width of the page.
-    """
-
-    name: str
-    section: str
-    title: str
-    about: str
-    description: str
-    chart: Any
-    rows: Rows
-    legend: tuple[tuple[str, str], ...] = ()
-    lines: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    wide: bool = False
 
 
 def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
@@ -89,7 +62,7 @@ def chart(run: Run, metric: str, *, cell: int | None = None) -> alt.Chart:
     curves = aggregate(run)
     families = group_families(curves["metric"].unique().to_list())
     family = next((f for f in families if f.name == metric), Family(metric, (metric,), "line"))
-    figure = _family_figure(run, curves, cells, family)
+    figure = _family_figures(run, curves, cells, family)[0]
     return styled(figure).properties(datasets={ROWS: figure.rows})
 
 
@@ -113,11 +86,12 @@ def all_figures(run: Run, curves: pl.DataFrame, pictures: dict[Cell, Pictures]) 
 def _figures(run: Run, curves: pl.DataFrame, pictures: dict[Cell, Pictures]) -> Iterator[Figure]:
     yield from _sample_figures(pictures)
     for family in group_families(curves["metric"].unique().to_list()):
-        yield _family_figure(run, curves, run.cells, family)
+        yield from _family_figures(run, curves, run.cells, family)
     metrics = [m for m in curves["metric"].unique(maintain_order=True).to_list() if "." not in m]
     for key in dose_keys(run.cells):
         for metric in headline_metrics(metrics):
             yield _dose_figure(run, curves, metric, key)
+    yield from _training_figures(run)
 
 
 def _key(lines: tuple[str, ...]) -> str:
@@ -132,12 +106,29 @@ LINE_NAMES = {
     "mean": "dashed: mean",
     "theory": "dotted: theory",
     "theory_median": "dot-dash: theory, median",
+    "training": "solid: on the training set",
+    "held_out": "dashed: on a part held out",
+    "first": "dashed: the first generation",
+    "real": "dashed: the original",
+    "sum": "line: sum of the parts",
+    "measured": "dashed: measured change",
+    "map_median": "line: median",
 }
 
 
-def _family_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> Figure:
-    if family.style == "line":
-        return _curve_figure(run, curves, cells, family.name)
+def _family_figures(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> list[Figure]:
+    match family.style:
+        case "line":
+            return [_curve_figure(run, curves, cells, family.name)]
+        case "density":
+            return [_ridge_figure(curves, cells, family), _map_figure(curves, cells, family)]
+        case "parts":
+            return [_parts_figure(curves, cells, family, added=added) for added in (False, True)[: 1 + every_generation(curves, family)]]
+        case _:
+            return [_family_figure(curves, cells, family)]
+
+
+def _family_figure(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> Figure:
     label, fan = label_of(family.name), family.style == "fan"
     drawn, rows = (fan_chart if fan else stack_chart)(curves, cells, family)
     parts = [m.partition(".")[2] for m in family.members]
@@ -155,6 +146,105 @@ def _family_figure(run: Run, curves: pl.DataFrame, cells: tuple[Cell, ...], fami
         if fan
         else ("Shares are means over the replicates.",),
         wide=len(cells) > 2,
+    )
+
+
+def _ridge_figure(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> Figure:
+    label, shown = label_of(family.name), shown_cells(curves, cells, family)
+    drawn, rows = ridge_chart(curves, cells, family)
+    n = n_generations(curves, family)
+    thinned = (f"{MAX_RIDGES} of {n} generations are drawn.",) if n > MAX_RIDGES else ()
+    real = any(row["name"] == "real" for row in rows)
+    return Figure(
+        name=slug(family.name),
+        section="tails" if label.tail else "metrics",
+        title=label.title,
+        about=label.about,
+        description=f"{label.title}: a density for each generation, real data or the first on top, one panel for each of "
+        f"{count(len(shown), 'cell')}.",
+        chart=drawn,
+        rows=rows,
+        lines=("real",) if real else ("first",) if n > 1 else (),
+        notes=(f"A row is a generation; means over the replicates, all on one scale. {_LOGARITHMIC}", *thinned, *_left_out(shown, cells)),
+        wide=len(shown) > 1,
+    )
+
+
+def _map_figure(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family) -> Figure:
+    label, shown = label_of(family.name), shown_cells(curves, cells, family)
+    drawn, rows = map_chart(curves, cells, family)
+    n = n_generations(curves, family)
+    thinned = (f"{MAX_MAPPED} of {n} generations are drawn.",) if n > MAX_MAPPED else ()
+    most = max(max((float(row.get("share", 0.0)) for row in rows), default=0.0), STRENGTHS[-1])
+    strengths = [f"color-mix(in srgb, {css_colour(MUTED)} {100 * (share / most) ** 0.5:.0f}%, transparent)" for share in STRENGTHS]
+    return Figure(
+        name=slug(f"{family.name}-map"),
+        section="tails" if label.tail else "metrics",
+        title=f"{label.title}, as a map",
+        about="The same by generation: the stronger the colour, the larger the share of a bin.",
+        description=f"{label.title}: generation against value, colour for share, one panel for each of {count(len(shown), 'cell')}.",
+        chart=drawn,
+        rows=rows,
+        legend=tuple(zip(map(percent, STRENGTHS), strengths, strict=True)),
+        lines=("map_median",),
+        notes=(f"Means over the replicates. {_LOGARITHMIC}", *thinned, *_left_out(shown, cells)),
+        wide=len(shown) > 1,
+    )
+
+
+_LOGARITHMIC = "The value axis is logarithmic."
+
+
+def _left_out(shown: tuple[Cell, ...], cells: tuple[Cell, ...]) -> tuple[str, ...]:
+    return (f"{len(shown)} of {len(cells)} cells are drawn.",) if len(shown) < len(cells) else ()
+
+
+def _parts_figure(curves: pl.DataFrame, cells: tuple[Cell, ...], family: Family, *, added: bool) -> Figure:
+    label = label_of(family.name)
+    drawn, rows = parts_chart(curves, cells, family, added=added)
+    measured = any("measured" in row for row in rows)
+    mixed = ("Where the measured change is smaller than the sum, other data that were mixed in made up for the rest.",) * measured
+    return Figure(
+        name=slug(f"{family.name}-added" if added else family.name),
+        section="tails" if label.tail else "metrics",
+        title=f"{label.title}, added up" if added else label.title,
+        about="The same, summed from generation to generation." if added else label.about,
+        description=f"{label.title} by generation as stacked bars, one panel for each of {count(len(cells), 'cell')}.",
+        chart=drawn,
+        rows=rows,
+        legend=legend_of(family),
+        lines=("sum", "measured") if measured else ("sum",),
+        notes=("Means over the replicates. What is below zero is lost.", *mixed),
+        wide=len(cells) > 1,
+    )
+
+
+def _training_figures(run: Run) -> Iterator[Figure]:
+    if has_losses(run):
+        panel = losses(run)
+        kinds = set(panel.frame["part"].to_list())
+        lines = ("training",) * ("training" in kinds) + ("held_out",) * ("validation" in kinds)
+        yield _training_figure(panel, "Loss", "At the end of each generation's training, in the family's own unit.", lines)
+    if varies(run, "epochs"):
+        panel = epochs(run)
+        lines = ("median",) if panel.n_replicates > 1 else ("value",)
+        yield _training_figure(panel, "Epochs", "How many passes over its data each generation's training took.", lines)
+
+
+def _training_figure(panel: Panel, title: str, about: str, lines: tuple[str, ...]) -> Figure:
+    drawn, rows = training_chart(panel)
+    labels = [c.label for c in panel.cells]
+    return Figure(
+        name=slug(panel.metric),
+        section="training",
+        title=title,
+        about=about,
+        description=f"{title} of the fits by generation, for {count(len(labels), 'cell')}.",
+        chart=drawn,
+        rows=rows,
+        legend=tuple(zip(labels, cell_colours(labels), strict=True)) if 1 < len(labels) <= OVERLAY else (),
+        lines=lines + ("range",) * (panel.n_replicates > 1),
+        wide=panel.facets,
     )
 
 

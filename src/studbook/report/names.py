@@ -67,11 +67,21 @@ _LABELS: dict[str, Label] = {
         "Recall", "Real pictures that lie within the generated ones' neighbourhoods (Kynkäänniemi et al. 2019).", "had a recall of {}"
     ),
     "tail_mass": _tail("Mass in the tails", "Probability beyond the original's 1 % and 99 % quantiles.", "mass in the tails"),
+    "perplexity_density": _tail(
+        "Perplexity of single sequences",
+        "How probable generation 0 finds each generated sequence, as a density: left is likely text, right what it would hardly write.",
+        "perplexity of single sequences",
+    ),
     "types": _tail("Word types", "Different words in the generated text.", "number of word types"),
     # The rest.
     "heterozygosity": Label("Heterozygosity", "The probability that two draws differ, 1 − Σp².", "heterozygosity"),
     "variance": Label("Variance", "Spread of what the model generates.", "variance"),
     "std": Label("Standard deviation", "Spread of what the model generates.", "standard deviation"),
+    "latent_std": Label(
+        "Spread of the latents",
+        "Standard deviation of the generated pictures' latents under generation 0's encoder (Shumailov et al. 2024).",
+        "spread of the latents",
+    ),
     "mean": Label("Mean", "Centre of what the model generates.", "mean"),
     "w2": Label(
         "W₂ distance to the original",
@@ -88,6 +98,17 @@ _LABELS: dict[str, Label] = {
     "kl": Label("Kullback–Leibler divergence", "Of the model from the original, in nats.", "KL divergence from the original"),
     "tv": Label(
         "Total variation", "The largest difference in the probability of any event; 1 is nothing in common.", "total variation distance"
+    ),
+    "drift_parts": Label(
+        "What the drift is made of",
+        "Change of the diversity of words in each generation, in nats of Rényi entropy: what decoding cuts off, what a finite sample loses "
+        "by chance (theory), and what the fit gets wrong.",
+        "parts of the drift",
+    ),
+    "word_diversity": Label(
+        "Diversity of words",
+        "Rényi entropy of order two of single words, −ln Σp², in nats, as the model writes them without truncation.",
+        "diversity of words",
     ),
     "extinct": Label("Extinct", "Runs in which nothing but zero is left: the mean is their share.", "extinction"),
     "perplexity": Label(
@@ -117,16 +138,58 @@ _LABELS: dict[str, Label] = {
         "Precision", "Generated pictures that lie within the real ones' neighbourhoods.", "had a precision of {}", tail=False
     ),
     "density": Label("Density", "How deep generated pictures lie within the real ones' neighbourhoods (Naeem et al. 2020).", "density"),
+    "recognised": _share(
+        "Recognised",
+        "Generated pictures that a classifier of real ones takes for the class that they are meant to be.",
+        "made pictures that are still recognised in {} of the cases",
+        tail=False,
+    ),
+    "recognised.confidence": Label(
+        "Confidence of the classifier",
+        "Mean probability that a classifier of real pictures gives to the class that a generated one is meant to be.",
+        "confidence of the classifier",
+    ),
+    "fid": Label(
+        "FID",
+        "Fréchet distance of the generated pictures' features from the real ones' (Heusel et al. 2017); 0 is none. "
+        "Compare equal sizes: small samples raise it.",
+        "FID",
+    ),
+    "fid.unbiased": Label(
+        "FID, unbiased", "The same without what the size of the samples adds, to first order; may be a little below 0.", "unbiased FID"
+    ),
+    "kid": Label(
+        "KID",
+        "Kernel distance of the generated pictures' features from the real ones' (Bińkowski et al. 2018); 0 is none, on average.",
+        "KID",
+    ),
+    "vendi": Label(
+        "Vendi score",
+        "The effective number of different pictures, by the similarity of their features (Friedman and Dieng 2023).",
+        "Vendi score",
+    ),
+    "memorisation": Label(
+        "Distance to the training set, by features",
+        "How far generated pictures lie from the nearest training picture, against real ones it has not seen; 0 is copies.",
+        "distance to the training set by features",
+    ),
+    "memorisation.share": Label(
+        "Copies of training pictures",
+        "Generated pictures nearer to a training picture than all but 1 % of real ones: .01 is what a model that copies nothing has.",
+        "share of copies",
+    ),
     "nearest_training": Label(
         "Distance to the training set",
         "How far generated records lie from the nearest training record, against real ones it has not seen; 0 is copies.",
         "distance to the training set",
     ),
     "low_perplexity_share": Label(
-        "Too probable text", "Blocks less perplexing to generation 0 than the original's lowest 5 %.", "share of too probable blocks"
+        "Too probable text", "Blocks less perplexing to generation 0 than the original's lowest 5\u00a0%.", "share of too probable blocks"
     ),
     "high_perplexity_share": Label(
-        "Too improbable text", "Blocks more perplexing to generation 0 than the original's highest 5 %.", "share of too improbable blocks"
+        "Too improbable text",
+        "Blocks more perplexing to generation 0 than the original's highest 5\u00a0%.",
+        "share of too improbable blocks",
     ),
     "information_plugin": Label(
         "Information, plug-in", "Bits to write down the distinct records, by the entropy of their symbols.", "information of the sample"
@@ -145,8 +208,9 @@ _ORDER = {name: position for position, name in enumerate(_LABELS)}
 
 # Which metrics the summary and the verdict table speak of, best first; at most four are taken.
 HEADLINES = (
-    "types_share", "hapax_survival", "support_share", "classes_kept", "coverage", "recall", "own_perplexity", "perplexity", "variance",
-    "std", "heterozygosity", "w2_squared", "w2", "weight_error", "mean", "tail_mass", "support", "rare_survival",
+    "latent_std", "recognised", "fid", "types_share", "hapax_survival", "support_share", "classes_kept", "coverage", "recall",
+    "own_perplexity", "perplexity", "variance", "std", "heterozygosity", "w2_squared", "w2", "weight_error", "mean", "tail_mass", "support",
+    "rare_survival",
 )  # fmt: skip
 
 
@@ -158,6 +222,11 @@ _LEARNERS = {
     "gmm": "Gaussian mixture",
     "kde": "kernel density estimate",
     "ols": "least-squares fit",
+    "vae": "variational autoencoder",
+    "gan": "generative adversarial network",
+    "causal_lm": "causal language model",
+    "gpt": "GPT",
+    "diffusion": "diffusion model",
 }
 
 
@@ -211,7 +280,8 @@ class Family:
     Attributes:
         name: The metric's name, without the member.
         members: Full names, in order.
-        style: ``"line"`` (one member), ``"fan"`` (quantiles) or ``"stack"`` (shares that sum to one).
+        style: ``"line"`` (one member), ``"fan"`` (quantiles), ``"stack"`` (shares that sum to one), ``"density"`` (shares of geometric
+            bins, named by the logarithms of their left edges) or ``"parts"`` (terms of a sum, of either sign).
     """
 
     name: str
@@ -225,6 +295,8 @@ def group_families(metrics: list[str]) -> list[Family]:
     Examples:
         >>> [(f.name, f.style) for f in group_families(["std", "b.p05", "b.p50", "b.p95", "c_shares.0", "c_shares.1", "c_shares.entropy"])]
         [('std', 'line'), ('b', 'fan'), ('c_shares', 'stack'), ('c_shares.entropy', 'line')]
+        >>> [f.style for f in group_families(["x_density.e0.0", "x_density.e0.1", "x_density.real.e0.0", "y_parts.a", "y_parts.b"])]
+        ['density', 'parts']
     """
     heads: dict[str, list[str]] = {}
     for metric in sorted(metrics, key=sort_key):
@@ -237,6 +309,28 @@ def group_families(metrics: list[str]) -> list[Family]:
             families.append(Family(head, tuple(members), "fan"))
         elif len(members) > 1 and head.endswith("_shares"):
             families.append(Family(head, tuple(members), "stack"))
+        elif len(members) > 2 and head.endswith("_density") and all(_is_edge(s) for s in suffixes):
+            families.append(Family(head, tuple(sorted(members, key=edge_of)), "density"))
+        elif len(members) > 1 and head.endswith("_parts"):
+            families.append(Family(head, tuple(members), "parts"))
         else:
             families.extend(Family(m, (m,), "line") for m in members)
     return sorted(families, key=lambda f: sort_key(f.name))
+
+
+REAL = "real."
+"""What the members of a density start with that describe the original instead of a generation."""
+
+
+def edge_of(member: str) -> float:
+    """The left edge of the bin that a member of a density means.
+
+    Examples:
+        >>> edge_of("perplexity_density.e1.5") == edge_of("perplexity_density.real.e1.5") == 10**1.5
+        True
+    """
+    return float(10 ** float(member.rpartition("e")[2]))
+
+
+def _is_edge(suffix: str) -> bool:
+    return bool(re.fullmatch(r"(?:real\.)?e-?\d{1,2}(?:\.\d{1,3})?", suffix))

@@ -9,7 +9,7 @@ import polars as pl
 
 from studbook.report.markup import Html, tag
 from studbook.report.names import label_of
-from studbook.report.numerals import number, percent
+from studbook.report.numerals import count, number, percent
 from studbook.report.parts import Part, emphasised
 from studbook.report.sentences import SPELT_OUT, headline, headline_metrics, models_and_data
 from studbook.report.sheets import glimpse
@@ -39,22 +39,33 @@ def overview(parts: Sequence[Part]) -> Overview:
     """The overview of several runs."""
     # No run has this anchor: the anchors of a run end in the name of a section or a figure.
     anchor = "page--overview"
-    cards = tag("div", *[_card(part) for part in parts], class_="cards")
+    cards = tag("div", *[_card(part, len(parts)) for part in parts], class_="cards")
     return Overview(anchor, tag("p", _ABOUT, class_="tagline"), tag("section", tag("h2", "Overview", class_="quiet"), cards, id=anchor))
 
 
-def _card(part: Part) -> Html:
+def _card(part: Part, n_runs: int) -> Html:
     metric = headline_metrics(part.curves["metric"].unique(maintain_order=True).to_list(), 1)[0]
     model, data = models_and_data(part.run)
+    said = [
+        _failed(part),
+        tag("p", *emphasised(headline(part.run, part.curves, metric)), class_="lede"),
+        _curves(part, metric) if len(part.run.cells) <= SPELT_OUT else None,
+    ]
+    shown = glimpse(part.pictures, n_runs=n_runs)
     return tag(
         "article",
         tag("h3", tag("a", part.run.name, href=f"#{part.prefix}")),
         tag("p", f"{model[:1].upper()}{model[1:]} of {data}", class_="note"),
-        tag("p", *emphasised(headline(part.run, part.curves, metric)), class_="lede"),
-        _curves(part, metric) if len(part.run.cells) <= SPELT_OUT else None,
-        glimpse(part.pictures),
+        # Pictures say it before words can; text comes after what is said of it.
+        *([shown, *said] if part.strip else [*said, shown]),
         class_="card",
     )
+
+
+def _failed(part: Part) -> Html | None:
+    n = part.run.n_failures
+    link = tag("a", count(n, "fit"), href=f"#{part.anchor('training')}")
+    return tag("p", link, " failed: the model is then the last sound one.", class_="notice") if n else None
 
 
 def _curves(part: Part, metric: str) -> Html | None:

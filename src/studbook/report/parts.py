@@ -11,20 +11,26 @@ from typing import Any
 import polars as pl
 
 from studbook.report.aggregate import table
-from studbook.report.figures import LINE_NAMES, Figure
+from studbook.report.by_generation import generation_table, interval_note, tabled_metrics
+from studbook.report.figure import Figure
+from studbook.report.figures import LINE_NAMES
 from studbook.report.markup import Content, Html, tag
+from studbook.report.names import label_of
 from studbook.report.numerals import count, number, slug
 from studbook.report.run import Cell, Pictures, Run, table_of
 from studbook.report.sentences import describe
 from studbook.report.tables import config_text, facts, numbers_table, scrolling, verdict_table
 from studbook.report.theme import css_colour
+from studbook.report.training import failure_sentences, training_words
 
 _SECTIONS = (
     ("samples", "What the models make", "The real data first, then what one replicate of each model generated."),
     ("tails", "The tails", "What is rare goes first. These measures move before averages do."),
     ("metrics", "Measures", "Every other measure, generation by generation."),
     ("dose", "Dose and response", "What the last generation keeps, against the number that was varied."),
+    ("training", "Training", "How the fits went: loss, epochs, early stops and failures."),
 )
+_FILES = ("measurements.parquet", "theory.parquet", "fits.parquet", "manifest.json")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +58,7 @@ class Part:
         pictures: The samples that were kept, by cell.
         drawn: Its figures.
         sheet: Its sheet of pictures or text.
+        strip: A few pictures of each generation, the first thing to see of a run of pictures.
         prefix: What tells its anchors and charts from those of other runs; empty where the page holds one run.
         base: The address of the run folder, seen from the page.
     """
@@ -63,6 +70,7 @@ class Part:
     sheet: Html | None
     prefix: str = ""
     base: str = ".."
+    strip: Html | None = None
 
     def anchor(self, name: str) -> str:
         """The anchor of a section or figure, unique on the page: a prefix never holds two dashes in a row before its end."""
@@ -90,12 +98,14 @@ class Section:
 
 def sections(part: Part) -> list[Section]:
     """The sections of a run, in the order in which they are read; what has no content is left out."""
-    made = [_summary(part)]
+    made = [*([_pictures(part, part.strip)] if part.strip else []), _summary(part)]
     for name, title, about in _SECTIONS:
         figures = [d for d in part.drawn if d.figure.section == name]
-        sheet = part.sheet if name == "samples" else None
+        sheet = {"samples": part.sheet, "training": training_words(part.run)}.get(name)
         if figures or sheet:
             made.append(_figures(part, name, title, about, sheet, figures))
+    if metrics := tabled_metrics(part.curves):
+        made.append(_by_generation(part, metrics))
     return [*made, _numbers(part), _provenance(part)]
 
 
@@ -117,11 +127,42 @@ def _day(stamp: Any) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
+def _pictures(part: Part, strip: Html) -> Section:
+    """A few pictures of each generation: what happened, before any number."""
+    anchor = part.anchor("pictures")
+    more = tag("a", "More of each", href=f"#{part.anchor('samples')}")
+    about = tag("p", "Real pictures, then what one replicate of each generation made. ", more, class_="note")
+    content = tag("section", part.heading("Pictures by generation", class_="quiet"), strip, about, id=anchor, class_="pictures")
+    return Section(anchor, "Pictures", content)
+
+
+def _by_generation(part: Part, metrics: tuple[str, ...]) -> Section:
+    """The measures that matter most in figures."""
+    anchor = part.anchor("by-generation")
+    tables = [_tabled(part, metric) for metric in metrics]
+    about = tag("p", interval_note(part.run), class_="intro")
+    content = tag("section", part.heading("By generation"), about, tag("div", *tables, class_="figures"), id=anchor)
+    return Section(anchor, "By generation", content)
+
+
+def _tabled(part: Part, metric: str) -> Html:
+    label = label_of(metric)
+    about = tag("p", label.about, class_="about") if label.about else None
+    return tag("div", part.heading(label.title, 1), about, generation_table(part.run, part.curves, metric), class_="tabled")
+
+
+def _notice(part: Part) -> Html | None:
+    """What failed, where nobody can miss it."""
+    failed = failure_sentences(part.run)
+    more = tag("a", "All about the training", href=f"#{part.anchor('training')}")
+    return tag("div", *[tag("p", s) for s in failed], tag("p", more), class_="notice", role="note") if failed else None
+
+
 def _summary(part: Part) -> Section:
     told = describe(part.run, part.curves)
     sentences = [tag("p", *(emphasised(s) if i == 1 else [s]), class_="lede" if i == 1 else None) for i, s in enumerate(told)]
     title, anchor = part.heading("Summary", class_="quiet"), part.anchor("summary")
-    content = tag("section", title, tag("div", *sentences, class_="prose"), verdict_table(part.run, part.curves), id=anchor)
+    content = tag("section", title, _notice(part), tag("div", *sentences, class_="prose"), verdict_table(part.run, part.curves), id=anchor)
     return Section(anchor, "Summary", content)
 
 
@@ -198,7 +239,7 @@ def _provenance(part: Part) -> Section:
 
 
 def _links(part: Part) -> list[Content]:
-    names = [name for name in ("measurements.parquet", "theory.parquet", "manifest.json") if (part.run.folder / name).is_file()]
+    names = [name for name in _FILES if (part.run.folder / name).is_file()]
     links = [tag("a", name, href=f"{part.base}/{name}") for name in names]
     return [piece for i, link in enumerate(links) for piece in ((" · ", link) if i else (link,))]
 

@@ -19,8 +19,6 @@ from studbook.errors import RunFolderError
 from studbook.report.numerals import percent
 from studbook.study.folder import RunFolder
 
-"""The newest run folder that this version reads."""
-
 _MEASUREMENTS = {"cell": pl.Int32, "replicate": pl.Int32, "generation": pl.Int32, "metric": pl.String, "value": pl.Float64}
 _THEORY = {
     "cell": pl.Int32,
@@ -32,6 +30,22 @@ _THEORY = {
     "source": pl.String,
     "formula": pl.String,
 }
+_LONGEST_MESSAGE = 300
+_FITS = {
+    "cell": pl.Int32,
+    "replicate": pl.Int32,
+    "generation": pl.Int32,
+    "steps": pl.Int64,
+    "epochs": pl.Int64,
+    "loss": pl.Float64,
+    "validation": pl.Float64,
+    "stopped_early": pl.Boolean,
+    "failure": pl.String,
+}
+
+
+def _no_fits() -> pl.DataFrame:
+    return pl.DataFrame(schema=_FITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,7 @@ class Pictures:
         generations: The same for each generation that was kept, in order.
         original_text: Real blocks (text only).
         texts: Generated blocks by generation (text only).
+        prompts: What the first generated blocks of every generation continue, in their order; empty for text without a prompt.
     """
 
     kind: str
@@ -68,6 +83,24 @@ class Pictures:
     generations: Mapping[int, AnyArray]
     original_text: tuple[str, ...] = ()
     texts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Failure:
+    """A fit that failed; its model is the last sound one.
+
+    Attributes:
+        cell: The cell's number.
+        replicate: The replicate.
+        generation: The generation.
+        message: What went wrong, one line.
+    """
+
+    cell: int
+    generation: int
+    replicate: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,12 +112,15 @@ class Run:
         manifest: The manifest as it was written.
         measurements: Columns ``cell, replicate, generation, metric, value, …``; rows without a value are left out.
         theory: Columns ``cell, metric, generation, mean, median, exact, source, formula``; empty where no theory applies.
+        fits: Columns ``cell, replicate, generation, steps, epochs, loss, validation, stopped_early, failure``; empty where no learner is
+            trained by gradient steps.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     measurements: pl.DataFrame = field(repr=False)
     theory: pl.DataFrame = field(repr=False)
+    fits: pl.DataFrame = field(default_factory=_no_fits, repr=False)
 
     def noted(self, key: str) -> Mapping[str, Any]:
         """A table of the manifest, empty where there is none: what isn't needed to draw may be missing."""
@@ -112,6 +148,18 @@ class Run:
     def last_generation(self) -> int:
         """The last generation that was measured."""
         return int(self.measurements["generation"].max())  # type: ignore[arg-type]
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The fits that failed, in order."""
+        failed = self.fits.filter(pl.col("failure").is_not_null()).select("cell", "generation", "replicate", "failure")
+        return tuple(sorted(Failure(c, g, r, " ".join(message.split())[:_LONGEST_MESSAGE]) for c, g, r, message in failed.iter_rows()))
+
+    @property
+    def n_failures(self) -> int:
+        """How many fits failed: the manifest knows it also where the table of fits is missing."""
+        noted = self.manifest.get("failures")
+        return max(len(self.failures), noted if isinstance(noted, int) else 0)
 
     def pictures(self, cell: int) -> Pictures | None:
         """The samples kept of a cell, or ``None`` where none were.
@@ -159,7 +207,9 @@ def load_run(folder: Path) -> Run:
         raise RunFolderError(f"{folder} holds no measurement yet", hint="resume the study with 'studbook study resume'")
     theory_path = folder / "theory.parquet"
     theory = _read_table(theory_path, _THEORY) if theory_path.is_file() else pl.DataFrame(schema=_THEORY)
-    run = Run(folder, manifest, measurements, theory)
+    fits_path = folder / "fits.parquet"
+    fits = _read_table(fits_path, _FITS) if fits_path.is_file() else _no_fits()
+    run = Run(folder, manifest, measurements, theory, fits)
     unknown = set(measurements["cell"].unique().to_list()) - {c.index for c in run.cells}
     if unknown:
         raise RunFolderError(f"measurements.parquet holds cell {min(unknown)}, which manifest.json doesn't know", hint=_DAMAGED)
@@ -224,9 +274,10 @@ def _pictures(note: Mapping[str, Any], archive: Path, note_path: Path) -> Pictur
         blocks = note.get("generations") if note.get("kind") == "text" else None
         texts = {int(g): tuple(map(str, t)) for g, t in sorted(dict(blocks or {}).items(), key=lambda item: int(item[0]))}
         original_text = tuple(map(str, note.get("original") or ())) if blocks is not None else ()
+        prompts = tuple(map(str, note.get("prompts") or ())) if blocks is not None else ()
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{note_path} or {archive.name} can't be understood: {_first_line(error)}", hint=_DAMAGED) from error
-    return Pictures(str(note.get("kind", "")), arrays.get("original"), generations, original_text, texts)
+    return Pictures(str(note.get("kind", "")), arrays.get("original"), generations, original_text, texts, prompts)
 
 
 def _read_arrays(path: Path) -> dict[str, AnyArray]:

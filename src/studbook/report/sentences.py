@@ -9,9 +9,11 @@ import polars as pl
 
 from studbook.report.aggregate import FEW_REPLICATES, JUDGED, LEAST_TO_JUDGE, aggregate, judge_z
 from studbook.report.families import dose_keys
+from studbook.report.findings import findings
 from studbook.report.names import HEADLINES, label_of, learner_noun
 from studbook.report.numerals import count, interval, listed, number, percent
 from studbook.report.run import Cell, Run, table_of
+from studbook.report.training import failure_sentences
 
 SPELT_OUT = 6
 """Up to this many cells are named one by one; of more, the two ends."""
@@ -37,7 +39,7 @@ def summary(run: Run) -> list[str]:
 
     Returns:
         Sentences, in the order in which they are read: what was done, what became of the two most telling metrics in each cell with the
-        spread over replicates, how theory compares, and what limits the conclusion.
+        spread over replicates, what else was found, how theory compares, what limits the conclusion, and which fits failed.
 
     Examples:
         >>> from pathlib import Path
@@ -52,15 +54,15 @@ def summary(run: Run) -> list[str]:
         >>> summary(run)[1]
         'The median variance fell from 1 to 0.5, 50\xa0% of it, after 2 generations.'
     """
-    return describe(run, aggregate(run))
+    return [*describe(run, aggregate(run)), *failure_sentences(run)]
 
 
 def describe(run: Run, curves: pl.DataFrame) -> list[str]:
-    """As ``summary``, from an aggregated table."""
+    """As ``summary``, from an aggregated table and without the failures, which the page puts first."""
     metrics = headline_metrics(curves["metric"].unique(maintain_order=True).to_list(), 2)
     sentences = [_what_was_done(run)]
     sentences += [_what_happened(run, curves, metric) for metric in metrics]
-    return [s for s in (*sentences, _theory(run, curves, metrics), _limits(run)) if s]
+    return [s for s in (*sentences, *findings(run, curves), _theory(run, curves, metrics), _limits(run)) if s]
 
 
 def _what_was_done(run: Run) -> str:

@@ -13,11 +13,15 @@ from studbook.report.numerals import percent
 from studbook.report.png import data_uri, encode_png, pack_sprite, shrink
 from studbook.report.run import Cell, Pictures
 from studbook.report.spectra import MAX_COLUMNS
+from studbook.report.strips import CRISP, is_drawable, strip
 
-_BUDGET = 1_300_000
-"""Raw bytes of all sprites together: less than half of the page, whatever the pictures."""
+_BUDGET, _GLIMPSE_BUDGET = 1_000_000, 300_000
+"""Raw bytes of all sprites of the sheets and of the overview: less than half of the page, whatever the pictures."""
 _PLANS = tuple((count, factor) for factor in (1, 2, 4, 8, 16) for count in (40, 30, 20, 12))
-_MAX_CHARACTERS, _GLIMPSED_CHARACTERS, _GLIMPSED = 240, 150, 12
+_MAX_CHARACTERS, _GLIMPSED_CHARACTERS, _GLIMPSED = 240, 150, 10
+_CONTINUED_CHARACTERS, _PROMPT_CHARACTERS, _MOST_PROMPTS = 480, 720, 6
+_MOST_GLIMPSED = 6
+"""Rows of a glimpse."""
 
 
 def sheets(pictures: Mapping[Cell, Pictures], *, n_runs: int = 1) -> Html | None:
@@ -28,15 +32,17 @@ def sheets(pictures: Mapping[Cell, Pictures], *, n_runs: int = 1) -> Html | None
     cells = spread_evenly(tuple(drawn), MAX_COLUMNS)
     chosen = {c: drawn[c] for c in cells}
     left_out = f"{len(cells)} of {len(drawn)} cells are shown; the others are in the folder samples." if len(cells) < len(drawn) else None
-    kind = next(iter(chosen.values())).kind
-    rows = _image_rows(chosen, _BUDGET // n_runs) if kind == Kind.IMAGES else _text_rows(chosen)
-    return tag("div", *rows, tag("p", left_out, class_="note") if left_out else None, class_=f"sheet sheet-{kind}")
+    note = tag("p", left_out, class_="note") if left_out else None
+    if next(iter(chosen.values())).kind == Kind.IMAGES:
+        return tag("div", *_image_rows(chosen, _BUDGET // n_runs), note, class_="sheet sheet-images")
+    made = [_prompt_sheet(group, chosen) for group in _by_prompts(chosen)]
+    free = {c: p for c, p in chosen.items() if not _prompted(p)}
+    made += [tag("div", *_text_rows(free, chosen), class_="sheet sheet-text")] if free else []
+    return tag("div", *made, note)
 
 
 def _shown(pictures: Pictures) -> bool:
-    if pictures.kind == Kind.IMAGES:
-        return bool(pictures.generations) and all(a.ndim in (3, 4) and a.dtype == np.uint8 for a in pictures.generations.values())
-    return pictures.kind == Kind.TEXT and bool(pictures.texts)
+    return is_drawable(pictures) or (pictures.kind == Kind.TEXT and bool(pictures.texts))
 
 
 def _row(name: str, entries: list[Html], *, real: bool = False) -> Html:
@@ -52,19 +58,18 @@ def _entry(cell: Cell, position: int, n_cells: int, content: Html) -> Html:
     return tag("div", head, content, class_="sheet-cell")
 
 
-def glimpse(pictures: Mapping[Cell, Pictures]) -> Html | None:
-    """Real pictures or text beside those of the last generation in the first cell; ``None`` where there are neither."""
+def glimpse(pictures: Mapping[Cell, Pictures], *, n_runs: int = 1) -> Html | None:
+    """The first cell's pictures by generation, or real text beside that of its last generation; ``None`` where there are neither."""
     cell, kept = next(((c, p) for c, p in pictures.items() if _shown(p)), (None, None))
     if cell is None or kept is None:
         return None
-    last = max(kept.generations if kept.kind == Kind.IMAGES else kept.texts)
-    title = f"Generation {last}, {cell.label}" if len(pictures) > 1 else f"Generation {last}"
     if kept.kind == Kind.IMAGES:
-        shown = [(kept.original, "Real", "real pictures"), (kept.generations[last], title, f"pictures of generation {last}")]
-        pair = [(name, _sprite(a, _GLIMPSED, max(1, min(a.shape[1:3]) // 32), alt)) for a, name, alt in shown if a is not None and len(a)]
-    else:
-        quotes = ((kept.original_text, "Real"), (kept.texts[last], title))
-        pair = [(name, tag("blockquote", _cut(text[0].lstrip(" .,;:)"), _GLIMPSED_CHARACTERS))) for text, name in quotes if text]
+        name = tag("p", cell.label, class_="note") if len(pictures) > 1 else None
+        return tag("div", name, strip({cell: kept}, _GLIMPSE_BUDGET // n_runs, _GLIMPSED, _MOST_GLIMPSED), class_="glimpse")
+    last = max(kept.texts)
+    title = f"Generation {last}, {cell.label}" if len(pictures) > 1 else f"Generation {last}"
+    quotes = ((kept.original_text, "Real"), (kept.texts[last], title))
+    pair = [(name, tag("blockquote", _cut(text[0].lstrip(" .,;:)"), _GLIMPSED_CHARACTERS))) for text, name in quotes if text]
     return tag("div", *[tag("div", tag("p", name, class_="note"), content) for name, content in pair], class_="glimpse")
 
 
@@ -107,28 +112,63 @@ def _sprite(images: AnyArray, count: int, factor: int, alt: str) -> Html:
     small = shrink(chosen, factor) if factor > 1 else chosen
     sheet = pack_sprite(small, min(10 if len(small) > 12 else 6, len(small)))
     height, width = sheet.shape[:2]
-    return tag(
-        "img", src=data_uri(encode_png(sheet)), width=width, height=height, alt=f"{len(small)} {alt}", class_="sprite", loading="eager"
-    )
+    style = "image-rendering:auto" if min(small.shape[1:3]) > CRISP else None
+    source, about = data_uri(encode_png(sheet)), f"{len(small)} {alt}"
+    return tag("img", src=source, width=width, height=height, alt=about, class_="sprite", style=style, loading="eager")
 
 
-def _text_rows(pictures: Mapping[Cell, Pictures]) -> list[Html]:
+def _text_rows(pictures: Mapping[Cell, Pictures], everything: Mapping[Cell, Pictures]) -> list[Html]:
     first = next((p.original_text for p in pictures.values() if p.original_text), ())
-    rows = [_row("Real", [tag("div", _card(block), class_="sheet-cell") for block in first[:2]], real=True)] if first else []
+    real = [tag("div", _card(block, _MAX_CHARACTERS), class_="sheet-cell") for block in first[:2]]
+    return [_row("Real", real, real=True)] * bool(first) + _said(pictures, everything, 0, _MAX_CHARACTERS)
+
+
+def _said(pictures: Mapping[Cell, Pictures], everything: Mapping[Cell, Pictures], block: int, length: int) -> list[Html]:
+    """A row for each generation with the same block of every cell."""
+    rows, positions = [], {c: i for i, c in enumerate(everything)}
     for generation in _generations([p.texts for p in pictures.values()]):
         entries = [
-            _entry(cell, i, len(pictures), _card(p.texts[generation][0]))
-            for i, (cell, p) in enumerate(pictures.items())
-            if p.texts.get(generation)
+            _entry(cell, positions[cell], len(everything), _card(p.texts[generation][block], length))
+            for cell, p in pictures.items()
+            if len(p.texts.get(generation, ())) > block
         ]
-        rows.append(_row(f"Generation {generation}", entries))
+        rows += [_row(f"Generation {generation}", entries)] if entries else []
     return rows
 
 
-def _card(block: str) -> Html:
+def _prompted(pictures: Pictures) -> bool:
+    return any(prompt.strip() for prompt in pictures.prompts)
+
+
+def _by_prompts(pictures: Mapping[Cell, Pictures]) -> list[dict[Cell, Pictures]]:
+    """The cells that continue the same prompts, together."""
+    groups: dict[tuple[str, ...], dict[Cell, Pictures]] = {}
+    for cell, kept in pictures.items():
+        if _prompted(kept):
+            groups.setdefault(kept.prompts, {})[cell] = kept
+    return list(groups.values())
+
+
+def _prompt_sheet(pictures: Mapping[Cell, Pictures], everything: Mapping[Cell, Pictures]) -> Html:
+    """One prompt, then how each generation goes on from it; the other prompts can be opened."""
+    prompts = next(iter(pictures.values())).prompts[:_MOST_PROMPTS]
+    made = [rows for i, prompt in enumerate(prompts) if prompt.strip() and (rows := _prompt_rows(pictures, everything, i, prompt))]
+    others = [tag("div", *rows, class_="sheet-prompt") for rows in made[1:]]
+    more = tag("details", tag("summary", f"{len(others)} more prompt{'s' if len(others) > 1 else ''}"), *others) if others else None
+    title = tag("h4", "One prompt, continued by each generation", class_="sheet-title")
+    return tag("div", title, *(made[0] if made else []), more, class_="sheet sheet-text")
+
+
+def _prompt_rows(pictures: Mapping[Cell, Pictures], everything: Mapping[Cell, Pictures], block: int, prompt: str) -> list[Html]:
+    said = _said(pictures, everything, block, _CONTINUED_CHARACTERS)
+    head = tag("div", tag("blockquote", _cut(prompt, _PROMPT_CHARACTERS), class_="prompt"), class_="sheet-cell")
+    return [_row("The prompt", [head], real=True), *said] if said else []
+
+
+def _card(block: str, length: int) -> Html:
     """A block of text; words that the block has said before are dimmed, which shows repetition at a glance."""
     words, seen, parts = block.split(), set[str](), list[Html | str]()
-    for word in _cut(block, _MAX_CHARACTERS).split():
+    for word in _cut(block, length).split():
         parts.append(tag("span", word, class_="again") if word in seen else word)
         parts.append(" ")
         seen.add(word)

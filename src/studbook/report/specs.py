@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 from studbook.report.curves import ROWS
-from studbook.report.figures import Figure, styled
+from studbook.report.figure import Figure
+from studbook.report.figures import styled
 from studbook.report.theme import PAPER, with_variables
 
 _FIELDS = ("generation", "label")
@@ -35,6 +36,7 @@ def page_spec(static: dict[str, Any]) -> dict[str, Any]:
     _drop_legends(spec)
     for layers in _layers(spec):
         layers += [_hover(layer) for layer in list(layers) if _answers(layer)]
+        layers += [_targets(layer) for layer in list(layers) if layer.get("encoding", {}).get("y2", {}).get("field") == "base"]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return {"spec": spec, "data": {"columns": columns, "rows": [[row.get(name) for name in columns] for row in rows]}}
 
@@ -42,8 +44,9 @@ def page_spec(static: dict[str, Any]) -> dict[str, Any]:
 def _drop_legends(part: Any) -> None:
     for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         _drop_legends(child)
-    if isinstance(part, dict) and "color" in part and isinstance(part["color"], dict) and "field" in part["color"]:
-        part["color"]["legend"] = None
+    for channel in ("color", "fillOpacity"):
+        if isinstance(part, dict) and isinstance(part.get(channel), dict) and "field" in part[channel]:
+            part[channel]["legend"] = None
 
 
 def _layers(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -68,3 +71,11 @@ def _hover(line: dict[str, Any]) -> dict[str, Any]:
             {"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": _FIELDS}}
         ],
     }
+
+
+def _targets(ridges: dict[str, Any]) -> dict[str, Any]:
+    """Invisible boxes over the bins of ridges; they carry the tooltips, as an area answers only with its first point."""
+    encoding = copy.deepcopy(ridges["encoding"])
+    del encoding["color"]
+    encoding["x"]["field"], encoding["y"]["field"] = "x0", "above"
+    return {"mark": {"type": "rect", "opacity": 0, "aria": False}, "encoding": encoding | {"x2": {"field": "x1"}}}

@@ -8,7 +8,7 @@ import numpy as np
 
 from studbook.arrays import AnyArray, Floats, Kind
 from studbook.report.curves import ROWS, WIDTH, log_axis, spread_evenly
-from studbook.report.families import Rows
+from studbook.report.figure import Rows
 from studbook.report.run import Cell, Pictures
 from studbook.report.theme import INK, cell_colours, ramp
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from studbook.report.markup import Content, Html, tag
-from studbook.report.names import label_of
+from studbook.report.names import group_families, label_of
 from studbook.report.numerals import number, percent
 from studbook.report.run import Cell, Run
 from studbook.report.sentences import headline_metrics
@@ -91,7 +91,9 @@ def sparkline(values: list[float], colour: str, *, share: bool, width: int = 64,
 
 
 def numbers_table(table: pl.DataFrame) -> Html:
-    """Every cell and metric in figures."""
+    """Every cell and metric in figures, but for the bins of densities."""
+    bins = [m for f in group_families(table["metric"].unique().to_list()) if f.style == "density" for m in f.members]
+    table = table.filter(~pl.col("metric").is_in(bins))
     columns = (
         ("last_median", "median"), ("last_mean", "mean"), ("last_q05", "low"), ("last_q95", "high"), ("theory", "theory, mean"),
         ("z", "z"), ("max_abs_z", "max |z|"),

@@ -17,6 +17,7 @@ from studbook.report.parts import Drawn, Part
 from studbook.report.run import Run, load_run
 from studbook.report.sheets import sheets
 from studbook.report.specs import page_spec, static_spec
+from studbook.report.strips import strips
 
 _PNG_SCALE = 2.0
 
@@ -73,7 +74,7 @@ def _draw(run: Run, prefix: str, target: Path, n_runs: int) -> Part:
     curves = aggregate(run)
     pictures = {cell: found for cell in run.cells if (found := run.pictures(cell.index)) is not None}
     base = quote(Path(os.path.relpath(run.folder.resolve(), target.resolve())).as_posix())
-    bare = Part(run, curves, pictures, (), sheets(pictures, n_runs=n_runs), prefix, base)
+    bare = Part(run, curves, pictures, (), sheets(pictures, n_runs=n_runs), prefix, base, strips(pictures, n_runs=n_runs))
     drawn: list[Drawn] = []
     for figure in all_figures(run, curves, pictures):
         static = static_spec(figure)

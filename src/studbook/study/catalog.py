@@ -10,14 +10,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
 from studbook import learners, metrics, mixing
 from studbook.errors import ConfigError
-from studbook.parameters import build
+from studbook.neural.options import Decoding, Training
+from studbook.parameters import build, parameters_of
 
 LEARNERS: Mapping[str, type] = {
     "gaussian": learners.Gaussian,
@@ -28,6 +31,9 @@ LEARNERS: Mapping[str, type] = {
     "kde": learners.KernelDensity,
     "ngram": learners.NGram,
     "ols": learners.LeastSquares,
+    "vae": learners.Vae,
+    "gan": learners.Gan,
+    "diffusion": learners.Diffusion,
 }
 
 MIXES: Mapping[str, type] = {
@@ -38,6 +44,7 @@ MIXES: Mapping[str, type] = {
     "fresh": mixing.Fresh,
     "blend": mixing.Blend,
     "weighted": mixing.Weighted,
+    "heal": mixing.Heal,
 }
 
 
@@ -78,15 +85,27 @@ METRICS: Mapping[str, MetricEntry] = {
     "block_perplexity": MetricEntry(metrics.BlockPerplexity),
     "low_perplexity_share": MetricEntry(metrics.LowPerplexityShare),
     "high_perplexity_share": MetricEntry(metrics.HighPerplexityShare),
+    "perplexity_density": MetricEntry(metrics.PerplexityDensity),
+    "drift_parts": MetricEntry(metrics.DriftParts),
     "prdc": MetricEntry(metrics.PrecisionRecall),
     "precision": MetricEntry(metrics.PrecisionRecall, values=("precision",)),
     "recall": MetricEntry(metrics.PrecisionRecall, values=("recall",)),
     "density": MetricEntry(metrics.PrecisionRecall, values=("density",)),
     "coverage": MetricEntry(metrics.PrecisionRecall, values=("coverage",)),
+    "fid": MetricEntry(metrics.FrechetDistance),
+    "kid": MetricEntry(metrics.KernelDistance),
+    "vendi": MetricEntry(metrics.VendiScore),
+    "recognised": MetricEntry(metrics.Recognised),
+    "memorisation": MetricEntry(metrics.Memorisation),
     "nearest_training": MetricEntry(metrics.NearestTraining),
+    "latent_std": MetricEntry(metrics.LatentStd),
     "class_shares": MetricEntry(metrics.ClassShares),
     "weight_error": MetricEntry(metrics.WeightError),
 }
+
+
+OPTIONS: Mapping[str, type] = {"training": Training, "decoding": Decoding}
+"""Tables inside ``[learner]`` that several families have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +158,18 @@ def _is_options(value: object) -> bool:
     return dataclasses.is_dataclass(value) and type(value).__module__.startswith("studbook.neural.")
 
 
+def changed_options(value: Any) -> dict[str, object]:
+    """The options of a table that differ from the table's own defaults."""
+    usual = type(value)()
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if getattr(value, f.name) != getattr(usual, f.name)}
+
+
+def _table_name(name: str, default: object) -> str:
+    """A table of options in a list of parameters: its name, and where a family's defaults differ from the table's."""
+    changed = ", ".join(f"{key} = {value!r}" for key, value in changed_options(default).items())
+    return f"[{name}] ({changed})" if changed else f"[{name}]"
+
+
 def kind_of(thing: object) -> str:
     """The catalog's name for an object's class, or ``module:Class`` where it has none."""
     for table in ({**LEARNERS, **MIXES}, {**_plugins("learners", LEARNERS), **_plugins("mixes", MIXES)}):
@@ -182,7 +213,7 @@ def _plugins(group: str, taken: Mapping[str, object]) -> dict[str, type]:
 
 
 def catalog_rows() -> dict[str, list[dict[str, str]]]:
-    """Every learner, mix and metric with its parameters and what it is, for people."""
+    """Every learner, mix and metric with its parameters and what it is, and the options that learners share, for people."""
     tables: dict[str, list[dict[str, str]]] = {
         "learners": [_row(kind, cls) for kind, cls in {**LEARNERS, **_plugins("learners", LEARNERS)}.items()],
         "mixes": [_row(kind, cls) for kind, cls in {**MIXES, **_plugins("mixes", MIXES)}.items()],
@@ -192,7 +223,23 @@ def catalog_rows() -> dict[str, list[dict[str, str]]]:
     tables["metrics"] = [
         {**_row(name, cls, fixed), "data": ", ".join(sorted(kind.value for kind in cls.kinds))} for name, cls, fixed in entries
     ]
+    tables["options"] = [row for name, cls in OPTIONS.items() for row in _option_rows(name, cls)]
     return tables
+
+
+def _option_rows(table: str, cls: type) -> Iterator[dict[str, str]]:
+    """One row for each key of a table that several learners have."""
+    about = _attributes(cls)
+    for parameter in parameters_of(cls):
+        name, default = f"{table}.{parameter.name}", repr(parameter.default)
+        yield {"name": name, "default": default, "takes": parameter.expected, "what": about.get(parameter.name, "")}
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What a docstring's section of attributes says of each, in one line."""
+    _, _, section = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section.partition("\n\n")[0], flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def _row(kind: str, cls: type, fixed: set[str] | None = None) -> dict[str, str]:
@@ -200,5 +247,6 @@ def _row(kind: str, cls: type, fixed: set[str] | None = None) -> dict[str, str]:
     for f in dataclasses.fields(cls):
         if f.init and not f.name.startswith("_") and f.name not in (fixed or set()):
             required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-            shown.append(f.name if required else f"{f.name} = {f.default!r}")
+            default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+            shown.append(f.name if required else _table_name(f.name, default) if _is_options(default) else f"{f.name} = {default!r}")
     return {"name": kind, "parameters": ", ".join(shown), "what": (cls.__doc__ or "").strip().split("\n")[0]}

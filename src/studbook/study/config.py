@@ -15,9 +15,11 @@ from studbook.arrays import Batch
 from studbook.data import Dataset, InMemory, open_source
 from studbook.errors import ConfigError
 from studbook.parameters import build
-from studbook.study.catalog import ChosenMetric, choose_metric, create_learner, create_mix, describe
+from studbook.study.catalog import OPTIONS, ChosenMetric, changed_options, choose_metric, create_learner, create_mix, describe
 
 SECTIONS = ("study", "data", "learner", "mix", "metrics", "grid")
+CASE = "case"
+"""The key of the grid whose values set several keys together: [[grid.case]]."""
 MAX_FILE_BYTES = 1 << 20
 MAX_CELLS = 10_000
 
@@ -33,6 +35,7 @@ class StudySection:
         replicates: Independent repetitions.
         samples: Records that a generation generates; by default as many as the original data have.
         method: ``"law"`` draws fitted parameters exactly in law, ``"samples"`` draws every record, ``"auto"`` takes the law where it can.
+        models: Which models of each replicate are kept in the run folder: none, the last generation's, or all.
     """
 
     name: str
@@ -41,6 +44,7 @@ class StudySection:
     replicates: int = 1
     samples: int | None = None
     method: Literal["auto", "law", "samples"] = "auto"
+    models: Literal["none", "last", "all"] = "none"
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name) or len(self.name) > 80:
@@ -58,16 +62,21 @@ class SplitSection:
     Attributes:
         heldout: Share of a data set's records that no generation is trained on; by default 0.1 for text and images, else 0.
         reserve: Records set aside for mixes that ask for fresh ones; by default as many as the study's cells need.
+        base: Share of a data set's records on which a base model is pretrained, once for all replicates; no generation is trained on
+            them. By default 0: no base model but one that the learner names.
     """
 
     heldout: float | None = None
     reserve: int | None = None
+    base: float | None = None
 
     def __post_init__(self) -> None:
         if self.heldout is not None and not 0.0 <= self.heldout < 1.0:
             raise ConfigError(f"data.heldout is {self.heldout}, expected a share from 0 up to (not including) 1")
         if self.reserve is not None and self.reserve < 0:
             raise ConfigError(f"data.reserve is {self.reserve}, expected 0 or more records")
+        if self.base is not None and not 0.0 <= self.base < 1.0:
+            raise ConfigError(f"data.base is {self.base}, expected a share from 0 up to (not including) 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class Cell:
     @property
     def label(self) -> str:
         """How the cell is called in tables and legends."""
-        return ", ".join(str(value) if key in SECTIONS else f"{key} = {value}" for key, value in self.keys.items()) or str(
+        return ", ".join(str(value) if key in {*SECTIONS, CASE} else f"{key} = {value}" for key, value in self.keys.items()) or str(
             describe(self.mix)["kind"]
         )
 
@@ -190,8 +199,22 @@ def _combinations(table: Mapping[str, Any]) -> Iterator[tuple[dict[str, str | in
         combination = [values[at] for values, at in zip(grid.values(), positions, strict=True)]
         raw = {name: copy.copy(section) for name, section in table.items() if name != "grid"}
         for key, value in zip(grid, combination, strict=True):
-            _put(raw, key, value)
+            for dotted, wanted in _settings(key, value):
+                _put(raw, dotted, wanted)
         yield {key: shown[key][at] for key, at in zip(grid, positions, strict=True)}, raw
+
+
+def _settings(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The keys that one value of the grid sets: its own, or, of a case, all that stand in it."""
+    if key != CASE:
+        yield key, value
+        return
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(
+            f"grid.case holds {_short(value)}, expected tables with a name",
+            hint='for example [[grid.case]] with name = "long" and "learner.training.epochs" = 10 below it',
+        )
+    yield from ((dotted, wanted) for dotted, wanted in value.items() if dotted != "name")
 
 
 def _alike(values: list[str | int | float]) -> list[Any]:
@@ -256,7 +279,7 @@ def _resolve_data(section: Any) -> tuple[Any, SplitSection, dict[str, object]]:
             )
         return source, SplitSection(), {"source": f"{type(source).__module__}:{type(source).__qualname__}"}
     parameters = dict(section)
-    split = build(SplitSection, {k: parameters.pop(k) for k in ("heldout", "reserve") if k in parameters}, where="data")
+    split = build(SplitSection, {k: parameters.pop(k) for k in ("heldout", "reserve", "base") if k in parameters}, where="data")
     name = parameters.pop("source", None)
     if isinstance(name, Path):
         name = str(name)
@@ -356,8 +379,25 @@ def _show(value: Any) -> str | int | float:
         return value
     if isinstance(value, list | tuple):
         return ", ".join(str(_show(item)) for item in value) or "none"
-    table = value if isinstance(value, Mapping) else describe(value)
+    table = value if isinstance(value, Mapping) else _brief(value)
+    if "name" in table and "kind" not in table:
+        return str(table["name"])
     kind = str(table.get("kind", table.get("source", "")))
-    rest = [f"{key} {shown}" for key, shown in table.items() if key not in {"kind", "source"} and shown is not None]
+    rest = [f"{key} {shown}" for key, shown in _leaves(table) if key not in {"kind", "source"} and shown is not None]
     plain = [str(v) for k, v in table.items() if k == kind]
     return f"{kind} {plain[0]}" if plain and len(rest) == 1 else " ".join([kind, *rest]).strip() or str(value)
+
+
+def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of a table and of the tables in it, by their own names."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            yield key, value
+
+
+def _brief(thing: object) -> dict[str, object]:
+    """An object as the table that creates it, without the options that are as usual."""
+    options = {name: changed_options(getattr(thing, name)) for name, cls in OPTIONS.items() if isinstance(getattr(thing, name, None), cls)}
+    return {**describe(thing), **options}

@@ -13,7 +13,7 @@ from typing import Any
 
 from studbook.errors import FolderBusyError, RunFolderError, SchemaVersionError, StorageError
 from studbook.files import remove, storage, write_file
-from studbook.study.units import UnitResult, decode
+from studbook.study.results import UnitResult, decode
 
 SCHEMA_VERSION = 1
 KIND = "studbook.study"
@@ -113,6 +113,18 @@ class RunFolder:
         """Store a finished unit."""
         self.write(f"units/{key}.unit", data)
 
+    def work(self, key: str) -> Path:
+        """Where a unit that is under way keeps its journal and, until it is finished, its models."""
+        return self.path / "work" / key
+
+    def base(self, key: str) -> Path:
+        """Where a pretrained base model lies."""
+        return self.path / "base" / key
+
+    def models(self, cell: int, replicate: int) -> Path:
+        """Where the models of one replicate are kept, in one folder for each generation."""
+        return self.path / "models" / f"cell-{cell:03d}" / f"replicate-{replicate:03d}"
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the folder under a temporary name, flush it to the disk, then rename it.
 
@@ -138,8 +150,11 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Delete files that a killed process was writing."""
         with storage(self.path):
-            for leftover in self.path.rglob(".writing-*"):
-                remove(leftover)
+            # A worker that ends a moment after its parent may still delete files: what vanishes meanwhile is passed over.
+            for parent, folders, files in os.walk(self.path):
+                for name in [name for name in (*folders, *files) if name.startswith(".writing-")]:
+                    remove(Path(parent, name))
+                folders[:] = [name for name in folders if not name.startswith(".writing-")]
 
 
 def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studbook.recursion import LawLearner
+from studbook.recursion import LawLearner, Phased
 from studbook.rng import stream
 from studbook.study.catalog import describe
-from studbook.study.plan import Job, Plan, divide
+from studbook.study.plan import Job, Plan
 from studbook.theory.predict import Situation, predict
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def overlay(plan: Plan, measurements: pl.DataFrame) -> pl.DataFrame:
     }
     frames = [pl.DataFrame(schema=schema)]
     for job in plan.jobs:
+        if isinstance(job.cell.mix, Phased):
+            continue  # No closed form knows a recursion that changes on the way.
         mine = measurements.filter(pl.col("cell") == job.cell.index)
         start = mine.filter(pl.col("generation") == 0).group_by("metric").agg(pl.col("value").mean()).rows()
         situation = _situation(job, plan, dict(start))
@@ -64,7 +66,7 @@ def _situation(job: Job, plan: Plan, initial: dict[str, float]) -> Situation:
     learner, mix = describe(cell.learner), describe(cell.mix)
     law = dataset.law
     if law is None and isinstance(cell.learner, LawLearner):
-        split = divide(dataset, seed=cell.study.seed, n_heldout=job.n_heldout, n_reserve=job.n_reserve)
+        split = job.divide(dataset)
         if split.original is not None:
             law = cell.learner.fit(split.original, rng=stream(0)).law
     return Situation(

@@ -42,4 +42,4 @@ def excerpts(batch: Batch) -> list[str]:
     """Up to six blocks as words; empty for what isn't text."""
     if batch.space.kind is not Kind.TEXT:
         return []
-    return [join_tokens(block, batch.space.vocabulary) for block in batch.values[:N_BLOCKS]]
+    return [join_tokens(block, batch.space) for block in batch.values[:N_BLOCKS]]

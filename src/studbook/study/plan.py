@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
-import json
 import os
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import studbook
 from studbook.arrays import Batch, Kind, Space
 from studbook.data import Dataset
-from studbook.errors import ConfigError, MetricError
+from studbook.errors import ConfigError, DataError, MetricError
 from studbook.learners import learner_of_law
 from studbook.metrics import LawMetric, Reference
 from studbook.mixing import Origin
-from studbook.recursion import LawLearner, LawModel, can_run_in_law
+from studbook.recursion import Continuing, LawLearner, LawModel, all_parts, can_run_in_law, n_fresh
 from studbook.rng import stream
+from studbook.study.bases import check_continuing
 from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
+from studbook.study.keys import code_digest, digest_of, foreign_code, weights_digest
 from studbook.theory.laws import Law
 
 MAX_ROWS = 50_000_000
@@ -33,23 +31,23 @@ LAW_BLOCK_NUMBERS = 4_000_000
 MAX_UNITS = 1_000_000
 N_TRIED = 500
 POOL_OVERHEAD = 6
-RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "neural", "learners", "metrics", "data", "mixing", "recursion", "study")
-"""What results depend on; a change in any of it makes finished units out of date."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """A data set divided; for a distribution all three are ``None``.
+    """A data set divided; for a distribution all four are ``None``.
 
     Attributes:
         original: What generation 0 is fitted to.
-        heldout: Real records that no generation is trained on.
+        heldout: Real records that no model is trained on.
         reserve: Real records for mixes that ask for fresh ones.
+        base: Real records that a base model is pretrained on, and no generation.
     """
 
     original: Batch | None = None
     heldout: Batch | None = None
     reserve: Batch | None = None
+    base: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,7 @@ class Job:
         n_heldout: Records set aside for measuring.
         n_reserve: Records set aside for fresh ones.
         method: ``"law"`` or ``"samples"``.
+        n_base: Records that a base model is pretrained on.
     """
 
     cell: Cell
@@ -73,12 +72,17 @@ class Job:
     n_heldout: int
     n_reserve: int
     method: str
+    n_base: int = 0
 
     @property
     def measured(self) -> tuple[int, ...]:
         """The generations that are measured: 0, every ``every``-th, and the last."""
         last = self.cell.study.generations
         return tuple(sorted({*range(0, last + 1, self.cell.every), last}))
+
+    def divide(self, dataset: Dataset) -> Split:
+        """The data set's parts."""
+        return divide(dataset, seed=self.cell.study.seed, n_heldout=self.n_heldout, n_reserve=self.n_reserve, n_base=self.n_base)
 
     def resolved(self) -> dict[str, object]:
         """The cell's config as resolved, without what doesn't change results."""
@@ -91,6 +95,7 @@ class Job:
             "original": self.n_original,
             "heldout": self.n_heldout,
             "reserve": self.n_reserve,
+            **({"base": self.n_base} if self.n_base else {}),
             "method": self.method,
             "learner": describe(cell.learner),
             "mix": describe(cell.mix),
@@ -196,16 +201,28 @@ def _load(source: Any, stamp: tuple[int, ...]) -> Dataset:
     return dataset
 
 
-def divide(dataset: Dataset, *, seed: int, n_heldout: int, n_reserve: int) -> Split:
+def divide(dataset: Dataset, *, seed: int, n_heldout: int, n_reserve: int, n_base: int = 0) -> Split:
     """The data set's parts: chosen at random by the study's seed, each in the source's order (the reserve in random order)."""
     if dataset.records is None:
         return Split()
-    if not n_heldout and not n_reserve:
+    if not n_heldout and not n_reserve and not n_base:
         return Split(dataset.records)
     order = stream(seed, "split").permutation(len(dataset.records))
-    heldout, reserve, original = np.split(order, [n_heldout, n_heldout + n_reserve])
+    heldout, reserve, base, original = np.split(order, np.cumsum([n_heldout, n_reserve, n_base]))
     pick = dataset.records.take
-    return Split(pick(np.sort(original)), pick(np.sort(heldout)) if n_heldout else None, pick(reserve) if n_reserve else None)
+    return Split(
+        pick(np.sort(original)),
+        pick(np.sort(heldout)) if n_heldout else None,
+        pick(reserve) if n_reserve else None,
+        pick(np.sort(base)) if n_base else None,
+    )
+
+
+def law_of(dataset: Dataset) -> Law:
+    """A distribution's law; records have none."""
+    if dataset.law is None:
+        raise DataError(f"{dataset.name} has neither records nor a law", hint="its source must give one of the two")
+    return dataset.law
 
 
 def law_model(law: Law, space: Space) -> LawModel:
@@ -214,53 +231,17 @@ def law_model(law: Law, space: Space) -> LawModel:
     return model
 
 
-def digest_of(value: object) -> str:
-    """SHA-256 (hex) of a value's canonical JSON; arrays count with all their elements, objects with all their fields."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_identity, separators=(",", ":")).encode()).hexdigest()
-
-
-def _identity(value: object) -> object:
-    """A value that JSON doesn't know, as one that it knows."""
-    if isinstance(value, np.ndarray):
-        return [value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Set):
-        return sorted(value, key=str)
-    if is_dataclass(value):
-        return describe(value)
-    raise ConfigError(
-        f"a {type(value).__qualname__} can't be told from another one",
-        hint="give learners, mixes and metrics fields of numbers, texts, arrays or dataclasses",
-    )
-
-
-@functools.cache
-def code_digest() -> str:
-    """SHA-256 (hex) of the source code that results depend on."""
-    root = Path(studbook.__file__).parent
-    digest = hashlib.sha256(studbook.__version__.encode())
-    for part in RESULT_CODE:
-        for path in sorted([root / part] if part.endswith(".py") else (root / part).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _reserve_for(cells: tuple[Cell, ...], cell: Cell, dataset: Dataset) -> int:
     """Fresh records that any cell on the same data needs, so that all cells have the same original."""
     if dataset.records is None:
         return 0
     total = len(dataset.records)
-    needs = [_fresh_a_generation(other, total) * other.study.generations for other in cells if other.source_table == cell.source_table]
+    needs = [_fresh_needed(other, total) for other in cells if other.source_table == cell.source_table]
     return max(needs, default=0)
 
 
-def _fresh_a_generation(cell: Cell, total: int) -> int:
-    parts = cell.mix.parts(cell.study.samples or total, total)
-    return sum(part.n or 0 for part in parts if part.origin is Origin.FRESH)
+def _fresh_needed(cell: Cell, total: int) -> int:
+    return n_fresh(cell.mix, cell.study.generations, cell.study.samples or total, total)
 
 
 def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
@@ -274,22 +255,25 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
     if dataset.records is None:
         return _settle_law(cell, dataset)
     total = len(dataset.records)
-    needed = _fresh_a_generation(cell, total) * cell.study.generations
+    needed = _fresh_needed(cell, total)
     if needed > n_reserve:
         raise ConfigError(
             f"the mix needs {needed:,} fresh records, data.reserve is {n_reserve:,}", hint="leave data.reserve out, or raise it"
         )
     share = cell.split.heldout if cell.split.heldout is not None else (0.1 if kind in {Kind.TEXT, Kind.IMAGES} else 0.0)
-    n_heldout = round(share * total)
-    n_original = total - n_heldout - n_reserve
+    n_heldout, n_base = round(share * total), round((cell.split.base or 0.0) * total)
+    n_original = total - n_heldout - n_reserve - n_base
+    if cell.split.base and not n_base:
+        raise ConfigError(f"data.base is {cell.split.base:g} of {total:,} records, less than one", hint="raise data.base")
     if n_original < 2:
+        pretraining = f", {n_base:,} for the base model" if n_base else ""
         raise ConfigError(
-            f"{dataset.name} has {total:,} records; {n_heldout:,} held out and {n_reserve:,} reserved as fresh ones "
+            f"{dataset.name} has {total:,} records; {n_heldout:,} held out{pretraining} and {n_reserve:,} reserved as fresh ones "
             f"leave {max(n_original, 0)} to train on",
-            hint="lower mix.fresh, study.generations, data.heldout or data.reserve",
+            hint=f"lower mix.fresh, study.generations, data.heldout{', data.base' if n_base else ''} or data.reserve",
         )
     n = cell.study.samples or n_original
-    return _check(Job(cell, dataset.digest, n, n_original, n_heldout, n_reserve, "samples"), dataset)
+    return _check(Job(cell, dataset.digest, n, n_original, n_heldout, n_reserve, "samples", n_base), dataset)
 
 
 def _settle_law(cell: Cell, dataset: Dataset) -> Job:
@@ -297,8 +281,10 @@ def _settle_law(cell: Cell, dataset: Dataset) -> Job:
         raise ConfigError(
             f"study.samples is missing: {dataset.name} is a distribution and has no size of its own", hint="set study.samples"
         )
-    if cell.split.heldout or cell.split.reserve:
-        raise ConfigError(f"data.heldout and data.reserve divide a data set; {dataset.name} is a distribution", hint="leave them out")
+    if cell.split.heldout or cell.split.reserve or cell.split.base:
+        raise ConfigError(
+            f"data.heldout, data.base and data.reserve divide a data set; {dataset.name} is a distribution", hint="leave them out"
+        )
     n = cell.study.samples
     return _check(Job(cell, dataset.digest, n, n, 0, 0, "samples"), dataset)
 
@@ -306,7 +292,8 @@ def _settle_law(cell: Cell, dataset: Dataset) -> Job:
 def _check(job: Job, dataset: Dataset) -> Job:
     """Settle the method and refuse sizes that memory can't hold."""
     cell = job.cell
-    job.cell.mix.parts(job.n, job.n_original)
+    all_parts(cell.mix, cell.study.generations, job.n, job.n_original)
+    check_continuing(cell, dataset.space, n_base=job.n_base)
     lawful = cell.study.method != "samples" and _lawful(job, dataset)
     if cell.study.method == "law" and not lawful:
         raise ConfigError(
@@ -317,25 +304,27 @@ def _check(job: Job, dataset: Dataset) -> Job:
     if not lawful:
         _check_memory(job, dataset)
     _try_fit(job, dataset)
-    return Job(cell, job.data_digest, job.n, job.n_original, job.n_heldout, job.n_reserve, "law" if lawful else "samples")
+    return replace(job, method="law" if lawful else "samples")
 
 
 def _try_fit(job: Job, dataset: Dataset) -> None:
     """Let the learner refuse the data now, not when the run has started: the original, and a few records with the mix's weights."""
-    cell, original = job.cell, divide(dataset, seed=job.cell.study.seed, n_heldout=job.n_heldout, n_reserve=job.n_reserve).original
+    cell, original = job.cell, job.divide(dataset).original
+    learner, checks = cell.learner, hasattr(cell.learner, "check_original")
     if dataset.law is not None:
         original = law_model(dataset.law, dataset.space).sample(min(job.n_original, N_TRIED), rng=stream(cell.study.seed, "trial"))
     if original is None:
         return
-    if dataset.law is None and hasattr(cell.learner, "check_original"):
-        cell.learner.check_original(original)
-    if dataset.space.kind is Kind.TEXT and hasattr(cell.learner, "check_original"):
+    slow = isinstance(learner, Continuing)
+    if checks and (slow or dataset.law is None):
+        learner.check_original(original)
+    if slow or (checks and dataset.space.kind is Kind.TEXT):
         return
     few = original.take(np.arange(min(len(original), N_TRIED)))
-    weights = [part.weight for part in cell.mix.parts(job.n, job.n_original)]
+    weights = [part.weight for part in all_parts(cell.mix, cell.study.generations, job.n, job.n_original)]
     if any(weight != 1.0 for weight in weights):
         few = replace(few, weights=np.resize(weights, len(few)))
-    cell.learner.fit(few, rng=stream(cell.study.seed, "trial"))
+    learner.fit(few, rng=stream(cell.study.seed, "trial"))
 
 
 def _lawful(job: Job, dataset: Dataset) -> bool:
@@ -343,7 +332,7 @@ def _lawful(job: Job, dataset: Dataset) -> bool:
     learner = job.cell.learner
     if not isinstance(learner, LawLearner) or not all(isinstance(c.metric, LawMetric) for c in job.cell.metrics):
         return False
-    split = divide(dataset, seed=job.cell.study.seed, n_heldout=job.n_heldout, n_reserve=job.n_reserve)
+    split = job.divide(dataset)
     if split.original is not None:
         model, real = learner.fit(split.original, rng=stream(0)), None
         probe = learner.summarise(split.original)
@@ -352,12 +341,13 @@ def _lawful(job: Job, dataset: Dataset) -> bool:
         probe = learner.draw(model, job.n_original, rng=stream(0))
     if not can_run_in_law(learner, job.cell.mix, n=job.n, n_original=job.n_original, real=real, probe=probe):
         return False
-    reference = Reference(split.original, dataset.law, split.heldout)
+    reference = Reference(split.original, dataset.law, split.heldout, dataset.background)
     return all(c.metric.of_law(reference, model.law) is not None for c in job.cell.metrics)
 
 
 def _check_memory(job: Job, dataset: Dataset) -> None:
-    pooled = any(part.origin is Origin.POOL for part in job.cell.mix.parts(job.n, job.n_original))
+    parts = all_parts(job.cell.mix, job.cell.study.generations, job.n, job.n_original)
+    pooled = any(part.origin is Origin.POOL for part in parts)
     # A pool is put together once more for the fit, and a learner needs a few copies of it to work on.
     records = job.n * ((job.cell.study.generations + 1) * POOL_OVERHEAD if pooled else POOL_OVERHEAD)
     needed = records * max(dataset.space.dimension, 1) * 8
@@ -388,15 +378,7 @@ def _law_block(job: Job) -> int:
 
 
 def _job_key(job: Job, code: str) -> str:
-    own = [_foreign_code(thing) for thing in (job.cell.learner, job.cell.mix, *(c.metric for c in job.cell.metrics))]
-    return digest_of([job.resolved(), job.data_digest, code, own])
-
-
-def _foreign_code(thing: object) -> str:
-    """Digest of the file that a class outside studbook is defined in, so that editing it makes its units out of date."""
-    if type(thing).__module__.startswith("studbook."):
-        return ""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(type(thing))).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return type(thing).__qualname__  # defined at a prompt: its fields still count
+    learner = job.cell.learner
+    metrics = [chosen.metric for chosen in job.cell.metrics]
+    own = [foreign_code(thing) for thing in (learner, job.cell.mix, *metrics)]
+    return digest_of([job.resolved(), job.data_digest, code, own, *weights_digest(learner, *metrics)])

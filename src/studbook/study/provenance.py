@@ -11,12 +11,15 @@ from typing import Any
 
 import studbook
 from studbook.arrays import Space
+from studbook.recursion import Continuing
 from studbook.study.catalog import describe
 from studbook.study.config import Cell
 from studbook.study.folder import KIND, SCHEMA_VERSION
-from studbook.study.plan import Job, Plan, code_digest
+from studbook.study.keys import code_digest
+from studbook.study.plan import Job, Plan
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "polars")
+NEURAL_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
 
 
 def new_manifest(plan: Plan) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def new_manifest(plan: Plan) -> dict[str, Any]:
         "cpu_seconds": 0.0,
         "config": {"passed": plain(plan.passed), "resolved": [_resolved(job) for job in plan.jobs]},
         "config_digest": plan.digest,
-        "versions": versions(),
+        "versions": versions(neural=any(isinstance(job.cell.learner, Continuing) for job in plan.jobs)),
         "platform": f"{platform.system()} {platform.machine()}",
         "git": git_state(),
         "code_digest": code_digest(),
@@ -40,6 +43,7 @@ def new_manifest(plan: Plan) -> dict[str, Any]:
         "grid": list(plan.jobs[0].cell.keys),
         "cells": [_cell(job, plan) for job in plan.jobs],
         "units": {"total": len(plan.units), "done": 0},
+        "failures": 0,
     }
 
 
@@ -48,10 +52,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def versions() -> dict[str, str]:
-    """Versions of what results may depend on."""
+def versions(*, neural: bool = False) -> dict[str, str]:
+    """Versions of what results may depend on; those of networks where there are any."""
     found = {"studbook": studbook.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *(NEURAL_PACKAGES if neural else ())):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -106,6 +110,7 @@ def _cell(job: Job, plan: Plan) -> dict[str, Any]:
             "n_original": job.n_original,
             "n_heldout": job.n_heldout,
             "n_reserve": job.n_reserve,
+            "n_base": job.n_base,
         },
     }
 

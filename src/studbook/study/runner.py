@@ -6,8 +6,9 @@ import io
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,11 +16,13 @@ import numpy as np
 
 from studbook.errors import InterruptedRunError, RunFolderError, StudbookError
 from studbook.execution import Executor
+from studbook.files import remove, storage
 from studbook.study.folder import RunFolder
 from studbook.study.overlays import overlay
 from studbook.study.plan import Plan, Unit
 from studbook.study.provenance import new_manifest, now
-from studbook.study.units import UnitResult, run_unit
+from studbook.study.results import UnitResult
+from studbook.study.units import run_unit
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,10 +80,12 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
         manifest = _open_manifest(run, plan)
         run.remove_leftovers()
         with _status(run, manifest, plan):
-            missing = [unit for unit in plan.units if run.read_unit(unit.key) is None]
+            missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not _has_models(run, unit)]
+            _remove_stale_work(run, missing)
             run.write_manifest(manifest)
             _run_missing(run, plan, missing, executor, progress or Silent())
-            _write_results(run, plan)
+            manifest |= _write_results(run, plan)
+            _remove_work(run, plan)
     return folder
 
 
@@ -113,12 +118,63 @@ def _difference(old: Any, new: list[dict[str, Any]]) -> str:
 
 def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], executor: Executor, progress: Progress) -> None:
     progress.begin(len(plan.units), len(plan.units) - len(missing))
+    run_in_folder = partial(run_unit, folder=run.path.absolute())
     try:
-        for index, data in executor.run(run_unit, missing):
-            run.write_unit(missing[index].key, data)
+        for index, data in executor.run(run_in_folder, missing):
+            unit = missing[index]
+            # In this order: a run that is stopped in between still has the journal to take the unit's result from.
+            _keep_models(run, unit)
+            run.write_unit(unit.key, data)
+            _remove(run.work(unit.key))
             progress.advance()
     finally:
         progress.end()
+
+
+def _kept_generations(unit: Unit) -> Sequence[int]:
+    """The generations of a unit whose models are to be kept."""
+    study = unit.job.cell.study
+    return {"none": (), "last": (study.generations,), "all": range(study.generations + 1)}[study.models]
+
+
+def _has_models(run: RunFolder, unit: Unit) -> bool:
+    """Whether every model of a unit that is to be kept is in the run folder."""
+    kept = _kept_generations(unit)
+    if not kept:
+        return True
+    folder = run.models(unit.job.cell.index, unit.start)
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return all(f"generation-{index:05d}" in there for index in kept)
+
+
+def _keep_models(run: RunFolder, unit: Unit) -> None:
+    """Take the models out of a finished unit's work folder."""
+    source, target = run.work(unit.key) / "models", run.models(unit.job.cell.index, unit.start)
+    with storage(target):
+        for path in sorted(source.iterdir()) if source.is_dir() else ():
+            target.mkdir(parents=True, exist_ok=True)
+            remove(target / path.name)
+            path.replace(target / path.name)
+
+
+def _remove_stale_work(run: RunFolder, missing: list[Unit]) -> None:
+    """Delete the journals of units that won't be run: the code has changed since."""
+    keys = {unit.key for unit in missing}
+    for path in (run.path / "work").glob("*"):
+        if path.name not in keys:
+            _remove(path)
+
+
+def _remove_work(run: RunFolder, plan: Plan) -> None:
+    """Delete what only a run that goes on needs."""
+    _remove(run.path / "work")
+    if all(job.cell.study.models == "none" for job in plan.jobs):
+        _remove(run.path / "base")
+
+
+def _remove(path: Path) -> None:
+    with storage(path):
+        remove(path)
 
 
 @contextmanager
@@ -132,7 +188,7 @@ def _status(run: RunFolder, manifest: dict[str, Any], plan: Plan) -> Iterator[No
     except KeyboardInterrupt:
         ending = "interrupted"
         command = f"studbook study resume {shlex.quote(str(run.path))}"
-        raise InterruptedRunError("stopped; finished units are kept", hint=f"go on with: {command}") from None
+        raise InterruptedRunError("stopped; finished units and generations are kept", hint=f"go on with: {command}") from None
     finally:
         manifest["seconds"] += time.monotonic() - wall
         manifest["cpu_seconds"] += time.process_time() - cpu
@@ -145,8 +201,8 @@ def _status(run: RunFolder, manifest: dict[str, Any], plan: Plan) -> Iterator[No
                 raise
 
 
-def _write_results(run: RunFolder, plan: Plan) -> None:
-    """Put the finished units together."""
+def _write_results(run: RunFolder, plan: Plan) -> dict[str, Any]:
+    """Put the finished units together, and give what the manifest says of them."""
     results = []
     for unit in plan.units:
         result = run.read_unit(unit.key)
@@ -156,9 +212,15 @@ def _write_results(run: RunFolder, plan: Plan) -> None:
     measurements = assemble(results)
     run.write("measurements.parquet", _parquet(measurements))
     run.write("theory.parquet", _parquet(overlay(plan, measurements)))
+    fits = assemble_fits(results)
+    if fits.height:
+        run.write("fits.parquet", _parquet(fits))
     for unit, result in results:
         if unit.start == 0:
             _write_pictures(run, plan, unit, result)
+    kept = [unit for unit in plan.units if _kept_generations(unit)]
+    about = {"models": sum(_has_models(run, unit) for unit in kept), "models_missing": sum(not _has_models(run, unit) for unit in kept)}
+    return {"failures": int(fits["failure"].is_not_null().sum()), **(about if kept else {})}
 
 
 def assemble(results: list[tuple[Unit, UnitResult]]) -> pl.DataFrame:
@@ -179,8 +241,40 @@ def assemble(results: list[tuple[Unit, UnitResult]]) -> pl.DataFrame:
                 "n": columns["n"],
             }
         ).with_columns(pl.col("stderr").fill_nan(None))
-        frames.append(frame.with_columns(pl.lit(value).alias(key) for key, value in unit.job.cell.keys.items()))
+        frames.append(_with_keys(frame, unit))
     return pl.concat(frames, how="vertical_relaxed").sort("cell", "replicate", "generation", "metric")
+
+
+def assemble_fits(results: list[tuple[Unit, UnitResult]]) -> pl.DataFrame:
+    """All fits by gradient steps in one table; generation -1 is a base model that the study pretrained. No rows where there are none."""
+    import polars as pl
+
+    schema = {
+        "cell": pl.Int32,
+        "replicate": pl.Int32,
+        "generation": pl.Int32,
+        "steps": pl.Int64,
+        "epochs": pl.Int64,
+        "loss": pl.Float64,
+        "validation": pl.Float64,
+        "stopped_early": pl.Boolean,
+        "failure": pl.String,
+    }
+    frames = [
+        _with_keys(pl.DataFrame([{"cell": unit.job.cell.index, **row} for row in result.fits], schema=schema), unit)
+        for unit, result in results
+        if result.fits
+    ]
+    if not frames:
+        return pl.DataFrame(schema=schema)
+    return pl.concat(frames, how="vertical_relaxed").sort("cell", "replicate", "generation")
+
+
+def _with_keys(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+    """A column for each key of the grid."""
+    import polars as pl
+
+    return frame.with_columns(pl.lit(value).alias(key) for key, value in unit.job.cell.keys.items())
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:
@@ -201,4 +295,6 @@ def _write_pictures(run: RunFolder, plan: Plan, unit: Unit, result: UnitResult) 
     )
     if "original" in result.texts:
         about["original"] = result.texts["original"]
+    if result.prompts:
+        about["prompts"] = list(result.prompts)
     run.write(f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())

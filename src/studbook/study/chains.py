@@ -1,0 +1,228 @@
+"""A unit the long way: every record is drawn, every generation is fitted, and a unit that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from studbook.arrays import Batch
+from studbook.data import Dataset
+from studbook.errors import RunFolderError, StudbookError
+from studbook.metrics import LawMetric, Observation, Reference
+from studbook.mixing import Mix
+from studbook.records import Measurement
+from studbook.recursion import (
+    Continuing,
+    FreshLaw,
+    FreshReserve,
+    FreshSupply,
+    Generation,
+    Journal,
+    Model,
+    Needs,
+    Phased,
+    Restoring,
+    Storable,
+    fresh_by_generation,
+    run_generations,
+)
+from studbook.rng import stream
+from studbook.study.bases import base_key, find_base
+from studbook.study.folder import RunFolder
+from studbook.study.plan import Job, Split, Unit, law_model, law_of
+from studbook.study.results import BASE_GENERATION, Recorder, decode, encode
+
+
+def run_chain(unit: Unit, dataset: Dataset, recorder: Recorder, run: RunFolder | None) -> None:
+    """Run a unit's generations, or those that its journal doesn't have yet.
+
+    Args:
+        unit: One replicate.
+        dataset: Its data.
+        recorder: Where everything that is measured goes.
+        run: The run folder, for the journal; ``None`` where there is none.
+
+    Raises:
+        StudbookError: A generation failed; what was finished before stays in the journal, and the message says so.
+    """
+    job, cell, replicate = unit.job, unit.job.cell, unit.start
+    split = job.divide(dataset)
+    streams = partial(stream, cell.study.seed, "replicate", replicate)
+    original, fresh = _real_records(job, dataset, split, streams)
+    learner = cell.learner.condition_on(original) if hasattr(cell.learner, "condition_on") else cell.learner
+    chain = _Chain(unit, learner, original, fresh, recorder, run, _open_journal(unit, learner, original, run))
+    reference = Reference(original, dataset.law, split.heldout, dataset.background)
+    with nullcontext() if chain.journal is None else chain.journal.held():
+        chain.run(reference, split.base, streams)
+
+
+@dataclass(slots=True, eq=False)
+class _Chain:
+    """One replicate under way.
+
+    Attributes:
+        unit: The replicate.
+        learner: The model family, with its prompts and classes.
+        original: The original data.
+        fresh: Where fresh records come from.
+        recorder: Where everything that is measured goes.
+        folder: The run folder, if it can be seen from here.
+        journal: The journal, where the learner's models can be saved.
+        finished: The last generation that the journal has.
+    """
+
+    unit: Unit
+    learner: Any
+    original: Batch
+    fresh: FreshSupply | None
+    recorder: Recorder
+    folder: RunFolder | None
+    journal: Journal | None
+    finished: int = -1
+
+    def run(self, reference: Reference, pretraining: Batch | None, streams: Callable[..., np.random.Generator]) -> None:
+        """Run the generations that are missing."""
+        try:
+            self._run(reference, pretraining, streams)
+        except StudbookError as error:
+            if self.finished < 0 or self.folder is None:
+                raise
+            raise _with_kept(error, self.finished, self.folder) from error
+
+    def _run(self, reference: Reference, pretraining: Batch | None, streams: Callable[..., np.random.Generator]) -> None:
+        job, replicate = self.unit.job, self.unit.start
+        resumed = None if self.journal is None else self.journal.resume()
+        first: Model | None = None
+        if resumed is None:
+            if replicate == 0:
+                self.recorder.show("original", self.original)
+        else:
+            first, self.finished = resumed.first, resumed.standing.index
+            self._restore(resumed.notes)
+        if self.finished == job.cell.study.generations:
+            return
+        for generation in run_generations(
+            self.learner,
+            job.cell.mix,
+            self.original,
+            n=job.n,
+            last=job.cell.study.generations,
+            fresh=self.fresh,
+            streams=partial(_stream, streams),
+            base=self._base(pretraining),
+            stock=self.journal,
+            after=None if resumed is None else resumed.standing,
+        ):
+            first = generation.model if first is None else first
+            self._record(generation, first, reference, streams)
+            self._store(generation)
+
+    def _base(self, pretraining: Batch | None) -> Model | None:
+        """The model that generations may start from, reported with the first replicate where the study pretrained it."""
+        if not isinstance(self.learner, Continuing):
+            return None
+        job = self.unit.job
+        folder = None
+        if self.folder is not None and pretraining is not None:
+            sizes = (job.n_original, job.n_heldout, job.n_reserve, job.n_base)
+            key = base_key(job.cell.learner, data_digest=job.data_digest, seed=job.cell.study.seed, sizes=sizes)
+            folder = self.folder.base(key)
+        base = find_base(self.learner, pretraining, self.original.space, seed=job.cell.study.seed, folder=folder)
+        if base is not None and pretraining is not None and self.unit.start == 0 and self.finished < 0:
+            self.recorder.add_fit(0, BASE_GENERATION, base)
+        return base
+
+    def _restore(self, notes: bytes) -> None:
+        before = decode(notes, self.unit.key)
+        if before is None:
+            raise RunFolderError(f"the journal of the unit {self.unit.key} holds no notes of it", hint="delete the run folder's work/")
+        self.recorder.restore(before)
+
+    def _record(self, generation: Generation, first: Model, reference: Reference, streams: Callable[..., np.random.Generator]) -> None:
+        """Measure a generation, where it is to be measured, and keep what a report shows of it."""
+        job, replicate, index = self.unit.job, self.unit.start, generation.index
+        self.recorder.add_fit(replicate, index, generation.model)
+        if replicate == 0 and index in self.recorder.shown:
+            self.recorder.show(str(index), generation.sample, generation.model)
+        if index in self.recorder.measured:
+            seen = Observation(generation.sample, generation.training, generation.model, first)
+            for measurement in measure(job, reference, seen, partial(streams, "generation", index, "metric")):
+                self.recorder.add(replicate, index, measurement)
+
+    def _store(self, generation: Generation) -> None:
+        """Write down that a generation is finished, and its model where it is to be kept."""
+        study, model = self.unit.job.cell.study, generation.model
+        if self.journal is None or self.folder is None or not isinstance(model, Storable):
+            return
+        if study.models == "all" or (study.models == "last" and generation.index == study.generations):
+            model.save(self.folder.work(self.unit.key) / "models" / f"generation-{generation.index:05d}")
+        self.journal.finish(generation, encode(self.recorder.result(), self.unit.key))
+        self.finished = generation.index
+
+
+def measure(job: Job, reference: Reference, seen: Observation, streams: Callable[[str], np.random.Generator]) -> list[Measurement]:
+    """All metrics on one generation, each with a stream of its own; one computation serves all names that share a metric."""
+    found: list[Measurement] = []
+    done: dict[Any, tuple[Measurement, ...]] = {}
+    for chosen in job.cell.metrics:
+        if chosen.metric not in done:
+            done[chosen.metric] = _of_model(chosen.metric, reference, seen, streams(type(chosen.metric).__name__))
+        found.extend(m for m in done[chosen.metric] if chosen.wants(m.metric))
+    return found
+
+
+def _of_model(metric: Any, reference: Reference, seen: Observation, rng: np.random.Generator) -> tuple[Measurement, ...]:
+    """From the law where the model has one and the metric knows it, else from the sample."""
+    law = getattr(seen.model, "law", None)
+    values = metric.of_law(reference, law) if law is not None and isinstance(metric, LawMetric) else None
+    if values is not None:
+        return tuple(Measurement(name, float(value[0]), None, 0) for name, value in values.items())
+    measured: tuple[Measurement, ...] = metric.measure(reference, seen, rng=rng)
+    return measured
+
+
+def _real_records(
+    job: Job, dataset: Dataset, split: Split, streams: Callable[..., np.random.Generator]
+) -> tuple[Batch, FreshSupply | None]:
+    """The original data of a replicate, and where its fresh records come from."""
+    if split.original is None:
+        real = law_model(law_of(dataset), dataset.space)
+        return real.sample(job.n_original, rng=streams("original")), FreshLaw(real)
+    if split.reserve is None:
+        return split.original, None
+    # Each replicate meets the reserve in its own order, or the replicates would share their fresh records.
+    reserve = split.reserve.take(streams("reserve").permutation(len(split.reserve)))
+    mix: Mix = job.cell.mix
+    starts: list[int] = []
+    if isinstance(mix, Phased):
+        counts = fresh_by_generation(mix, job.cell.study.generations, job.n, job.n_original)
+        starts = [0, *np.cumsum(counts)[:-1].tolist()]
+    return split.original, FreshReserve(reserve, starts)
+
+
+def _open_journal(unit: Unit, learner: object, original: Batch, run: RunFolder | None) -> Journal | None:
+    """The journal of a learner whose models can be saved, in a run folder that can be seen from here."""
+    if run is None or not isinstance(learner, Restoring):
+        return None
+    job = unit.job
+    needs = Needs.of(learner, job.cell.mix, n=job.n, n_original=len(original), last=job.cell.study.generations)
+    return Journal(run.work(unit.key), unit.key, learner, original, needs)
+
+
+def _stream(streams: Callable[..., np.random.Generator], generation: int, purpose: str) -> np.random.Generator:
+    return streams("generation", generation, purpose)
+
+
+def _with_kept(error: StudbookError, finished: int, run: RunFolder) -> StudbookError:
+    """The error, saying that finished generations stay."""
+    message = f"{error.message}; generations up to {finished} are finished and kept"
+    if error.hint and "study resume" in error.hint:
+        return type(error)(message, hint=error.hint)
+    go_on = f"go on with: studbook study resume {shlex.quote(str(run.path))}"
+    return type(error)(message, hint=f"{error.hint}, then {go_on}" if error.hint else go_on)

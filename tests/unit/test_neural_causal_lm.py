@@ -1,0 +1,225 @@
+"""Transformers' models in the generic decoder: the same numbers there and back, the same tokens, and what is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from studbook.neural import causal  # noqa: E402
+from studbook.neural.architectures import decoder_config, from_decoder, surplus_head, to_decoder  # noqa: E402
+from studbook.neural.checkpoints import load_into  # noqa: E402
+from studbook.neural.decoder import Decoder  # noqa: E402
+from studbook.neural.foreign import Foreign  # noqa: E402
+from studbook.neural.generate import generate  # noqa: E402
+from studbook.neural.options import Decoding  # noqa: E402
+
+VOCABULARY = 50
+MARKS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def opt(**options):
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "num_hidden_layers": 2, "ffn_dim": 48, "num_attention_heads": 4}
+    return transformers.OPTConfig(**{**sizes, "max_position_embeddings": 40, **MARKS, **options})
+
+
+def gpt2(**options):
+    return transformers.GPT2Config(**{"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, **MARKS, **options})
+
+
+def bloom(**options):
+    return transformers.BloomConfig(**{"hidden_size": 32, "n_layer": 2, "n_head": 4, **MARKS, **options})
+
+
+def llama(**options):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "num_attention_heads": 4}
+    return transformers.LlamaConfig(**{**sizes, "num_key_value_heads": 2, "max_position_embeddings": 40, **MARKS, **options})
+
+
+CONFIGS = [
+    opt(),
+    opt(enable_bias=False, activation_function="gelu"),
+    opt(tie_word_embeddings=False),
+    gpt2(),
+    gpt2(n_inner=40, activation_function="relu", layer_norm_epsilon=1e-3),
+    gpt2(tie_word_embeddings=False),
+    bloom(),
+    bloom(hidden_size=48, n_head=6),  # slopes that are no single geometric sequence
+    bloom(tie_word_embeddings=False),
+    llama(),
+    llama(num_key_value_heads=4, tie_word_embeddings=True),
+    llama(num_key_value_heads=1, head_dim=16, attention_bias=True, mlp_bias=True, hidden_act="gelu"),
+    llama(rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
+]
+IDS = [f"{config.model_type}-{i}" for i, config in enumerate(CONFIGS)]
+# Transformers takes the root mean square in single precision, and writes GELU's constant with eight digits, in double precision, too.
+ATOL = {"opt": 1e-12, "gpt2": 1e-12, "bloom": 2e-6, "llama": 2e-6}
+
+
+def random_model(config, dtype=torch.float64):
+    """Transformers' model with weights so large that every part of it matters."""
+    torch.manual_seed(7)
+    with causal.quiet_transformers():
+        model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return model
+
+
+def converted(model, vocabulary=VOCABULARY):
+    dtype = next(model.parameters()).dtype
+    shape = decoder_config(model.config, vocabulary)
+    decoder = Decoder(shape).to(dtype).eval()
+    load_into(decoder, to_decoder(model.state_dict(), model.config, shape, "here"), "here")
+    return decoder
+
+
+def tokens(n=3, length=12, low=2):
+    return torch.from_numpy(np.random.default_rng(3).integers(low, VOCABULARY, (n, length)))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, VOCABULARY - 3])
+@torch.no_grad()
+def test_the_decoder_computes_what_transformers_does(config, vocabulary):
+    model = random_model(config)
+    decoder = converted(model, vocabulary)
+    theirs, ours = model(tokens()).logits[..., :vocabulary], decoder.logits(decoder(tokens()))
+    assert float(theirs.std()) > 0.1
+    assert torch.allclose(theirs, ours, rtol=0.0, atol=ATOL[config.model_type])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, VOCABULARY - 3])
+def test_the_way_back_gives_identical_tensors(config, vocabulary):
+    model = random_model(config)
+    shape = decoder_config(config, vocabulary)
+    state = model.state_dict()
+    back = from_decoder(to_decoder(state, config, shape, "here"), config, shape, surplus_head(state, shape))
+    assert set(state) - set(back) <= {"lm_head.weight"}
+    assert all(torch.equal(back[name], state[name]) for name in back)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@torch.no_grad()
+def test_what_is_saved_is_what_transformers_loads(config, tmp_path):
+    model = random_model(config, torch.float32)
+    model.save_pretrained(str(tmp_path / "theirs"))
+    network, about = causal.open_network(tmp_path / "theirs", VOCABULARY - 3)
+    assert isinstance(network.module, Decoder)
+    assert (about, network.begin) == ({}, 0)
+    causal.save_network(tmp_path / "ours", network, {"seen": 1})
+    again = transformers.AutoModelForCausalLM.from_pretrained(str(tmp_path / "ours")).eval()
+    assert torch.equal(model(tokens()).logits, again(tokens()).logits)
+    ignored = {"dtype": 0, "_name_or_path": 0}
+    assert again.config.to_dict() | ignored == model.config.to_dict() | ignored | {"architectures": [type(model).__name__]}
+    reopened, about = causal.open_network(tmp_path / "ours", VOCABULARY - 3)
+    assert about == {"seen": 1}
+    assert torch.equal(reopened.module(tokens()), network.module(tokens()))
+
+
+@pytest.mark.parametrize("config", [gpt2(), bloom(), opt()], ids=["gpt2", "bloom", "opt"])
+def test_names_without_their_first_part_and_buffers_of_older_files(config):
+    model = random_model(config)
+    first = "model." if config.model_type == "opt" else "transformer."
+    short = {name.removeprefix(first): value for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    if config.model_type == "gpt2":
+        short["h.0.attn.bias"] = torch.ones(1, 1, 40, 40)
+        short["h.1.attn.masked_bias"] = torch.tensor(-1e4)
+    shape = decoder_config(config, VOCABULARY)
+    ours, expected = to_decoder(short, config, shape, "here"), to_decoder(model.state_dict(), config, shape, "here")
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_taken_to_single(dtype):
+    model = random_model(gpt2(), torch.float32)
+    state = {name: value.to(dtype) for name, value in model.state_dict().items()}
+    ours = to_decoder(state, model.config, decoder_config(model.config, VOCABULARY), "here")
+    assert {value.dtype for value in ours.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        opt(do_layer_norm_before=False),
+        opt(word_embed_proj_dim=16),
+        gpt2(scale_attn_by_inverse_layer_idx=True),
+        bloom(apply_residual_connection_post_layernorm=True),
+        llama(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}),
+        transformers.GPTNeoXConfig(),
+    ],
+    ids=["post-norm", "projected", "scaled", "post-residual", "stretched", "other"],
+)
+def test_what_the_decoder_can_not_express_is_left_to_transformers(config):
+    assert decoder_config(config, VOCABULARY) is None
+
+
+def continued(model, prompts, beams, max_new=15):
+    with causal.quiet_transformers():
+        out = model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=max_new, num_beams=beams, do_sample=False,
+            eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+    return out[:, prompts.shape[1] :]
+
+
+@pytest.mark.parametrize("config", [opt(), gpt2(), bloom(), llama()], ids=["opt", "gpt2", "bloom", "llama"])
+@pytest.mark.parametrize("beams", [1, 5])
+def test_greedy_and_beam_search_token_for_token(config, beams):
+    model = random_model(config, torch.float32)
+    decoding = Decoding(beams=beams, temperature=1.0 if beams > 1 else 0.0)
+    ours, _ = generate(converted(model), tokens(6, 9), decoding=decoding, end=None, max_new=15)
+    assert torch.equal(ours, continued(model, tokens(6, 9), beams))
+
+
+FOREIGN = [
+    transformers.GPTNeoXConfig(hidden_size=32, num_hidden_layers=2, intermediate_size=48, num_attention_heads=4, **MARKS),
+    transformers.MistralConfig(
+        hidden_size=32, num_hidden_layers=2, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, sliding_window=8, **MARKS
+    ),
+    transformers.MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4, **MARKS),  # its cache can't be reordered
+]
+
+
+@pytest.mark.parametrize("config", FOREIGN, ids=[config.model_type for config in FOREIGN])
+@pytest.mark.parametrize("beams", [1, 4])
+def test_other_architectures_give_what_generate_gives(config, beams):
+    model = random_model(config, torch.float32)
+    decoding = Decoding(beams=beams, temperature=1.0 if beams > 1 else 0.0)
+    ours, _ = generate(Foreign(model, VOCABULARY), tokens(4, 6), decoding=decoding, end=None, max_new=10)
+    assert torch.equal(ours, continued(model, tokens(4, 6), beams, 10))
+
+
+@torch.no_grad()
+def test_other_architectures_are_stored_and_opened(tmp_path):
+    model = random_model(FOREIGN[1], torch.float32)
+    model.save_pretrained(str(tmp_path / "theirs"))
+    network, _ = causal.open_network(tmp_path / "theirs", VOCABULARY - 5)
+    assert isinstance(network.module, Foreign)
+    assert network.module(tokens()).shape == (3, 12, VOCABULARY - 5)
+    causal.save_network(tmp_path / "ours", network, {})
+    again, _ = causal.open_network(tmp_path / "ours", VOCABULARY)
+    assert torch.equal(again.module(tokens()), model(tokens()).logits)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(str(tmp_path / "ours")).eval()
+    assert torch.equal(loaded(tokens()).logits, model(tokens()).logits)
+
+
+@pytest.mark.parametrize("name", causal.RANDOM_NAMES)
+@torch.no_grad()
+def test_random_models_have_a_token_for_the_beginning_that_is_not_generated(name, tmp_path):
+    torch.manual_seed(0)
+    network = causal.random_network(name, (2, 32, 4), VOCABULARY, context=24)
+    assert (network.begin, network.module.vocabulary, network.module.context) == (VOCABULARY, VOCABULARY, 24)
+    causal.save_network(tmp_path / "model", network, {})
+    again, _ = causal.open_network(tmp_path / "model", VOCABULARY)
+    assert again.module.config == network.module.config
+    assert again.begin == VOCABULARY
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(str(tmp_path / "model")).eval()
+    with_begin = torch.cat((torch.full((3, 1), VOCABULARY), tokens()), dim=1)
+    ours = network.module.eval().logits(network.module(with_begin))
+    assert torch.allclose(loaded(with_begin).logits[..., :VOCABULARY], ours, atol=1e-5)
+    written = loaded.generate(with_begin[:, :1], max_new_tokens=20, do_sample=True, pad_token_id=0)
+    assert VOCABULARY not in written[:, 1:]
