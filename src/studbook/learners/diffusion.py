@@ -70,7 +70,7 @@ class DiffusionModel:
 
         learner = self.learner
         positions = rng.choice(len(self.classes), size=n, p=self.shares) if self.classes else None
-        with session(learner.training, rng=rng, doing="sampling diffusion", batch=learner.batch, lower="learner.batch") as device:
+        with session(learner.training, rng=rng, doing="sampling a diffusion model", batch=learner.batch, lower="learner.batch") as device:
             noising = Noising.of(learner.schedule, learner.steps, device)
             network, sampling = on_device(self.network, device), learner.sampling(len(self.classes))
             pixels = draw_pictures(network, _shape_of(self.space), positions, n, noising, sampling, learner.training)
@@ -273,7 +273,7 @@ class Diffusion:
             require_same_space(start.space, data.space)
             _require_same_classes(start, classes)
         shares, options = _shares(data, classes), self.training
-        with session(options, rng=rng, doing="training diffusion", batch=options.batch, lower="learner.training.batch") as device:
+        with session(options, rng=rng, doing="training a diffusion model", batch=options.batch, lower="learner.training.batch") as device:
             network = self._blueprint(data.space, len(classes)).build()
             if start is not None:
                 load_into(network, start.network.state_dict(), "the model to start from")

@@ -1,4 +1,4 @@
-"""Compiled loops of decoding on a CPU in single precision: attention of one new token a beam, and a pass over logits.
+"""The compiled attention of one new token a beam, on a CPU in single precision.
 
 Arrays are flat and offsets unsigned: views inside the loops and signed indices would cost more than the arithmetic.
 """
@@ -14,7 +14,6 @@ from studbook.arrays import AnyArray
 
 U = np.uint64
 F = np.float32
-RUN = 64  # logits are summed in runs of this length
 LOG2_E = F(1.4426950408889634)
 LOWEST = F(-126.0)  # exponents below are taken for this one: 1e-38
 INFINITE = {"nnan", "nsz", "arcp", "contract", "reassoc", "afn"}  # fast, but minus infinity keeps its meaning
@@ -136,47 +135,3 @@ def _mix(weights: AnyArray, cache: AnyArray, places: AnyArray, sizes: tuple[int,
             to, a = start + h * head_width, weights[h * length + s]
             for d in range(head_width):
                 out[to + d] += a * cache[value + d]
-
-
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
-def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> None:
-    """One pass over logits: the maximum of each whole run, and the log of the sum of all exponentials.
-
-    Args:
-        logits: ``(n, width)``, flat. May hold minus infinity, but not in a row's every place.
-        width: Their columns.
-        maxima: ``(n, width // RUN)``, flat; written.
-        totals: ``(n,)``; written.
-    """
-    columns, runs = U(width), U(width) // U(RUN)
-    values, powers = np.empty(RUN, np.float32), np.empty(RUN, np.int32)
-    twos = powers.view(np.float32)
-    for i in range(U(totals.size)):
-        top, total = F(-1e30), 0.0
-        for run in range(runs + U(1)):
-            start = i * columns + run * U(RUN)
-            if run == runs:
-                for s in range(U(RUN)):
-                    values[s] = logits[start + s] if run * U(RUN) + s < columns else F(-np.inf)
-            else:
-                for s in range(U(RUN)):
-                    values[s] = logits[start + s]
-            best = values[0]
-            for s in range(U(RUN)):
-                best = max(best, values[s])
-            if run < runs:
-                maxima[i * runs + run] = best
-            if best > top:
-                total *= math.exp(top - best)
-                top = best
-            for s in range(U(RUN)):
-                x = max((values[s] - top) * LOG2_E, LOWEST)
-                whole = np.int32(x - F(0.5))
-                f = x - F(whole)
-                values[s] = C0 + f * (C1 + f * (C2 + f * (C3 + f * (C4 + f * (C5 + f * C6)))))
-                powers[s] = (whole + np.int32(127)) << np.int32(23)
-            part = F(0.0)
-            for s in range(U(RUN)):
-                part += values[s] * twos[s]
-            total += part
-        totals[i] = top + math.log(total)

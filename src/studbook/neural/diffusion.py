@@ -145,7 +145,7 @@ def denoising_loss(network: nn.Module, pictures: Pictures, rows: Tensor, noising
     if classes is not None and objective.label_dropout:
         hidden = torch.rand(len(rows), device=clean.device) < objective.label_dropout
         classes = torch.where(hidden, objective.n_classes, classes)
-    output = network(scales[0] * clean + scales[1] * noise, levels / len(noising), classes)
+    output: Tensor = network(scales[0] * clean + scales[1] * noise, levels / len(noising), classes)
     errors = (output.float() - target_of(clean, noise, scales, objective.target)).square().flatten(1).mean(dim=1)
     return (errors * pictures.weights[rows]).mean()
 
@@ -167,7 +167,8 @@ def guided(network: nn.Module, classes: Tensor | None, weight: float, n_classes:
     asked = torch.cat([classes, torch.full_like(classes, n_classes)])
 
     def predict(noisy: Tensor, share: Tensor) -> Tensor:
-        with_class, without = network(torch.cat([noisy, noisy]), torch.cat([share, share]), asked).chunk(2)
+        both: Tensor = network(torch.cat([noisy, noisy]), torch.cat([share, share]), asked)
+        with_class, without = both.chunk(2)
         return (1.0 + weight) * with_class - weight * without
 
     return predict

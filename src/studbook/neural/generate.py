@@ -14,7 +14,7 @@ from torch import Tensor
 from studbook.errors import ConfigError
 from studbook.neural.beams import search_beams
 from studbook.neural.options import Decoding
-from studbook.neural.sampling import History, draw, truncate
+from studbook.neural.sampling import History, sample
 
 
 class Writing(Protocol):
@@ -104,7 +104,7 @@ def _write(
         if decoding.temperature == 0 or uniforms is None:
             chosen = scores.argmax(dim=-1)
         else:
-            chosen = draw(truncate(scores, decoding), uniforms[:, position])
+            chosen = sample(scores, decoding, uniforms[:, position])
         if end is not None:
             chosen = torch.where(going, chosen, end)
             ended = going & (chosen == end)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studbook.neural.attention_kernels import RUN, scan
+from studbook.neural.choice_kernels import RUN, choose, scan
 from studbook.neural.options import Decoding
 
 WIDE = 512  # as many of the likeliest tokens are sorted before all are
@@ -48,6 +48,19 @@ class History:
         seen = self.tokens[:, : self.length]
         values = logits.gather(1, seen)
         return logits.scatter_(1, seen, torch.where(values < 0, values * self.penalty, values / self.penalty))
+
+
+def sample(scores: Tensor, decoding: Decoding, uniforms: Tensor) -> Tensor:
+    """One token a row ``(b,)`` under the decoding, from logits ``(b, vocabulary)``, which may be overwritten.
+
+    ``uniforms`` ``(b,)`` in [0, 1), in double precision, decide. A compiled loop does the same as ``truncate`` and ``draw``.
+    """
+    if scores.device.type != "cpu" or scores.dtype != torch.float32 or not scores.is_contiguous():
+        return draw(truncate(scores, decoding), uniforms)
+    chosen = torch.empty(len(scores), dtype=torch.int64)
+    settings = (float(decoding.temperature), int(decoding.top_k), float(decoding.top_p))
+    choose(scores.view(-1).numpy(), scores.shape[1], settings, uniforms.contiguous().numpy(), chosen.numpy())
+    return chosen
 
 
 def truncate(scores: Tensor, decoding: Decoding) -> Tensor:

@@ -48,9 +48,10 @@ class Stepper:
     """An optimiser with its schedule and clipping; ``betas`` are Adam's decays of the gradient's mean and square."""
 
     def __init__(self, module: nn.Module, options: Training, n_steps: int, *, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        self._module, self._options, self._n_steps, self.steps = module, options, max(n_steps, 1), 0
-        matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+        self._options, self._n_steps, self.steps = options, max(n_steps, 1), 0
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        matrices = [p for p in self._parameters if p.ndim > 1]
+        others = [p for p in self._parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
         if options.optimizer == "sgd":
@@ -67,7 +68,7 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._options.clip:
-            nn.utils.clip_grad_norm_(self._module.parameters(), self._options.clip)
+            nn.utils.clip_grad_norm_(self._parameters, self._options.clip)
         self._optimizer.step()
         self.steps += 1
 

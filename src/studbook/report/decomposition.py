@@ -23,7 +23,7 @@ FAMILY = "drift_parts"
 PARTS = {"truncation": "truncation by decoding", "sampling": "sampling noise (theory)", "fitting": "fitting error"}
 LEVEL = "word_diversity"
 """The metric that the parts change: the diversity of what a model would write without truncation."""
-_MOST_BARS, _SPELT_OUT, _HEIGHT = 40, 6, 210
+_MOST_BARS, _SPELT_OUT, _HEIGHT, _SMALL = 40, 6, 210, 0.1
 _COLOURS = (RAMP[3], RAMP[6], RAMP[9])
 """None so dark that the line of the sum is lost on it."""
 
@@ -128,19 +128,18 @@ def drift_sentence(run: Run, curves: pl.DataFrame) -> str:
 
 
 def _split(cell: Cell, ends: pl.DataFrame, n_cells: int) -> str:
-    """What each part has taken; shares only where decoding and recursion both take something."""
-    taken = {part: -value for part, value in ends.select("part", "added").iter_rows()}
+    """What each part has taken; as shares only where no part makes up for another."""
+    taken = {part: 0.0 - value for part, value in ends.select("part", "added").iter_rows()}
     total, decoding = sum(taken.values()), taken.pop(PARTS["truncation"])
     where = f"in “{cell.label}” " if n_cells > 1 else ""
     recursion = total - decoding
-    if total > 0 and decoding >= 0 and recursion >= 0:
+    if total > 0 and min(decoding, *taken.values()) > -_SMALL * total:
         terms = ", ".join(f"{part} {_signed_percent(value / total)}" for part, value in taken.items())
-        return (
-            f"{where}{number(total)} are lost, {percent(decoding / total)} of it to decoding and {percent(recursion / total)} to recursion "
-            f"({terms})"
-        )
-    terms = ", ".join(f"{part} {number(-value)}" for part, value in taken.items())
-    return f"{where}decoding {_moved(decoding)} and recursion {_moved(recursion)} ({terms})"
+        shares = f"{_signed_percent(decoding / total)} of it to decoding and {_signed_percent(recursion / total)} to recursion ({terms})"
+        return f"{where}{number(total)} are lost, {shares}"
+    terms = ", ".join(f"{part} {_moved(value)}" for part, value in taken.items())
+    change = f"{number(total)} are lost" if total > 0 else f"{number(-total)} are gained"
+    return f"{where}{change}: decoding {_moved(decoding)}, recursion {_moved(recursion)} ({terms})"
 
 
 def _moved(taken: float) -> str:

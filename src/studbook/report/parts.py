@@ -98,7 +98,7 @@ class Section:
 
 def sections(part: Part) -> list[Section]:
     """The sections of a run, in the order in which they are read; what has no content is left out."""
-    made = [*([_pictures(part, part.strip)] if part.strip else []), _summary(part)]
+    made = [_summary(part)]
     for name, title, about in _SECTIONS:
         figures = [d for d in part.drawn if d.figure.section == name]
         sheet = {"samples": part.sheet, "training": training_words(part.run)}.get(name)
@@ -127,13 +127,11 @@ def _day(stamp: Any) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
-def _pictures(part: Part, strip: Html) -> Section:
+def _pictures(part: Part) -> Html | None:
     """A few pictures of each generation: what happened, before any number."""
-    anchor = part.anchor("pictures")
     more = tag("a", "More of each", href=f"#{part.anchor('samples')}")
     about = tag("p", "Real pictures, then what one replicate of each generation made. ", more, class_="note")
-    content = tag("section", part.heading("Pictures by generation", class_="quiet"), strip, about, id=anchor, class_="pictures")
-    return Section(anchor, "Pictures", content)
+    return tag("div", part.strip, about, class_="pictures") if part.strip else None
 
 
 def _by_generation(part: Part, metrics: tuple[str, ...]) -> Section:
@@ -162,7 +160,8 @@ def _summary(part: Part) -> Section:
     told = describe(part.run, part.curves)
     sentences = [tag("p", *(emphasised(s) if i == 1 else [s]), class_="lede" if i == 1 else None) for i, s in enumerate(told)]
     title, anchor = part.heading("Summary", class_="quiet"), part.anchor("summary")
-    content = tag("section", title, _notice(part), tag("div", *sentences, class_="prose"), verdict_table(part.run, part.curves), id=anchor)
+    prose = tag("div", *sentences, class_="prose")
+    content = tag("section", title, _pictures(part), _notice(part), prose, verdict_table(part.run, part.curves), id=anchor)
     return Section(anchor, "Summary", content)
 
 

@@ -15,7 +15,7 @@ from studbook.report.run import Cell, Pictures
 from studbook.report.spectra import MAX_COLUMNS
 from studbook.report.strips import CRISP, is_drawable, strip
 
-_BUDGET, _GLIMPSE_BUDGET = 1_000_000, 300_000
+_BUDGET, _GLIMPSE_BUDGET = 900_000, 300_000
 """Raw bytes of all sprites of the sheets and of the overview: less than half of the page, whatever the pictures."""
 _PLANS = tuple((count, factor) for factor in (1, 2, 4, 8, 16) for count in (40, 30, 20, 12))
 _MAX_CHARACTERS, _GLIMPSED_CHARACTERS, _GLIMPSED = 240, 150, 10

@@ -15,7 +15,7 @@ from studbook.report.spectra import MAX_COLUMNS
 
 CRISP = 40
 """Pictures of up to so many pixels a side are enlarged without smoothing."""
-_BUDGET, _IN_A_ROW, _MOST_ROWS = 800_000, 14, 10
+_BUDGET, _IN_A_ROW, _MOST_ROWS = 900_000, 14, 10
 """Raw bytes of all pictures of a page's strips, pictures in a row over all cells, and rows."""
 _SIDE, _LARGEST, _CHANNELS = 64, 128, (1, 3)
 """Pixels of the page that a picture gets, and the most that it keeps of its own, a side."""

@@ -16,8 +16,10 @@ and raises ``AssertionError`` with what was got and expected.
 from __future__ import annotations
 
 import pickle
+import tempfile
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -104,6 +106,18 @@ def check_model_pickles(learner: Any, batch: Batch) -> None:
     copy = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own bytes
     first, second = (m.sample(20, rng=stream(0, "sample")).values for m in (model, copy))
     _expect(np.array_equal(first, second), "a pickled copy of the model samples differently")
+
+
+def check_model_is_stored_whole(learner: Any, batch: Batch) -> None:
+    """Where a model has ``save`` and the learner ``load``: what is read again samples the same, to the bit. Runs are resumed from it."""
+    model = learner.fit(batch, rng=stream(0, "fit"))
+    if not hasattr(model, "save") or not hasattr(learner, "load"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model")
+        copy = learner.load(Path(folder) / "model", batch.space)
+    first, second = (m.sample(20, rng=stream(0, "sample")).values for m in (model, copy))
+    _expect(np.array_equal(first, second), "a model that was saved and loaded samples differently")
 
 
 def check_can_recurse(learner: Any, batch: Batch) -> None:
@@ -211,6 +225,7 @@ SAMPLE_CHECKS: tuple[Check, ...] = (
     check_calls_are_independent,
     check_order_is_random,
     check_model_pickles,
+    check_model_is_stored_whole,
     check_can_recurse,
     check_log_prob,
     check_refuses_no_records,
