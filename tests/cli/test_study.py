@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CLASSICAL = {"gaussian", "bernoulli", "poisson", "categorical", "gmm", "kde", "ngram", "ols"}
 NEURAL = {"vae", "gan", "diffusion", "gpt", "causal_lm"}
 
 
@@ -99,7 +100,16 @@ def test_the_published_scale_without_a_network_is_one_clear_line(tmp_path):
 
 def test_catalog_and_data_list():
     tables = json.loads(studbook("catalog", "--format", "json").stdout)
-    assert {row["name"] for row in tables["learners"]} == {"gaussian", "bernoulli", "poisson", "categorical", "gmm", "kde", "ngram", "ols"} | NEURAL
+    assert {row["name"] for row in tables["learners"]} == {
+        "gaussian",
+        "bernoulli",
+        "poisson",
+        "categorical",
+        "gmm",
+        "kde",
+        "ngram",
+        "ols",
+    } | NEURAL
     assert len(tables["mixes"]) == 8
     assert all(row["what"] for rows in tables.values() for row in rows)
     assert "ngram" in studbook("catalog").stdout

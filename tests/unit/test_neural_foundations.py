@@ -109,7 +109,7 @@ def test_the_average_follows_the_weights():
 def test_cuda_that_is_not_there_is_one_clear_line():
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(DeviceError, match='training.device is "cuda"'):
+    with pytest.raises(DeviceError, match=r'training\.device is "cuda"'):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
 
@@ -190,7 +190,7 @@ class TestCheckpoints:
         save_file({"a": torch.ones(1)}, str(tmp_path / checkpoints.WEIGHTS))
         with pytest.raises(CheckpointError, match="wasn't written by studbook"):
             checkpoints.load_checkpoint(tmp_path, "vae")
-        with pytest.raises(CheckpointError, match="there is no model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"there is no model\.safetensors"):
             checkpoints.load_checkpoint(tmp_path / "nowhere", "vae")
 
     def test_tensors_that_do_not_fit_are_named(self):

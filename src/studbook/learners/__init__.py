@@ -6,14 +6,17 @@ from typing import Any
 
 from studbook.learners.bernoulli import Bernoulli, BernoulliModel
 from studbook.learners.categorical import Categorical, CategoricalModel
+from studbook.learners.causal_lm import CausalLM, CausalLMModel
 from studbook.learners.diffusion import Diffusion, DiffusionModel
 from studbook.learners.gan import Gan, GanModel
 from studbook.learners.gaussian import Gaussian, GaussianModel
 from studbook.learners.gmm import GaussianMixture, GaussianMixtureModel
+from studbook.learners.gpt import Gpt, GptModel
 from studbook.learners.kde import KernelDensity, KernelDensityModel
 from studbook.learners.ngram import NGram, NGramModel
 from studbook.learners.ols import LeastSquares, LeastSquaresModel
 from studbook.learners.poisson import Poisson, PoissonModel
+from studbook.learners.prompted import Prompted
 from studbook.learners.vae import Vae, VaeModel
 from studbook.theory.laws import GaussianLaw, Law, PoissonLaw
 
@@ -22,6 +25,8 @@ __all__ = [
     "BernoulliModel",
     "Categorical",
     "CategoricalModel",
+    "CausalLM",
+    "CausalLMModel",
     "Diffusion",
     "DiffusionModel",
     "Gan",
@@ -30,6 +35,8 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixtureModel",
     "GaussianModel",
+    "Gpt",
+    "GptModel",
     "KernelDensity",
     "KernelDensityModel",
     "LeastSquares",
@@ -38,6 +45,7 @@ __all__ = [
     "NGramModel",
     "Poisson",
     "PoissonModel",
+    "Prompted",
     "Vae",
     "VaeModel",
     "learner_of_law",

@@ -10,6 +10,7 @@ import numpy as np
 from studbook.arrays import AnyArray, Batch, Floats, Kind, Space
 from studbook.errors import ConfigError, DataError, FitError
 from studbook.learners._ngram_tables import Tables, build_tables, compiled_blocks
+from studbook.learners._text import describe, first_outside, require_text
 
 MAX_ORDER = 5
 
@@ -80,20 +81,13 @@ class NGram:
             FitError: Not text, no blocks, blocks no longer than the prompt, an empty vocabulary, a token id that isn't in it or a weight
                 that isn't positive; the message names the block.
         """
+        require_text(batch, "an n-gram model")
         space = batch.space
-        if space.kind is not Kind.TEXT:
-            raise FitError(f"an n-gram model needs text, got {space.kind.value}", hint="choose data of kind text or another learner")
-        if space.n_states < 1:
-            raise FitError("the vocabulary is empty", hint="the text has no words; check the data source")
-        if not len(batch):
-            raise FitError("there are no blocks of text to fit", hint="use a longer text or shorter blocks")
         if space.dimension <= self.prompt:
             raise FitError(
                 f"blocks have {space.dimension} tokens, prompt takes {self.prompt} of them: nothing is left to generate",
                 hint="use longer blocks or a shorter prompt",
             )
-        _check_tokens(batch.values, space.n_states)
-        _check_weights(batch.weights)
 
     def condition_on(self, original: Batch) -> NGram | PromptedNGram:
         """This learner with its prompts taken from ``original``, whatever a later generation is trained on.
@@ -225,8 +219,8 @@ class NGramModel:
 
         if batch.space.kind is not Kind.TEXT:
             raise DataError(f"an n-gram model gives probabilities to text, got {batch.space.kind.value}")
-        if (place := _first_outside(batch.values, self.space.n_states)) is not None:
-            raise DataError(f"{_describe(batch.values, place)}, the model's vocabulary has {self.space.n_states} words")
+        if (place := first_outside(batch.values, self.space.n_states)) is not None:
+            raise DataError(f"{describe(batch.values, place)}, the model's vocabulary has {self.space.n_states} words")
         return np.asarray(_ngram_kernels.token_log_prob(self.tables, compiled_blocks(batch.values)))
 
     def _check_prompts(self, prompts: Batch, n: int) -> AnyArray:
@@ -236,41 +230,14 @@ class NGramModel:
                 f"prompts have shape {values.shape}, expected {n} blocks of fewer than {self.space.dimension} tokens",
                 hint="pass one prompt for each block to generate",
             )
-        if (place := _first_outside(values, self.space.n_states)) is not None:
-            raise ConfigError(f"prompts: {_describe(values, place)}, the model's vocabulary has {self.space.n_states} words")
+        if (place := first_outside(values, self.space.n_states)) is not None:
+            raise ConfigError(f"prompts: {describe(values, place)}, the model's vocabulary has {self.space.n_states} words")
         return values
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:
     if not holds:
         raise ConfigError(f"{name} is {got}, expected {expected}")
-
-
-def _check_tokens(values: AnyArray, n_words: int) -> None:
-    if (place := _first_outside(values, n_words)) is not None:
-        raise FitError(
-            f"{_describe(values, place)}, the vocabulary has {n_words} words",
-            hint=f"token ids run from 0 to {n_words - 1}",
-        )
-
-
-def _first_outside(values: AnyArray, n_words: int) -> tuple[int, int] | None:
-    """Block and position of the first token id outside ``[0, n_words)``."""
-    if not values.size or (values.min() >= 0 and values.max() < n_words):
-        return None
-    block, position = np.argwhere((values < 0) | (values >= n_words))[0]
-    return int(block), int(position)
-
-
-def _describe(values: AnyArray, place: tuple[int, int]) -> str:
-    return f"block {place[0]} holds token id {values[place]} at position {place[1]}"
-
-
-def _check_weights(weights: Floats | None) -> None:
-    if weights is None or (np.isfinite(weights).all() and (weights > 0).all()):
-        return
-    block = int(np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[0])
-    raise FitError(f"block {block} has the weight {weights[block]}, expected a positive number", hint="leave out records of no weight")
 
 
 def _effective_weights(weights: Floats) -> Floats:

@@ -58,7 +58,14 @@ def attend(
 
 @numba.njit(cache=True, nogil=True, fastmath=INFINITE, inline="always")
 def _score(
-    projected: AnyArray, start: int, cache: AnyArray, places: AnyArray, slopes: AnyArray, sizes: tuple[int, ...], scale: float, out: AnyArray
+    projected: AnyArray,
+    start: int,
+    cache: AnyArray,
+    places: AnyArray,
+    slopes: AnyArray,
+    sizes: tuple[int, ...],
+    scale: float,
+    out: AnyArray,
 ) -> None:
     """Products of the queries with the keys at ``places``, four keys at a time: ``out`` is ``(heads, length)``, flat."""
     heads, kv_heads, head_width = sizes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from studbook.neural.options import Decoding
@@ -67,7 +68,10 @@ def search_beams(
     written = prompts.new_full((n, k, max_new), fill)
     running = torch.zeros((n, 1), dtype=torch.float32, device=prompts.device)
     finished = _Finished(
-        running.new_full((n, k), NEVER), written.clone(), prompts.new_full((n, k), max_new), torch.ones_like(running[:, 0], dtype=torch.bool)
+        running.new_full((n, k), NEVER),
+        written.clone(),
+        prompts.new_full((n, k), max_new),
+        torch.ones_like(running[:, 0], dtype=torch.bool),
     )
     seen = prompts[:, (prompts < vocabulary).all(dim=0)]
     rows = torch.arange(n, device=prompts.device)[:, None]
@@ -85,9 +89,8 @@ def search_beams(
             if last:
                 break
             scores, order = (scores + ending.float() * NEVER).topk(k, dim=1)
-            parents, tokens, written = parents.gather(1, order), tokens.gather(1, order), grown.gather(
-                1, order[:, :, None].expand(-1, -1, max_new)
-            )
+            parents, tokens = parents.gather(1, order), tokens.gather(1, order)
+            written = grown.gather(1, order[:, :, None].expand(-1, -1, max_new))
         else:
             scores, parents, tokens = scores[:, :k], parents[:, :k], tokens[:, :k]
             written = written[rows, parents]
@@ -125,8 +128,11 @@ def _extend(
     best, tokens = largest(logits, each, maxima if past is None and ban is None else None)
     scores = ((best - total).view(n, -1, each) + running[:, :, None]).view(n, -1)
     tokens = tokens.view(n, -1)
-    scores, order = scores.topk(min(2 * k, scores.shape[1]), dim=1)
-    return scores, order // each, tokens.gather(1, order)
+    if scores.shape[1] < 2 * k:  # the first step with a vocabulary of less than 2 k tokens: extensions of beams that don't exist
+        lacking = 2 * k - scores.shape[1]
+        scores, tokens = F.pad(scores, (0, lacking), value=NEVER), F.pad(tokens, (0, lacking))
+    scores, order = scores.topk(2 * k, dim=1)
+    return scores, (order // each).clamp_(max=running.shape[1] - 1), tokens.gather(1, order)
 
 
 def _penalise(logits: Tensor, total: Tensor, past: tuple[Tensor, Tensor], penalty: float) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from studbook.arrays import AnyArray
 from studbook.errors import CheckpointError, ConfigError, MissingExtraError
 from studbook.files import replacing_folder
 from studbook.neural.architectures import decoder_config, from_decoder, surplus_head, to_decoder
@@ -26,6 +30,7 @@ from studbook.neural.tokens import FILES as TOKENIZER_FILES
 
 FAMILY = "causal_lm"
 CONFIG = "config.json"
+PROMPTS = "prompts.safetensors"
 MAX_CONFIG_BYTES = 4 << 20
 MAX_CONTEXT = 1 << 22
 # So many tokens that can't be generated are named to transformers' generate.
@@ -74,6 +79,35 @@ def random_network(name: str, sizes: tuple[int, int, int], vocabulary: int, *, c
     return Network(Decoder(decoder), config, vocabulary)
 
 
+def random_shape(name: str, sizes: tuple[int, int, int], vocabulary: int, context: int, dropout: float) -> DecoderConfig | None:
+    """The decoder that ``random_network`` makes."""
+    return decoder_config(_random_config(name, sizes, vocabulary, context), vocabulary, dropout)
+
+
+def random_like(folder: Path, vocabulary: int, *, dropout: float = 0.0) -> Network:
+    """The architecture of the model in a folder, with random weights from PyTorch's generator.
+
+    Raises:
+        CheckpointError: Its config can't be read.
+    """
+    config = read_config(folder)
+    decoder = _as_decoder(folder, config, vocabulary, dropout)
+    module: Decoder | Foreign
+    if decoder is None:
+        from transformers import AutoModelForCausalLM
+
+        with quiet_transformers():
+            module = Foreign(AutoModelForCausalLM.from_config(config, trust_remote_code=False).float(), vocabulary)
+    else:
+        module = Decoder(decoder)
+    return Network(module, config, _begin(config, folder), None, str(folder))
+
+
+def copy_of(network: Network) -> Network:
+    """A network with weights of its own, to be trained."""
+    return replace(network, module=copy.deepcopy(network.module))
+
+
 def open_network(folder: Path, vocabulary: int, *, dropout: float = 0.0) -> tuple[Network, dict[str, Any]]:
     """The model in a folder, in evaluation mode, and what studbook noted with it (empty for others' folders).
 
@@ -102,8 +136,14 @@ def open_network(folder: Path, vocabulary: int, *, dropout: float = 0.0) -> tupl
     return Network(module.eval(), config, _begin(config, folder), rest, str(folder)), about
 
 
-def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
+def save_network(folder: Path, network: Network, about: Mapping[str, Any], prompts: AnyArray | None = None) -> None:
     """Write ``folder``, whole or not at all, so that transformers' ``from_pretrained`` loads it: weights, config, tokenizer, and a digest.
+
+    Args:
+        folder: Is replaced if it is there.
+        network: What is stored.
+        about: Noted with it; JSON.
+        prompts: ``(m, p)`` token ids that its text continues; stored in a file of their own.
 
     Raises:
         StorageError: The disk refused.
@@ -117,10 +157,15 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
             network.module.model.save_pretrained(str(temporary), max_shard_size="1000GB")
             tensors, _ = read_tensors(temporary / WEIGHTS)
         _write_generation(temporary, network)
+        noted = dict(about)
+        if prompts is not None:
+            kept = {"prompts": torch.from_numpy(np.ascontiguousarray(prompts, np.int32))}
+            save_file(kept, str(temporary / PROMPTS))
+            noted["prompts"] = digest_of_tensors(kept)
         note = {
             "format": FORMAT,
             "family": FAMILY,
-            "about": dict(about),
+            "about": noted,
             "digest": digest_of_tensors(tensors),
             "config": _digest_of_file(temporary / CONFIG),
         }
@@ -130,6 +175,23 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
             source = Path(network.tokenizer) / name
             if source.is_file():
                 shutil.copyfile(source, temporary / name)
+
+
+def read_prompts(folder: Path, about: Mapping[str, Any], vocabulary: int) -> AnyArray:
+    """The prompts that were stored with a network, ``(m, p)``; ``(1, 0)`` where there were none.
+
+    Raises:
+        CheckpointError: They are missing, were changed, or are no token ids.
+    """
+    if "prompts" not in about:
+        return np.empty((1, 0), np.int32)
+    tensors, _ = read_tensors(folder / PROMPTS)
+    if digest_of_tensors(tensors) != about["prompts"]:
+        raise CheckpointError(f"{folder / PROMPTS} was changed after it was written: its digest differs", hint="train or copy it again")
+    prompts: AnyArray = tensors["prompts"].numpy()
+    if prompts.ndim != 2 or not prompts.size or prompts.min() < 0 or prompts.max() >= vocabulary:
+        raise CheckpointError(f"{folder / PROMPTS} holds no prompts over {vocabulary:,} tokens", hint="use the data that it was trained on")
+    return prompts
 
 
 def read_config(folder: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -28,7 +29,8 @@ def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> No
     values, powers = np.empty(RUN, np.float32), np.empty(RUN, np.int32)
     twos = powers.view(np.float32)
     for i in range(U(totals.size)):
-        top, total = F(-1e30), 0.0
+        top: Any = F(-1e30)
+        total: Any = 0.0
         for run in range(runs + U(1)):
             start = i * columns + run * U(RUN)
             if run == runs:
@@ -51,7 +53,7 @@ def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> No
                 f = x - F(whole)
                 values[s] = C0 + f * (C1 + f * (C2 + f * (C3 + f * (C4 + f * (C5 + f * C6)))))
                 powers[s] = (whole + np.int32(127)) << np.int32(23)
-            part = F(0.0)
+            part: Any = F(0.0)
             for s in range(U(RUN)):
                 part += values[s] * twos[s]
             total += part
@@ -75,14 +77,14 @@ def choose(logits: AnyArray, width: int, decoding: tuple[float, int, float], uni
     sums = np.empty(runs, np.float64)
     for i in range(U(uniforms.size)):
         _weigh(logits, i * U(width), F(1.0 / temperature), weights, powers)
-        cut = F(0.0)
+        cut: Any = F(0.0)
         if 0 < top_k < width:
-            cut = _cut(weights, cut, F(top_k), True)
+            cut = _count_cut(weights, F(top_k))
         if top_p < 1.0:
-            cut = _cut(weights, cut, F(top_p), False)
-        total = 0.0
+            cut = _share_cut(weights, cut, F(top_p))
+        total: Any = 0.0
         for run in range(runs):
-            part = F(0.0)
+            part: Any = F(0.0)
             for s in range(run * U(RUN), min(run * U(RUN) + U(RUN), U(width))):
                 part += weights[s] if weights[s] >= cut else F(0.0)
             sums[run] = part
@@ -91,7 +93,7 @@ def choose(logits: AnyArray, width: int, decoding: tuple[float, int, float], uni
 
 
 @numba.njit(cache=True, nogil=True, fastmath=INFINITE, inline="always")
-def _weigh(logits: AnyArray, start: int, inverse: float, weights: AnyArray, powers: AnyArray) -> None:
+def _weigh(logits: AnyArray, start: int, inverse: Any, weights: AnyArray, powers: AnyArray) -> None:
     """Exponentials of a row's logits over the temperature, the largest of which is 1."""
     width = U(weights.size)
     top = logits[start]
@@ -111,32 +113,42 @@ def _weigh(logits: AnyArray, start: int, inverse: float, weights: AnyArray, powe
 
 
 @numba.njit(cache=True, nogil=True, fastmath=INFINITE)
-def _cut(weights: AnyArray, lowest: float, wanted: float, counted: bool) -> float:
-    """The smallest weight that is kept, by bisection on the bits of single-precision numbers (which rise as the numbers do).
+def _count_cut(weights: AnyArray, wanted: Any) -> Any:
+    """The smallest weight that is kept where those are that fewer than ``wanted`` weights exceed: the ``wanted``-th largest.
 
-    A weight is kept where fewer than ``wanted`` weights are larger (``counted``), or where the larger ones hold less than the share
-    ``wanted`` of all weights from ``lowest`` on.
+    By bisection on the bits of single-precision numbers, which rise as the numbers do.
     """
-    width = U(weights.size)
-    if not counted:
-        total = F(0.0)
-        for s in range(width):
-            total += weights[s] if weights[s] >= lowest else F(0.0)
-        wanted *= total
     bits = np.empty(1, np.int32)
     number = bits.view(np.float32)
-    low, high = np.int32(-1), ONE  # above `low` lies too much, above `high` not
+    low, high = np.int32(-1), ONE
     while high - low > 1:
         bits[0] = low + (high - low) // 2
-        middle = number[0]
-        above = F(0.0)
-        if counted:
-            for s in range(width):
-                above += F(1.0) if weights[s] > middle else F(0.0)
-        else:
-            for s in range(width):
-                above += weights[s] if weights[s] > middle else F(0.0)
+        middle, above = number[0], F(0.0)
+        for s in range(U(weights.size)):
+            above += F(1.0) if weights[s] > middle else F(0.0)
         if above < wanted:
+            high = bits[0]
+        else:
+            low = bits[0]
+    bits[0] = high
+    return number[0]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
+def _share_cut(weights: AnyArray, lowest: Any, wanted: Any) -> Any:
+    """As ``_count_cut``, where those are kept that weights of less than the share ``wanted`` of all from ``lowest`` on exceed."""
+    bits = np.empty(1, np.int32)
+    number = bits.view(np.float32)
+    total = F(0.0)
+    for s in range(U(weights.size)):
+        total += weights[s] if weights[s] >= lowest else F(0.0)
+    low, high = np.int32(-1), ONE
+    while high - low > 1:
+        bits[0] = low + (high - low) // 2
+        middle, above = number[0], F(0.0)
+        for s in range(U(weights.size)):
+            above += weights[s] if weights[s] > middle else F(0.0)
+        if above < wanted * total:
             high = bits[0]
         else:
             low = bits[0]
@@ -145,7 +157,7 @@ def _cut(weights: AnyArray, lowest: float, wanted: float, counted: bool) -> floa
 
 
 @numba.njit(cache=True, nogil=True)
-def _locate(weights: AnyArray, cut: float, sums: AnyArray, target: float) -> int:
+def _locate(weights: AnyArray, cut: Any, sums: AnyArray, target: float) -> int:
     """The first kept weight at which the running sum is above ``target``; the last kept one where rounding leaves none."""
     last, before = -1, 0.0
     for run in range(sums.size):

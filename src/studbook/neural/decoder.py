@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -149,6 +149,11 @@ class Decoder(nn.Module):
         self._initialise()
 
     @property
+    def layers(self) -> list[Block]:
+        """The blocks in order."""
+        return cast("list[Block]", list(self.blocks))
+
+    @property
     def vocabulary(self) -> int:
         """Tokens that can be predicted."""
         return self.config.vocabulary
@@ -164,7 +169,7 @@ class Decoder(nn.Module):
         x = F.dropout(self.embed(tokens, 0), self.config.dropout, self.training)
         rotary = None if self.rotary is None else self.rotary[:, :length]
         bias = self.attention_bias(length)
-        for block in self.blocks:
+        for block in self.layers:
             x = block(x, rotary, bias)
         normed: Tensor = self.norm(x)
         return normed

@@ -83,7 +83,7 @@ def generate(
         return search_beams(model, prompts, decoding=decoding, end=end, max_new=max_new, min_new=min_new)
     if decoding.temperature > 0 and uniforms is None:
         raise ConfigError("sampling needs uniform numbers, got none", hint="pass uniforms, or set temperature = 0")
-    return _write(model, prompts, decoding, (end, max_new, min_new), uniforms)
+    return _write(model, prompts, decoding, (end, max_new, min_new), uniforms if decoding.temperature > 0 else None)
 
 
 def _write(
@@ -101,10 +101,8 @@ def _write(
         scores = history.penalise_logits(logits.float())
         if end is not None and position < min_new:
             scores[:, end] = -torch.inf
-        if decoding.temperature == 0 or uniforms is None:
-            chosen = scores.argmax(dim=-1)
-        else:
-            chosen = sample(scores, decoding, uniforms[:, position])
+        uniform = None if uniforms is None else uniforms[:, position]
+        chosen = scores.argmax(dim=-1) if uniform is None else sample(scores, decoding, uniform)
         if end is not None:
             chosen = torch.where(going, chosen, end)
             ended = going & (chosen == end)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from studbook.neural.attention_kernels import attend
-from studbook.neural.decoder_layers import activate, rotate
+from studbook.neural.decoder_layers import Block, rotate
 
 if TYPE_CHECKING:
     from studbook.neural.decoder import Decoder
@@ -47,7 +47,7 @@ class Continuation:
         cache = x.new_empty((decoder.config.layers, n, slots, 2, kv_heads, head_width))
         rotary = None if decoder.rotary is None else decoder.rotary[:, :length]
         bias = decoder.attention_bias(length)
-        for layer, block in enumerate(decoder.blocks):
+        for layer, block in enumerate(decoder.layers):
             query, key, value = block.project(x, rotary)
             cache[layer, :, :length, 0], cache[layer, :, :length, 1] = key.transpose(1, 2), value.transpose(1, 2)
             shared = block.heads != block.kv_heads
@@ -78,12 +78,12 @@ class Continuation:
         rotary = None if decoder.rotary is None else decoder.rotary[:, position : position + 1]
         mask = None if self._compiled else self._mask()
         x = decoder.embed(tokens[:, None], position)[:, 0]
-        for layer, block in enumerate(decoder.blocks):
+        for layer, block in enumerate(decoder.layers):
             x = x + block.out(self._read(block, self._cache[layer], block.qkv(block.attention_norm(x)), rotary, mask))
             x = x + block.mlp(x)
         return self._head(decoder.norm(x))
 
-    def _read(self, block: Any, cache: Tensor, projected: Tensor, rotary: Tensor | None, mask: Tensor | None) -> Tensor:
+    def _read(self, block: Block, cache: Tensor, projected: Tensor, rotary: Tensor | None, mask: Tensor | None) -> Tensor:
         """Put the new keys and values into the cache, and give what the heads read from it, ``(b * beams, heads * head_width)``."""
         k, heads, kv_heads, width = self._beams, block.heads, block.kv_heads, block.head_width
         n, seen = len(projected) // k, self._n_read + self._written * k
@@ -93,7 +93,18 @@ class Continuation:
         cache[:, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width)
         if mask is None and self._compiled:
             mixed = projected.new_empty((n * k, heads * width))
-            sizes = (n, k, heads, kv_heads, width, projected.shape[1], cache.shape[1], self._n_read, self._written, self._ancestors.shape[2])
+            sizes = (
+                n,
+                k,
+                heads,
+                kv_heads,
+                width,
+                projected.shape[1],
+                cache.shape[1],
+                self._n_read,
+                self._written,
+                self._ancestors.shape[2],
+            )
             flat = (tensor.view(-1).numpy() for tensor in (projected, cache, self._ancestors, self._slopes))
             attend(*flat, sizes, 1.0 / math.sqrt(width), mixed.view(-1).numpy())
             return mixed

@@ -109,7 +109,7 @@ def survey(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _run_maxima(scores: Tensor) -> Tensor:
     runs = scores.shape[1] // RUN
-    return scores[:, : runs * RUN].unflatten(1, (runs, RUN)).amax(dim=-1)
+    return scores[:, : runs * RUN].reshape(-1, runs, RUN).amax(dim=-1)
 
 
 def largest(scores: Tensor, k: int, maxima: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -149,7 +149,7 @@ def draw(scores: Tensor, uniforms: Tensor) -> Tensor:
     n, width = scores.shape
     weights = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
     runs, even = width // RUN, width // RUN * RUN
-    sums = weights[:, :even].unflatten(1, (runs, RUN)).sum(dim=-1, dtype=torch.float64) if runs else weights.new_empty((n, 0))
+    sums = weights[:, :even].reshape(n, runs, RUN).sum(dim=-1, dtype=torch.float64) if runs else weights.new_empty((n, 0))
     if even < width:
         sums = torch.cat((sums.double(), weights[:, even:].sum(dim=-1, keepdim=True, dtype=torch.float64)), dim=1)
     run, left = _locate(sums, uniforms * sums.sum(dim=-1))

@@ -159,11 +159,11 @@ def fit_module(
         after_step: Called after every step (averages of weights).
 
     Returns:
-        How it went. A loss that isn't finite ends the fit with the weights of the last finite step, and is reported as its failure.
+        How it went. A loss that isn't finite ends the fit with the last weights that gave a finite one, and is reported as its failure.
     """
     rows = Rows.divide(n, options.validation, rng=rng)
     n_steps = options.epochs * math.ceil(len(rows.training) / options.batch)
-    stepper, best = Stepper(module, options, n_steps), _Best()
+    stepper, best, sound = Stepper(module, options, n_steps), _Best(), LastSound(module)
     mean = validation = math.nan
     epoch = 0
     for epoch in range(1, options.epochs + 1):
@@ -173,12 +173,18 @@ def fit_module(
             with precision(options, device):
                 value = loss(tensor_rows(chosen, device))
             if not bool(torch.isfinite(value.detach())):
+                sound.restore()
                 failure = f"the loss was {float(value.detach())} in step {stepper.steps + 1}"
                 return FitReport(stepper.steps, epoch, mean, None, failure=failure)
+            sound.keep()
             stepper.step(value)
             sums.append(value.detach() * len(chosen))
             if after_step is not None:
                 after_step()
+        last = mean_loss(module, loss, chosen, options, device=device) if epoch == options.epochs else 0.0
+        if not math.isfinite(last):  # what the last step did is seen only now
+            sound.restore()
+            return FitReport(stepper.steps, epoch, mean, None, failure=f"the loss was {last} after the last step")
         mean = float(torch.stack(sums).sum()) / len(rows.training)
         if len(rows.validation):
             validation = mean_loss(module, loss, rows.validation, options, device=device)

@@ -31,6 +31,8 @@ LEARNERS: Mapping[str, type] = {
     "kde": learners.KernelDensity,
     "ngram": learners.NGram,
     "ols": learners.LeastSquares,
+    "gpt": learners.Gpt,
+    "causal_lm": learners.CausalLM,
     "vae": learners.Vae,
     "gan": learners.Gan,
     "diffusion": learners.Diffusion,

@@ -1,0 +1,83 @@
+"""Language models whose text continues real text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from studbook.arrays import AnyArray, Batch, Space
+
+if TYPE_CHECKING:
+    from studbook.neural.options import Training
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompted:
+    """A language model's learner whose models continue the original's blocks, whatever a later generation is trained on.
+
+    Attributes:
+        learner: What is fitted: ``Gpt`` or ``CausalLM``.
+        prompts: ``(m, learner.decoding.prompt)`` the last tokens of each original block.
+    """
+
+    learner: Any
+    prompts: AnyArray
+
+    @property
+    def training(self) -> Training:
+        """How the learner trains."""
+        training: Training = self.learner.training
+        return training
+
+    def check_original(self, batch: Batch) -> None:
+        """See the learner."""
+        self.learner.check_original(batch)
+
+    def check_base(self, space: Space) -> bool:
+        """See the learner."""
+        return bool(self.learner.check_base(space))
+
+    def own_base(self, space: Space) -> Any:
+        """See the learner."""
+        return self._prompted(self.learner.own_base(space))
+
+    def fit(self, data: Batch, *, rng: np.random.Generator) -> Any:
+        """See the learner."""
+        return self._prompted(self.learner.fit(data, rng=rng))
+
+    def fit_from(self, start: Any, data: Batch, *, rng: np.random.Generator) -> Any:
+        """See the learner."""
+        return self._prompted(self.learner.fit_from(start, data, rng=rng))
+
+    def load(self, folder: Path, space: Space) -> Any:
+        """See the learner."""
+        return self._prompted(self.learner.load(folder, space))
+
+    def _prompted(self, model: Any) -> Any:
+        return None if model is None else replace(model, prompts=self.prompts)
+
+
+def prompted(learner: Any, original: Batch) -> Any:
+    """The learner with its prompts taken from ``original``; itself where its decoding has none."""
+    if not learner.decoding.prompt:
+        return learner
+    learner.check_original(original)
+    return Prompted(learner, prompts_of(original, learner.decoding.prompt))
+
+
+def prompts_of(data: Batch, n_tokens: int) -> AnyArray:
+    """The last ``n_tokens`` of each block: ``(n, n_tokens)``; without prompts one empty row."""
+    return data.values[:, data.space.dimension - n_tokens :].copy() if n_tokens else np.empty((1, 0), np.int32)
+
+
+def first_prompts(prompts: AnyArray, n: int, space: Space) -> Batch | None:
+    """The prompts of the first six of ``n`` generated blocks, where there are prompts."""
+    from studbook.neural.language import prompt_rows
+
+    if not prompts.shape[1]:
+        return None
+    rows = prompt_rows(n, len(prompts))[:6]
+    return Batch(prompts[rows], replace(space, shape=(prompts.shape[1],)))

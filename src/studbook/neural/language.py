@@ -1,0 +1,180 @@
+"""Language models on blocks of tokens: training, probabilities and writing; for our own decoder and for transformers' modules alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from studbook.arrays import AnyArray, Floats, Ints
+from studbook.neural.device import precision
+from studbook.neural.generate import Writing, generate
+from studbook.neural.options import Decoding, Training
+from studbook.neural.training import fit_module
+from studbook.records import FitReport
+
+IGNORED = -100
+"""Target of a place that isn't there (the rest of the last window)."""
+LOGIT_BYTES = 64 << 20
+"""Logits that are held at once where probabilities are measured."""
+
+
+class LanguageNetwork(Protocol):
+    """A network that reads tokens and predicts the next one: ``decoder.Decoder``, ``foreign.Foreign``."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    def __call__(self, tokens: Tensor) -> Tensor: ...
+    def logits(self, hidden: Tensor) -> Tensor: ...
+    def prefill(self, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Writing]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """A training set cut into what the network sees at once.
+
+    Attributes:
+        blocks: ``(n, length)`` token ids on the device.
+        weights: ``(n,)`` with mean 1, or ``None``.
+        n_joined: Neighbouring blocks that are put end to end.
+        begin: The token that stands for the beginning of a text.
+    """
+
+    blocks: Tensor
+    weights: Tensor | None
+    n_joined: int
+    begin: int
+
+    @classmethod
+    def of(cls, blocks: AnyArray, weights: Floats | None, *, context: int, begin: int, device: torch.device) -> Windows:
+        """Windows of as many whole blocks as ``context`` tokens hold, one at least."""
+        shares = None if weights is None else torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(device)
+        tokens = torch.from_numpy(np.require(blocks, np.int32, ["C", "W"])).to(device)
+        return cls(tokens, shares, max(1, context // blocks.shape[1]), begin)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.blocks) / self.n_joined)
+
+    def loss(self, network: LanguageNetwork, rows: Tensor) -> Tensor:
+        """Mean −ln p a token in the windows ``rows``, in nats, weighted by the blocks' weights."""
+        inputs, targets = self._shifted(rows)
+        logits = network.logits(network(inputs)).float().flatten(0, 1)
+        if self.weights is None:
+            return functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)
+        each = functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
+        shares = self.weights[self._records(rows).clamp(max=len(self.blocks) - 1)].repeat_interleave(self.blocks.shape[1], dim=1)
+        return (each * shares.flatten()).sum() / (targets != IGNORED).sum()
+
+    def _records(self, rows: Tensor) -> Tensor:
+        """The blocks ``(b, n_joined)`` of windows; the last window may name some that aren't there."""
+        return rows[:, None] * self.n_joined + torch.arange(self.n_joined, device=rows.device)
+
+    def _shifted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What is read, and what should be said at each place: ``(b, n_joined * length)``."""
+        records = self._records(rows)
+        tokens = self.blocks[records.clamp(max=len(self.blocks) - 1)].long()
+        targets = tokens.masked_fill((records >= len(self.blocks))[:, :, None], IGNORED).flatten(1)
+        read = tokens.flatten(1)
+        first = torch.full((len(rows), 1), self.begin, device=read.device)
+        return torch.cat((first, read[:, :-1]), dim=1), targets
+
+
+def train_language(network: nn.Module, windows: Windows, options: Training, *, device: torch.device, rng: np.random.Generator) -> FitReport:
+    """Train in place to predict each token from those before it in its window; losses are nats a token."""
+    report = fit_module(network, len(windows), lambda rows: windows.loss(network, rows), options, device=device, rng=rng)  # type: ignore[arg-type]
+    network.eval()
+    return report
+
+
+@torch.inference_mode()
+def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, options: Training, *, device: torch.device) -> Floats:
+    """Natural log of each token's probability given those before it in its block: ``(n, length)``."""
+    n, length = blocks.shape
+    reader: LanguageNetwork = network  # type: ignore[assignment]
+    found = np.empty((n, length))
+    step = max(1, min(512, LOGIT_BYTES // (4 * length * reader.vocabulary)))
+    for start in range(0, n, step):
+        tokens = torch.from_numpy(np.require(blocks[start : start + step], np.int64, ["C", "W"])).to(device)
+        first = torch.full((len(tokens), 1), begin, device=device)
+        with precision(options, device):
+            logits = reader.logits(reader(torch.cat((first, tokens[:, :-1]), dim=1)))
+        scores = logits.float().flatten(0, 1)
+        found[start : start + step] = (
+            -functional.cross_entropy(scores, tokens.flatten(), reduction="none").view(len(tokens), length).cpu().numpy()
+        )
+    return found
+
+
+def prompt_rows(n: int, n_prompts: int) -> Ints:
+    """Which prompt each of ``n`` continuations has: spread evenly over all where there are fewer continuations, else round and round."""
+    numbers = np.arange(n)
+    return numbers * n_prompts // n if n <= n_prompts else numbers % n_prompts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Writer:
+    """How a trained network writes blocks.
+
+    Attributes:
+        network: The network, on the device, in evaluation mode.
+        prompts: ``(m, p)`` what continuations begin after; ``(m, 0)`` for nothing.
+        decoding: See ``Decoding``.
+        begin: The token that stands for the beginning of a text.
+        end: The token that ends a continuation, or ``None``.
+    """
+
+    network: LanguageNetwork
+    prompts: AnyArray
+    decoding: Decoding
+    begin: int
+    end: int | None
+
+    def blocks(self, n: int, length: int, *, device: torch.device, rng: np.random.Generator) -> AnyArray:
+        """``n`` blocks of ``length`` tokens: continuations, end to end where they are shorter."""
+        max_new = self.decoding.max_new or length
+        if max_new == length and self.end is None:
+            return self._continued(prompt_rows(n, len(self.prompts)), length, device=device, rng=rng)[0]
+        parts: list[AnyArray] = []
+        wanted, written = n * length, 0
+        n_first = math.ceil(wanted / max_new)
+        rows = prompt_rows(n_first, len(self.prompts))
+        while written < wanted:
+            tokens, lengths = self._continued(rows, max_new, device=device, rng=rng)
+            parts.extend(row[:count] for row, count in zip(tokens, lengths, strict=True))
+            written += int(lengths.sum())
+            mean = max(1.0, written / len(parts))
+            more = max(1, math.ceil((wanted - written) / mean))
+            rows = (rows[-1] + 1 + np.arange(more)) % len(self.prompts) if len(rows) else rows
+        joined = np.concatenate([np.empty(0, np.int32), *parts])[:wanted]
+        return joined.reshape(n, length)
+
+    def _continued(self, rows: Ints, max_new: int, *, device: torch.device, rng: np.random.Generator) -> tuple[AnyArray, Ints]:
+        """A continuation of each of the prompts ``rows``, and their lengths."""
+        tokens, lengths = np.empty((len(rows), max_new), np.int32), np.empty(len(rows), np.int64)
+        for part in _slices(len(rows), self.decoding.batch):
+            uniforms = torch.from_numpy(rng.random((len(rows[part]), max_new))).to(device)
+            prompts = np.concatenate([np.full((len(rows[part]), 1), self.begin), self.prompts[rows[part]]], axis=1)
+            written, counts = generate(
+                self.network,
+                torch.from_numpy(prompts.astype(np.int64)).to(device),
+                decoding=self.decoding,
+                end=self.end,
+                max_new=max_new,
+                min_new=self.decoding.min_new,
+                uniforms=uniforms,
+            )
+            tokens[part], lengths[part] = written.cpu().numpy(), counts.cpu().numpy()
+        return tokens, lengths
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, start + size)
