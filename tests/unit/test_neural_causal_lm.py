@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from studbook.arrays import text  # noqa: E402
+from studbook.errors import CheckpointError, ConfigError, FitError, MissingExtraError  # noqa: E402
+from studbook.learners import CausalLM  # noqa: E402
 from studbook.neural import causal  # noqa: E402
 from studbook.neural.architectures import decoder_config, from_decoder, surplus_head, to_decoder  # noqa: E402
 from studbook.neural.checkpoints import load_into  # noqa: E402
 from studbook.neural.decoder import Decoder  # noqa: E402
 from studbook.neural.foreign import Foreign  # noqa: E402
 from studbook.neural.generate import generate  # noqa: E402
-from studbook.neural.options import Decoding  # noqa: E402
+from studbook.neural.options import Decoding, Training  # noqa: E402
 
 VOCABULARY = 50
 MARKS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1}
@@ -159,11 +163,11 @@ def test_what_the_decoder_can_not_express_is_left_to_transformers(config):
     assert decoder_config(config, VOCABULARY) is None
 
 
-def continued(model, prompts, beams, max_new=15):
+def continued(model, prompts, beams, max_new=15, **options):
     with causal.quiet_transformers():
         out = model.generate(
             prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=max_new, num_beams=beams, do_sample=False,
-            eos_token_id=None, pad_token_id=0,
+            eos_token_id=None, pad_token_id=0, **options,
         )  # fmt: skip
     return out[:, prompts.shape[1] :]
 
@@ -254,3 +258,222 @@ def test_smollm2_is_converted_once_to_what_transformers_makes_of_its_file(tmp_pa
     text = "".join(encoder.vocabulary[i] for i in tokens[0].tolist())
     assert " Paris" in text
     assert torch.equal(tokens, continued(theirs, prompt, 1, 12))
+
+
+# The learner.
+
+BLOCKS = text(np.random.default_rng(5).integers(0, 9, (80, 8)).astype(np.int32), tuple("abcdefghi"))
+CYCLE = text(np.tile([0, 1, 2, 1], (40, 2)).astype(np.int32), ("the", "cat", "sat"))
+QUICK = Training(epochs=1, batch=32, rate=1e-3)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(params=["opt", "gpt2", "bloom", "llama", "gpt_neox"])
+def folder(request, tmp_path):
+    """A model of nine tokens and two marks, as transformers writes it."""
+    marks = {"vocab_size": 11, "bos_token_id": 9, "eos_token_id": 10}
+    make = {"opt": opt, "gpt2": gpt2, "bloom": bloom, "llama": llama}
+    other = transformers.GPTNeoXConfig(hidden_size=32, num_hidden_layers=1, intermediate_size=48, num_attention_heads=4, **marks)
+    config = make[request.param](**marks) if request.param in make else other
+    random_model(config, torch.float32).save_pretrained(str(tmp_path / request.param))
+    return tmp_path / request.param
+
+
+def state_of(model):
+    return model.network.module.state_dict()
+
+
+def same(one, two):
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", causal.RANDOM_NAMES)
+def test_training_lowers_the_loss(name):
+    learner = CausalLM(name, layers=1, width=16, heads=2, training=Training(epochs=30, batch=8, rate=1e-2))
+    model = learner.fit(CYCLE, rng=rng())
+    assert model.fit_report.loss < 0.15 < np.log(3)
+    assert model.fit_report.failure is None
+    assert model.log_prob(CYCLE)[0] > -1.0
+    assert model.with_decoding(Decoding(temperature=0.0)).sample(1, rng=rng()).values[0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(folder):
+    learner = CausalLM(str(folder), training=Training(epochs=3, batch=16, rate=1e-3))
+    base = learner.own_base(BLOCKS.space)
+    before = {name: value.clone() for name, value in state_of(base).items()}
+    tuned = learner.fit_from(base, BLOCKS, rng=rng())
+    assert same(state_of(base), before)
+    assert tuned.log_prob(BLOCKS).mean() > base.log_prob(BLOCKS).mean()
+    assert same(state_of(learner.fit(BLOCKS, rng=rng())), state_of(tuned))
+    scratch = CausalLM(str(folder), training=Training(epochs=3, batch=16, rate=1e-3, start="scratch")).fit(BLOCKS, rng=rng())
+    assert not same(state_of(scratch), state_of(tuned))
+
+
+def test_random_weights_have_no_base_and_pretrained_ones_do(folder):
+    assert CausalLM().own_base(BLOCKS.space) is None
+    assert not CausalLM().check_base(BLOCKS.space)
+    assert CausalLM(str(folder)).check_base(BLOCKS.space)
+
+
+@pytest.mark.parametrize("name", ["opt", "gpt2", "bloom", "llama"])
+@pytest.mark.parametrize(("beams", "penalty"), [(1, 1.0), (4, 1.0), (4, 1.5)])
+def test_samples_after_prompts_are_what_generate_gives(name, beams, penalty, tmp_path):
+    config = {"opt": opt, "gpt2": gpt2, "bloom": bloom, "llama": llama}[name](vocab_size=9)
+    model = random_model(config, torch.float32)
+    model.save_pretrained(str(tmp_path))
+    decoding = Decoding(prompt=5, beams=beams, temperature=1.0 if beams > 1 else 0.0, repetition_penalty=penalty, batch=7)
+    learner = CausalLM(str(tmp_path), decoding=decoding).condition_on(BLOCKS)
+    ours = learner.own_base(BLOCKS.space).sample(len(BLOCKS), rng=rng()).values
+    prompts = torch.from_numpy(np.concatenate([np.full((len(BLOCKS), 1), 0), BLOCKS.values[:, -5:]], axis=1)).long()
+    assert np.array_equal(ours, continued(model, prompts, beams, 8, repetition_penalty=penalty).numpy())
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_tokens_that_no_text_holds_are_not_written(folder, beams):
+    decoding = Decoding(prompt=5, beams=beams, batch=50)
+    values = CausalLM(str(folder), decoding=decoding).condition_on(BLOCKS).own_base(BLOCKS.space).sample(200, rng=rng()).values
+    assert values.shape == (200, 8)
+    assert values.max() < 9
+
+
+def test_log_probabilities_are_those_of_transformers(folder):
+    model = CausalLM(str(folder)).own_base(BLOCKS.space)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(str(folder)).eval()
+    blocks = torch.from_numpy(BLOCKS.values).long()
+    read = torch.cat((torch.full((len(blocks), 1), 9), blocks[:, :-1]), dim=1)
+    with torch.no_grad():
+        scores = theirs(read).logits[..., :9].log_softmax(dim=-1)
+    expected = scores.gather(2, blocks[:, :, None])[..., 0].numpy()
+    assert np.allclose(model.token_log_prob(BLOCKS), expected, atol=1e-4)
+
+
+def test_a_model_is_stored_with_its_report_prompts_and_tokenizer(folder, tmp_path):
+    learner = CausalLM(str(folder), training=QUICK, decoding=Decoding(prompt=2)).condition_on(BLOCKS)
+    model = learner.fit(BLOCKS, rng=rng())
+    (folder / "tokenizer_config.json").write_text("{}")
+    model.save(tmp_path / "kept")
+    again = learner.learner.load(tmp_path / "kept", BLOCKS.space)
+    assert again.fit_report == model.fit_report
+    assert np.array_equal(again.prompts, BLOCKS.values[:, -2:])
+    assert (tmp_path / "kept" / "tokenizer_config.json").is_file()
+    assert np.array_equal(again.sample(5, rng=rng()).values, model.sample(5, rng=rng()).values)
+    other = replace(BLOCKS.space, vocabulary=tuple("ABCDEFGHI"))
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        learner.learner.load(tmp_path / "kept", other)
+    prompts = tmp_path / "kept" / causal.PROMPTS
+    prompts.write_bytes(prompts.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(CheckpointError, match="was changed after it was written"):
+        learner.learner.load(tmp_path / "kept", BLOCKS.space)
+
+
+def test_a_saved_model_can_be_the_base_of_another_learner(tmp_path):
+    first = CausalLM("llama-tiny", layers=1, width=16, heads=2, training=QUICK).fit(BLOCKS, rng=rng())
+    first.save(tmp_path / "base")
+    by_path = CausalLM(str(tmp_path / "base"))
+    by_option = CausalLM("llama-tiny", layers=1, width=16, heads=2, training=replace(QUICK, base=str(tmp_path / "base")))
+    for learner in (by_path, by_option):
+        assert same(state_of(learner.own_base(BLOCKS.space)), state_of(first))
+    wide = CausalLM("llama-tiny", layers=1, width=32, heads=2, training=replace(QUICK, base=str(tmp_path / "base")))
+    with pytest.raises(CheckpointError, match="of another architecture: its width is 16, expected 32"):
+        wide.own_base(BLOCKS.space)
+    with pytest.raises(CheckpointError, match="of another architecture"):
+        CausalLM("bloom-tiny", layers=1, width=16, heads=2).load(tmp_path / "base", BLOCKS.space)
+
+
+def test_weights_of_records_count(tmp_path):
+    weights = np.where(np.arange(80) < 40, 1e-3, 1.0)
+    halves = text(np.where(np.arange(80)[:, None] < 40, 0, 1) * np.ones((1, 8), int), ("a", "b"))
+    learner = CausalLM("gpt2-tiny", layers=1, width=16, heads=2, training=Training(epochs=20, batch=16, rate=1e-2))
+    values = learner.fit(replace(halves, weights=weights), rng=rng()).sample(50, rng=rng()).values
+    assert (values == 1).mean() > 0.9
+
+
+def test_windows_of_a_pretrained_model_are_blocks_unless_a_context_is_given(folder):
+    one = CausalLM(str(folder), training=QUICK).fit(BLOCKS, rng=rng()).fit_report.steps
+    two = CausalLM(str(folder), training=QUICK, context=16).fit(BLOCKS, rng=rng()).fit_report.steps
+    assert (one, two) == (3, 2)
+
+
+def test_a_failed_fit_is_a_result():
+    learner = CausalLM("gpt2-tiny", layers=1, width=8, heads=2, training=Training(epochs=3, rate=1e30, clip=0.0, batch=8))
+    assert "the loss was" in (learner.fit(BLOCKS, rng=rng()).fit_report.failure or "")
+
+
+def with_tokenizer(folder, words):
+    """A tokenizer of whole words beside a model."""
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0])).save(str(folder / "tokenizer.json"))
+
+
+def test_a_tokenizer_that_does_not_fit_is_named(folder):
+    with_tokenizer(folder, "abcXefghi")
+    for attempt in (CausalLM(str(folder)).own_base, CausalLM(str(folder)).check_base):
+        with pytest.raises(FitError, match="a tokenizer that doesn't fit: token 3 of the data is 'd', the model's is 'X'"):
+            attempt(BLOCKS.space)
+    with pytest.raises(FitError, match=r"set data\.tokenizer = "):
+        CausalLM(str(folder)).check_original(BLOCKS)
+    with_tokenizer(folder, "abcdefghij")
+    with pytest.raises(FitError, match="the data have 9 tokens, the model 10"):
+        CausalLM(str(folder)).check_original(BLOCKS)
+    with_tokenizer(folder, "abcdefghi")
+    CausalLM(str(folder)).check_original(BLOCKS)
+
+
+def test_more_tokens_than_the_model_has(folder):
+    many = text(np.zeros((4, 8), int), tuple(f"w{i}" for i in range(12)))
+    with pytest.raises(FitError, match=r"a tokenizer that doesn't fit: the data have 12 tokens, .* has 11"):
+        CausalLM(str(folder)).check_original(many)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"decoding": Decoding(prompt=8, max_new=100)}, "a prompt of 8 tokens and 100 new ones don't fit into the model's context of 40"),
+        ({"decoding": Decoding(prompt=9)}, "decoding.prompt is 9, the data's blocks have 8 tokens"),
+        ({"decoding": Decoding(end="zzz")}, "decoding.end is 'zzz', which isn't in the vocabulary"),
+        ({"context": 4}, "learner.context is 4, the data's blocks have 8 tokens"),
+    ],
+)
+def test_prompts_and_blocks_that_are_too_long(tmp_path, options, said):
+    random_model(gpt2(vocab_size=9), torch.float32).save_pretrained(str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        CausalLM(str(tmp_path), **options).check_original(BLOCKS)
+    assert said in str(caught.value)
+
+
+def test_blocks_longer_than_the_context(tmp_path):
+    random_model(gpt2(vocab_size=9, n_positions=6), torch.float32).save_pretrained(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"the data's blocks have 8 tokens, .* sees 6"):
+        CausalLM(str(tmp_path), decoding=Decoding(max_new=2)).check_original(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": " "}, "learner.model"),
+        ({"layers": 0}, "learner.layers"),
+        ({"width": 10, "heads": 4}, "not a multiple"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_sizes_out_of_range(options, said):
+    with pytest.raises(ConfigError, match=said):
+        CausalLM(**options)
+
+
+def test_a_missing_model_is_one_line(tmp_path):
+    for learner in (CausalLM(str(tmp_path / "none")), CausalLM(training=replace(QUICK, base=str(tmp_path / "none")))):
+        with pytest.raises(CheckpointError, match="there is no folder"):
+            learner.check_base(BLOCKS.space)
+
+
+def test_transformers_is_named_where_it_is_missing(monkeypatch, tmp_path):
+    there = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "transformers" else there(name))
+    for name in ("gpt2-tiny", str(tmp_path)):
+        with pytest.raises(MissingExtraError, match=r"studbook\[neural\]"):
+            CausalLM(name).fit(BLOCKS, rng=rng())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RANDOM_NAMES = ("opt-tiny", "gpt2-tiny", "bloom-tiny", "llama-tiny")
 """Architectures with random weights, by name."""
-_TRAINING = Training(epochs=5, batch=16, rate=2e-3)
+_TRAINING, _DECODING = Training(epochs=5, batch=16, rate=2e-3), Decoding()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +167,7 @@ class CausalLM:
     context: int = 0
     dropout: float = 0.0
     training: Training = _TRAINING
-    decoding: Decoding = Decoding()
+    decoding: Decoding = _DECODING
 
     def __post_init__(self) -> None:
         where = "learner"
@@ -207,7 +207,7 @@ class CausalLM:
         return prompted(self, original)
 
     def fit(self, data: Batch, *, rng: np.random.Generator) -> CausalLMModel:
-        """Train: a pretrained model, or ``training.base``, from its weights, unless ``training.start`` is ``scratch``; else from random ones.
+        """Train from a pretrained model's or ``training.base``'s weights, unless ``training.start`` is ``scratch``; else from random ones.
 
         Raises:
             FitError: See ``check_original``.

@@ -70,7 +70,7 @@ class ForeignWriting:
             cache = None
         elif beams > 1:
             cache.reorder_cache(each)
-        return out.logits[:, -1, : foreign.vocabulary], cls(foreign, cache, prompts[each], beams)
+        return out.logits[:, -1, : foreign.vocabulary].contiguous(), cls(foreign, cache, prompts[each], beams)
 
     def step(self, tokens: Tensor, parents: Tensor | None = None) -> Tensor:
         """Write one token a beam; see ``generate.Writing``."""
@@ -85,7 +85,7 @@ class ForeignWriting:
             out = self._foreign.model(input_ids=self._rows, use_cache=False)
         else:
             out = self._foreign.model(input_ids=tokens[:, None], past_key_values=self._cache, use_cache=True)
-        logits: Tensor = out.logits[:, -1, : self._foreign.vocabulary]
+        logits: Tensor = out.logits[:, -1, : self._foreign.vocabulary].contiguous()
         return logits
 
 

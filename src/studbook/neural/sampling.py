@@ -109,7 +109,7 @@ def survey(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _run_maxima(scores: Tensor) -> Tensor:
     runs = scores.shape[1] // RUN
-    return scores[:, : runs * RUN].reshape(-1, runs, RUN).amax(dim=-1)
+    return scores[:, : runs * RUN].reshape(len(scores), runs, RUN).amax(dim=-1)
 
 
 def largest(scores: Tensor, k: int, maxima: Tensor | None = None) -> tuple[Tensor, Tensor]:
