@@ -1,5 +1,8 @@
-"""What the loop adds to a generation of ``wikitext-lm``: the study's own generations, all in (mixing, metrics, journal, result), against the
-bare calls that train and sample the same networks on the same records."""
+"""What the loop adds to a generation of ``wikitext-lm``.
+
+The study's own generations, all in (mixing, metrics, journal, result), against the bare calls that train and sample the same networks on
+the same records.
+"""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from studbook.arrays import AnyArray, Floats, Ints
+from studbook.neural.decoder import Decoder
 from studbook.neural.device import precision
 from studbook.neural.generate import Writing, generate
 from studbook.neural.options import Decoding, Training
+from studbook.neural.token_loss import IGNORED, token_log_likelihood, token_loss
 from studbook.neural.training import fit_module
 from studbook.records import FitReport
 
-IGNORED = -100
-"""Target of a place that isn't there (the rest of the last window)."""
 LOGIT_BYTES = 64 << 20
 """Logits that are held at once where probabilities are measured."""
 
@@ -66,12 +66,15 @@ class Windows:
     def loss(self, network: LanguageNetwork, rows: Tensor) -> Tensor:
         """Mean −ln p a token in the windows ``rows``, in nats, weighted by the blocks' weights."""
         inputs, targets = self._shifted(rows)
-        logits = network.logits(network(inputs)).float().flatten(0, 1)
-        if self.weights is None:
-            return functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)
-        each = functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
-        shares = self.weights[self._records(rows).clamp(max=len(self.blocks) - 1)].repeat_interleave(self.blocks.shape[1], dim=1)
-        return (each * shares.flatten()).sum() / (targets != IGNORED).sum()
+        shares = None
+        if self.weights is not None:
+            each = self.weights[self._records(rows).clamp(max=len(self.blocks) - 1)]
+            shares = each.repeat_interleave(self.blocks.shape[1], dim=1).flatten()
+        hidden = network(inputs).flatten(0, 1)
+        if isinstance(network, Decoder):
+            return token_loss(hidden, network.head_weight(), targets.flatten(), shares)
+        losses = functional.cross_entropy(network.logits(hidden).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
+        return (losses if shares is None else losses * shares).sum() / (targets != IGNORED).sum()
 
     def _records(self, rows: Tensor) -> Tensor:
         """The blocks ``(b, n_joined)`` of windows; the last window may name some that aren't there."""
@@ -105,11 +108,12 @@ def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, options: T
         tokens = torch.from_numpy(np.require(blocks[start : start + step], np.int64, ["C", "W"])).to(device)
         first = torch.full((len(tokens), 1), begin, device=device)
         with precision(options, device):
-            logits = reader.logits(reader(torch.cat((first, tokens[:, :-1]), dim=1)))
-        scores = logits.float().flatten(0, 1)
-        found[start : start + step] = (
-            -functional.cross_entropy(scores, tokens.flatten(), reduction="none").view(len(tokens), length).cpu().numpy()
-        )
+            hidden = reader(torch.cat((first, tokens[:, :-1]), dim=1)).flatten(0, 1)
+            if isinstance(network, Decoder):
+                scores = token_log_likelihood(hidden, network.head_weight(), tokens.flatten())
+            else:
+                scores = -functional.cross_entropy(reader.logits(hidden).float(), tokens.flatten(), reduction="none")
+        found[start : start + step] = scores.view(len(tokens), length).cpu().numpy()
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from studbook.errors import ConfigError, MissingExtraError
@@ -31,6 +31,8 @@ class Training:
             study of Shumailov et al. 2024), or the generation before (``previous``; generation 0: the base, where there is one).
             ``auto`` is ``base`` where there is a base, else ``scratch``.
         base: Folder of a saved model that is the base; empty: the learner's own, or the one pretrained on ``data.base``.
+        pretrain_epochs: Passes of that pretraining; 0 is ``epochs``.
+        pretrain_rate: Largest learning rate of that pretraining; 0 is ``rate``.
         device: ``auto`` takes a CUDA device where there is one.
         dtype: ``fp32``, or ``bf16`` for mixed precision: weights stay in fp32.
         threads: CPU threads; results on the CPU depend on their number, so it is part of the config.
@@ -56,6 +58,8 @@ class Training:
     patience: int = 0
     start: Start = "auto"
     base: str = ""
+    pretrain_epochs: int = 0
+    pretrain_rate: float = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["fp32", "bf16"] = "fp32"
     threads: int = 1
@@ -70,6 +74,8 @@ class Training:
         require(0.0 <= self.clip < math.inf, where, "clip", self.clip, "0 (no clipping) or more")
         require(0.0 <= self.validation < 1.0, where, "validation", self.validation, "a share of the training set, at least 0 and below 1")
         require(self.patience >= 0, where, "patience", self.patience, "0 (no early stop) or more epochs")
+        require(0 <= self.pretrain_epochs <= 10**6, where, "pretrain_epochs", self.pretrain_epochs, "0 (as epochs) or more passes")
+        require(0.0 <= self.pretrain_rate < math.inf, where, "pretrain_rate", self.pretrain_rate, "0 (as rate) or more")
         require(1 <= self.threads <= 1024, where, "threads", self.threads, "1 or more")
         if self.patience and not self.validation:
             raise ConfigError("training.patience needs a validation part", hint="set training.validation, for example to 0.1")
@@ -77,6 +83,17 @@ class Training:
             raise ConfigError(
                 f'training.base is given, but training.start is "{self.start}"', hint='leave training.start out, or set "base"'
             )
+
+    def pretraining(self) -> Training:
+        """How a base is trained on ``data.base``: from scratch, with its own epochs and rate where they are given."""
+        return replace(
+            self,
+            epochs=self.pretrain_epochs or self.epochs,
+            rate=self.pretrain_rate or self.rate,
+            start="auto",
+            pretrain_epochs=0,
+            pretrain_rate=0.0,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from studbook.arrays import Batch, Space
 from studbook.errors import ConfigError
@@ -88,7 +89,7 @@ def base_key(learner: Continuing, *, data_digest: str, seed: int, sizes: tuple[i
         if isinstance(value, Decoding):
             del table[name]
         elif isinstance(value, Training):
-            table[name] = {option: v for option, v in asdict(value).items() if option != "start"}
+            table[name] = asdict(value.pretraining())
     return digest_of([table, data_digest, seed, sizes, code_digest(), foreign_code(learner), weights_digest(learner)])
 
 
@@ -110,10 +111,19 @@ def find_base(learner: Continuing, part: Batch | None, space: Space, *, seed: in
     kept = None if folder is None else _read(learner, folder, space)
     if kept is not None:
         return kept
-    model = learner.fit(part, rng=stream(seed, "base"))
+    model: Model = _for_pretraining(learner).fit(part, rng=stream(seed, "base"))
     if folder is not None and isinstance(model, Storable):
         _keep(model, folder)
     return model
+
+
+def _for_pretraining(learner: Any) -> Any:
+    """The learner with the epochs and the rate of its pretraining; one that wraps another (prompts) hands it on."""
+    if not isinstance(learner.training, Training):
+        return learner
+    if any(field.name == "training" for field in fields(learner)):
+        return replace(learner, training=learner.training.pretraining())
+    return replace(learner, learner=_for_pretraining(learner.learner))
 
 
 def _keep(model: Storable, folder: Path) -> None:
