@@ -1,4 +1,4 @@
-"""``make demo``: real text and real handwriting, trained on their own output, four mixes side by side; ends with a report."""
+"""``make demo``: real handwriting and real text, trained on their own output under several mixes side by side; ends with a report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "demo"
-STUDIES = {"text-ngram": "a bigram model of the Python documentation", "digits": "a kernel density estimate of handwritten digits"}
+STUDIES = {
+    "digits-vae": "a variational autoencoder of handwritten digits",
+    "text-ngram": "a bigram model of the Python documentation",
+    "digits": "a kernel density estimate of handwritten digits",
+}
 
 
 def main() -> int:
@@ -24,8 +28,9 @@ def main() -> int:
     folders = []
     try:
         for name, what in STUDIES.items():
-            print(f"\n{what}, four mixes, three replicates", file=sys.stderr)
             study = create_study(ROOT / "studies" / f"{name}.toml")
+            section = study.plan.passed["study"]
+            print(f"\n{what}, {len(study.plan.jobs)} mixes, {section['replicates']} replicates", file=sys.stderr)
             folders.append(study.run(OUT / f"{name}-{study.plan.digest[:8]}", workers=workers, progress=Bar()).folder)
         print("\nwriting the report", file=sys.stderr)
         page = write_report(*folders, out=OUT / "report")

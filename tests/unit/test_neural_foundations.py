@@ -69,6 +69,12 @@ def test_a_loss_that_is_nan_is_reported_and_the_weights_stay_sound():
     assert net.weight.isfinite().all()
 
 
+def test_a_stop_without_a_sound_validation_loss_is_a_failure():
+    net, report = _line(Training(epochs=5, batch=20, validation=0.1, patience=1), spoil=10)  # nine steps an epoch
+    assert report.failure == "the validation loss was nan after epoch 1" and not report.stopped_early
+    assert report.validation is None and net.weight.isfinite().all()
+
+
 def test_rows_are_divided_and_met_once_an_epoch():
     rows = Rows.divide(100, 0.1, rng=np.random.default_rng(0))
     assert len(rows.validation) == 10 and sorted([*rows.training, *rows.validation]) == list(range(100))

@@ -156,6 +156,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     for other, message in (
         (replace(model.learner, width=4), "its base is 8, expected 4"),
         (replace(model.learner, latents=5), "its latents is 4, expected 5"),
+        (replace(model.learner, classes=(), conditional=False), "but learner.conditional is false"),
         (replace(model.learner, classes=(3, 5)), r"knows the classes \[3, 5, 7\], expected \[3, 5\]"),
     ):
         with pytest.raises(CheckpointError, match=message):

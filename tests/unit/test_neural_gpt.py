@@ -77,6 +77,7 @@ def test_short_continuations_are_put_end_to_end():
     assert sample.shape == (6, 8)
     flat = sample.ravel()[:45].reshape(15, 3)  # every continuation of "b c" begins with "d"… here the prompts end in "b" (index 1)
     assert (flat == flat[0]).all()
+    assert learner.fit(cycle(64), rng=stream(0)).shown_prompts(6) is None  # block i doesn't begin after prompt i
 
 
 def test_a_continuation_ends_at_its_end_token():
@@ -85,6 +86,18 @@ def test_a_continuation_ends_at_its_end_token():
     after = sample[1:][sample[:-1] == 5]
     # Prompts end in word 5 - after eight tokens from 4 -, so each continuation starts with 0 and stops at 5.
     assert (after == 0).all() and (sample == 5).sum() >= 5
+
+
+def test_another_decoding_must_fit_the_context(model):
+    with pytest.raises(ConfigError, match="don't fit into the model's context of 8"):
+        model.with_decoding(Decoding(max_new=9)).sample(2, rng=stream(1))
+
+
+def test_lone_surrogates_are_words_too(tmp_path):
+    batch = text(np.tile([0, 1], (20, 4)), ("a", "\ud800"))
+    learner = replace(SMALL, training=replace(TRAINING, epochs=1))
+    learner.fit(batch, rng=stream(0)).save(tmp_path / "model")
+    assert learner.load(tmp_path / "model", batch.space).space == batch.space
 
 
 def test_weights_are_honoured():

@@ -16,11 +16,12 @@ import pytest
 import studbook
 from studbook.arrays import numbers, text
 from studbook.errors import CheckpointError, ConfigError, DeviceError, FitError
-from studbook.learners import Gaussian, Vae
+from studbook.learners import CausalLM, Gaussian, Vae
 from studbook.mixing import Accumulate, Fresh, Keep, Replace
-from studbook.neural.options import Training
+from studbook.neural.options import Decoding, Training
 from studbook.recursion import Continuing, Needs, Storable, n_fresh, phases, run_generations
 from studbook.rng import stream
+from studbook.study.bases import base_key
 from studbook.study.catalog import catalog_rows, describe
 from studbook.study.config import expand
 
@@ -105,6 +106,15 @@ def test_the_base_that_others_start_from_is_kept_with_the_models(stored, log, tm
     studbook.create_study(table).run(tmp_path / "run")
     (base,) = (tmp_path / "run" / "base").iterdir()
     assert stored.Stored().load(base / "model", None).lineage == "scratch"
+
+
+def test_a_base_of_random_weights_is_as_long_as_the_decoding_asks():
+    def key(**decoding):
+        learner = CausalLM("gpt2-tiny", decoding=Decoding(**decoding))
+        return base_key(learner, data_digest="d", seed=0, sizes=(1,))
+
+    assert key() == key(temperature=0.5) == key(beams=3)
+    assert len({key(), key(prompt=8), key(max_new=8)}) == 3
 
 
 @pytest.mark.parametrize("damage", ["truncate", "mark", "more"])

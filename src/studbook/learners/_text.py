@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from studbook.arrays import AnyArray, Batch, Floats, Kind, Space
@@ -85,3 +87,8 @@ def end_token(space: Space, decoding: Decoding) -> int | None:
     if decoding.end not in space.vocabulary:
         raise ConfigError(f"decoding.end is {decoding.end!r}, which isn't in the vocabulary", hint="choose a token of the data, or none")
     return space.vocabulary.index(decoding.end)
+
+
+def digest_of_words(space: Space) -> str:
+    """SHA-256 (hex) of the vocabulary. Lone surrogates are words, too."""
+    return hashlib.sha256("\0".join(space.vocabulary).encode("utf-8", "surrogatepass")).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from studbook.arrays import AnyArray, Batch, Floats, Space
 from studbook.errors import CheckpointError, ConfigError, DataError, FitError
 from studbook.learners._pictures import report_as_table, report_of_table
-from studbook.learners._text import describe, end_token, first_outside, require_room, require_text
+from studbook.learners._text import describe, digest_of_words, end_token, first_outside, require_room, require_text
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
 from studbook.neural.options import Decoding, Training, require, require_extra
@@ -106,8 +105,8 @@ class CausalLMModel:
         return self if how == was else self.with_decoding(how)
 
     def shown_prompts(self, n: int) -> Batch | None:
-        """The prompts of the first blocks of a sample of ``n``; ``None`` without prompts."""
-        return first_prompts(self.prompts, n, self.space)
+        """The prompts of the first blocks of a sample of ``n``; ``None`` where blocks don't continue a prompt each."""
+        return first_prompts(self.prompts, n, self.space, self.learner.decoding)
 
     def save(self, folder: Path) -> None:
         """Write ``folder``, which is replaced, so that transformers' ``from_pretrained`` loads it: weights, config and tokenizer.
@@ -117,7 +116,7 @@ class CausalLMModel:
         """
         from studbook.neural.causal import save_network
 
-        about = {"vocabulary": _digest_of_words(self.space), "fit": report_as_table(self.fit_report)}
+        about = {"vocabulary": digest_of_words(self.space), "fit": report_as_table(self.fit_report)}
         save_network(folder, self.network, about, self.prompts if self.prompts.shape[1] else None)
 
 
@@ -276,7 +275,7 @@ class CausalLM:
         network, about = open_network(folder, space.n_states, dropout=self.dropout)
         if self.model in RANDOM_NAMES:
             self._require_same_sizes(folder, network, space)
-        if about.get("vocabulary", _digest_of_words(space)) != _digest_of_words(space):
+        if about.get("vocabulary", digest_of_words(space)) != digest_of_words(space):
             raise CheckpointError(f"{folder} was trained on another vocabulary than the data's", hint="use the data that it was trained on")
         report = report_of_table(str(folder), about["fit"]) if "fit" in about else FitReport(0, 0, math.nan, None)
         return CausalLMModel(self, space, report, network, read_prompts(folder, about, space.n_states))
@@ -380,10 +379,6 @@ def _first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
         return f"the data have {len(ours):,} tokens, the model {len(theirs):,}"
     sizes = f" ({len(ours):,} and {len(theirs):,} tokens)" if len(ours) != len(theirs) else ""
     return f"token {place} of the data is {ours[place]!r}, the model's is {theirs[place]!r}{sizes}"
-
-
-def _digest_of_words(space: Space) -> str:
-    return hashlib.sha256("\0".join(space.vocabulary).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _difference(got: Any, expected: Any) -> str:

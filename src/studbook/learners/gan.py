@@ -211,6 +211,10 @@ class Gan:
         where = str(folder)
         tensors, about = load_checkpoint(folder, _FAMILY)
         classes = _stored_classes(where, about.get("classes"))
+        if bool(classes) != self.conditional:
+            knows = f"the classes {list(classes)[:10]}" if classes else "no classes"
+            message = f"{where} knows {knows}, but learner.conditional is {str(self.conditional).lower()}"
+            raise CheckpointError(message, hint="set learner.conditional as it was when it was trained")
         if self.classes and classes != self.classes:
             raise CheckpointError(f"{where} knows the classes {list(classes)}, expected {list(self.classes)}", hint="use equal classes")
         design = self._design(space, classes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from studbook.arrays import AnyArray, Batch, Floats, Space
 from studbook.errors import CheckpointError, ConfigError, DataError, FitError
 from studbook.learners._pictures import report_as_table, report_of_table
-from studbook.learners._text import describe, end_token, first_outside, require_room, require_text
+from studbook.learners._text import describe, digest_of_words, end_token, first_outside, require_room, require_text
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
 from studbook.neural.options import Decoding, Training, require, require_extra
@@ -51,13 +50,14 @@ class GptModel:
         """``n`` blocks under the learner's decoding; block i of as many as there are prompts continues prompt i.
 
         Raises:
-            ConfigError: ``n`` is negative.
+            ConfigError: ``n`` is negative, or prompt and continuation are longer than the context.
         """
         from studbook.neural.device import on_device, session
         from studbook.neural.language import Writer
 
         require_size(n, "n")
         options, decoding = self.learner.training, self.learner.decoding
+        require_room(self.space, decoding, self.network.context)
         end = end_token(self.space, decoding)
         with session(options, rng=rng, doing="writing with gpt", batch=decoding.batch, lower="learner.decoding.batch") as device:
             writer = Writer(on_device(self.network, device), self.prompts, decoding, self.space.n_states, end)
@@ -101,8 +101,8 @@ class GptModel:
         return self if how == was else self.with_decoding(how)
 
     def shown_prompts(self, n: int) -> Batch | None:
-        """The prompts of the first blocks of a sample of ``n``; ``None`` without prompts."""
-        return first_prompts(self.prompts, n, self.space)
+        """The prompts of the first blocks of a sample of ``n``; ``None`` where blocks don't continue a prompt each."""
+        return first_prompts(self.prompts, n, self.space, self.learner.decoding)
 
     def save(self, folder: Path) -> None:
         """Write the weights and what they are to ``folder``, which is replaced.
@@ -116,7 +116,7 @@ class GptModel:
 
         about = {
             "config": dataclasses.asdict(self.network.config),
-            "vocabulary": _digest_of_words(self.space),
+            "vocabulary": digest_of_words(self.space),
             "fit": report_as_table(self.fit_report),
         }
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
@@ -236,7 +236,7 @@ class Gpt:
         from studbook.neural.checkpoints import load_checkpoint, load_into
 
         tensors, about = load_checkpoint(folder, _FAMILY)
-        if about.get("vocabulary") != _digest_of_words(space):
+        if about.get("vocabulary") != digest_of_words(space):
             raise CheckpointError(f"{folder} was trained on another vocabulary than the data's", hint="use the data that it was trained on")
         network = self._network(space)
         if about.get("config") != json.loads(json.dumps(dataclasses.asdict(network.config))):
@@ -283,10 +283,6 @@ class Gpt:
             windows = Windows.of(data.values, data.weights, context=context, begin=space.n_states, device=device)
             report = train_language(network, windows, options, device=device, rng=rng)
         return GptModel(self, space, report, network.cpu(), prompts_of(data, self.decoding.prompt))
-
-
-def _digest_of_words(space: Space) -> str:
-    return hashlib.sha256("\0".join(space.vocabulary).encode()).hexdigest()
 
 
 def _difference(got: object, expected: dict[str, object]) -> str:

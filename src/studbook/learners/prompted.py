@@ -11,7 +11,7 @@ import numpy as np
 from studbook.arrays import AnyArray, Batch, Space
 
 if TYPE_CHECKING:
-    from studbook.neural.options import Training
+    from studbook.neural.options import Decoding, Training
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +73,11 @@ def prompts_of(data: Batch, n_tokens: int) -> AnyArray:
     return data.values[:, data.space.dimension - n_tokens :].copy() if n_tokens else np.empty((1, 0), np.int32)
 
 
-def first_prompts(prompts: AnyArray, n: int, space: Space) -> Batch | None:
-    """The prompts of the first six of ``n`` generated blocks, where there are prompts."""
+def first_prompts(prompts: AnyArray, n: int, space: Space, decoding: Decoding) -> Batch | None:
+    """The prompts of the first six of ``n`` generated blocks, where there are prompts and each block is one continuation."""
     from studbook.neural.language import prompt_rows
 
-    if not prompts.shape[1]:
+    if not prompts.shape[1] or decoding.end or decoding.max_new not in (0, space.dimension):
         return None
     rows = prompt_rows(n, len(prompts))[:6]
     return Batch(prompts[rows], replace(space, shape=(prompts.shape[1],)))

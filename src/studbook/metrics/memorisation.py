@@ -27,7 +27,9 @@ class Memorisation:
     many original ones (see ``studbook.metrics.images.NearestTraining``): about 1 for samples as new as real ones, 0 for copies. A copy is
     a record nearer to a training record than all but 1 % of real records are to an original one (after Meehan, Chaudhuri and Dasgupta
     2020): a model that copies nothing has a share of about .01. The real records are those held out; where there are none, the original
-    ones among each other. The training set is this generation's own, so that it may be generated itself.
+    ones among each other. The training set is this generation's own, so that it may be generated itself. One that is
+    larger than ``limit`` or than the original is thinned: copies of the records left out aren't seen, and the share of a model that only
+    copies is then about that of the records looked at.
 
     Standard errors: delta method for the ratio; binomial (with Jeffreys' half record) for the share, the quantile taken as given: with m
     real records its level is known to √(.01/m) only.

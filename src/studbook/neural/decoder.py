@@ -201,8 +201,9 @@ class Decoder(nn.Module):
         if self.slopes is None:
             return None
         steps = torch.arange(length, device=self.slopes.device)
-        bias = self.slopes[:, None, None] * steps
-        return bias.masked_fill(steps[None, :] > steps[:, None], -math.inf)
+        # Counted from the query: in mixed precision large numbers, which the softmax doesn't need, would round the near keys' bias away.
+        behind = steps[None, :] - steps[:, None]
+        return (self.slopes[:, None, None] * behind).masked_fill(behind > 0, -math.inf)
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -50,9 +50,9 @@ class Stepper:
     def __init__(self, module: nn.Module, options: Training, n_steps: int, *, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self._options, self._n_steps, self.steps = options, max(n_steps, 1), 0
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        matrices = [p for p in self._parameters if p.ndim > 1]
-        others = [p for p in self._parameters if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        decaying = [p for p in self._parameters if p.ndim > 1] if options.weight_decay else []
+        others = [p for p in self._parameters if p.ndim <= 1] if options.weight_decay else self._parameters
+        groups = [{"params": decaying, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
         if options.optimizer == "sgd":
             self._optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=options.rate, momentum=0.9)
@@ -192,6 +192,9 @@ def fit_module(
             if options.patience and best.waited >= options.patience:
                 break
     stopped = bool(options.patience) and best.waited >= options.patience
+    if stopped and best.weights is None:
+        sound.restore()
+        return FitReport(stepper.steps, epoch, mean, None, failure=f"the validation loss was {validation} after epoch {epoch}")
     if options.patience and best.weights is not None:
         module.load_state_dict(best.weights)
         validation = best.loss

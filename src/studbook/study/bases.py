@@ -75,7 +75,8 @@ def _check_device(learner: Continuing) -> None:
 
 
 def base_key(learner: Continuing, *, data_digest: str, seed: int, sizes: tuple[int, ...]) -> str:
-    """Digest of what a pretrained base depends on: not on the mix, the replicate, the decoding, nor on what starts from it.
+    """Digest of what a pretrained base depends on: not on the mix, the replicate, the decoding (but for its lengths: a model with random
+    weights is made long enough for them), nor on what starts from it.
 
     Args:
         learner: As the study names it.
@@ -87,7 +88,7 @@ def base_key(learner: Continuing, *, data_digest: str, seed: int, sizes: tuple[i
     for name in list(table):
         value = getattr(learner, name, None)
         if isinstance(value, Decoding):
-            del table[name]
+            table[name] = [value.prompt, value.max_new]
         elif isinstance(value, Training):
             table[name] = asdict(value.pretraining())
     return digest_of([table, data_digest, seed, sizes, code_digest(), foreign_code(learner), weights_digest(learner)])
