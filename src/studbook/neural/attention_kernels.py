@@ -25,11 +25,12 @@ C0, C1, C2, C3, C4, C5, C6 = (F(math.log(2.0) ** i / math.factorial(i)) for i in
 def attend(
     projected: AnyArray, cache: AnyArray, ancestors: AnyArray, slopes: AnyArray, sizes: tuple[int, ...], scale: float, out: AnyArray
 ) -> None:
-    """What each beam's heads read from the cache.
+    """Put each beam's new key and value into the cache, and read with its heads.
 
     Args:
-        projected: ``(n * beams, width)``, flat; a row begins with the queries ``(heads, head_width)``.
-        cache: ``(n, slots, 2, kv_heads, head_width)``, flat: keys and values.
+        projected: ``(n * beams, width)``, flat; a row is the queries ``(heads, head_width)``, then a key and a value ``(2, kv_heads,
+            head_width)``.
+        cache: ``(n, slots, 2, kv_heads, head_width)``, flat: keys and values; the last written step is filled in.
         ancestors: ``(n, beams, max_new)``, flat; the beam that wrote each step of this beam's text.
         slopes: ``(heads,)``; what a head's scores rise with each position (ALiBi), else 0.
         sizes: n, beams, heads, kv_heads, head_width, width, slots, tokens read, tokens written, max_new.
@@ -46,6 +47,11 @@ def attend(
     for i in range(n):
         for s in range(n_read):
             places[s] = (i * slots + s) * row
+        newest = (i * slots + n_read + (n_written - U(1)) * beams) * row
+        for j in range(beams):
+            source = (i * beams + j) * width + heads * head_width
+            for x in range(row):
+                cache[newest + j * row + x] = projected[source + x]
         for j in range(beams):
             beam = i * beams + j
             for s in range(n_written):
@@ -125,18 +131,22 @@ def _mix(weights: AnyArray, cache: AnyArray, places: AnyArray, sizes: tuple[int,
     """The weighted sums of the values at ``places``: ``(heads, head_width)`` numbers of ``out`` from ``start`` on."""
     heads, kv_heads, head_width = sizes
     length, share = U(places.size), heads // kv_heads
-    fours = length // U(4) * U(4)
+    eights = length // U(8) * U(8)
     for d in range(heads * head_width):
         out[start + d] = F(0.0)
-    for s in range(U(0), fours, U(4)):
+    for s in range(U(0), eights, U(8)):
         for h in range(heads):
             value = (kv_heads + h // share) * head_width
             v0, v1, v2, v3 = places[s] + value, places[s + U(1)] + value, places[s + U(2)] + value, places[s + U(3)] + value
+            v4, v5, v6, v7 = places[s + U(4)] + value, places[s + U(5)] + value, places[s + U(6)] + value, places[s + U(7)] + value
             to, at = start + h * head_width, h * length + s
-            a, b, c, e = weights[at], weights[at + U(1)], weights[at + U(2)], weights[at + U(3)]
+            w0, w1, w2, w3 = weights[at], weights[at + U(1)], weights[at + U(2)], weights[at + U(3)]
+            w4, w5, w6, w7 = weights[at + U(4)], weights[at + U(5)], weights[at + U(6)], weights[at + U(7)]
             for d in range(head_width):
-                out[to + d] += a * cache[v0 + d] + b * cache[v1 + d] + c * cache[v2 + d] + e * cache[v3 + d]
-    for s in range(fours, length):
+                first = w0 * cache[v0 + d] + w1 * cache[v1 + d] + w2 * cache[v2 + d] + w3 * cache[v3 + d]
+                last = w4 * cache[v4 + d] + w5 * cache[v5 + d] + w6 * cache[v6 + d] + w7 * cache[v7 + d]
+                out[to + d] += first + last
+    for s in range(eights, length):
         for h in range(heads):
             value = places[s] + (kv_heads + h // share) * head_width
             to, a = start + h * head_width, weights[h * length + s]

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from studbook.neural.options import Decoding
-from studbook.neural.sampling import largest, survey
+from studbook.neural.sampling import best_extensions, survey
 
 if TYPE_CHECKING:
     from studbook.neural.generate import Readable
@@ -117,22 +117,20 @@ def _extend(
         penalty: The repetition penalty.
         ban: A token that can't be taken.
     """
-    n, vocabulary = len(running), logits.shape[-1]
     logits = logits.float()
     total, maxima = survey(logits)
     if past is not None:
         _penalise(logits, total, past, penalty)
     if ban is not None:
         logits[:, ban] = -torch.inf
-    each = min(2 * k, vocabulary)
-    best, tokens = largest(logits, each, maxima if past is None and ban is None else None)
-    scores = ((best - total).view(n, -1, each) + running[:, :, None]).view(n, -1)
-    tokens = tokens.view(n, -1)
-    if scores.shape[1] < 2 * k:  # the first step with a vocabulary of less than 2 k tokens: extensions of beams that don't exist
-        lacking = 2 * k - scores.shape[1]
-        scores, tokens = F.pad(scores, (0, lacking), value=NEVER), F.pad(tokens, (0, lacking))
-    scores, order = scores.topk(2 * k, dim=1)
-    return scores, (order // each).clamp_(max=running.shape[1] - 1), tokens.gather(1, order)
+    changed = past is not None or ban is not None
+    vocabulary = logits.shape[-1]
+    wanted = min(2 * k, running.shape[1] * vocabulary)
+    scores, parents, tokens = best_extensions(logits, total, None if changed else maxima, running, wanted)
+    if wanted < 2 * k:  # the first step with a vocabulary of less than 2 k tokens: extensions of beams that don't exist
+        lacking = 2 * k - wanted
+        scores, parents, tokens = F.pad(scores, (0, lacking), value=NEVER), F.pad(parents, (0, lacking)), F.pad(tokens, (0, lacking))
+    return scores, parents, tokens
 
 
 def _penalise(logits: Tensor, total: Tensor, past: tuple[Tensor, Tensor], penalty: float) -> None:

@@ -174,3 +174,44 @@ def _locate(weights: AnyArray, cut: Any, sums: AnyArray, target: float) -> int:
         if last < 0 and weights[s] >= cut and weights[s] > 0:
             last = s
     return max(last, 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def extend(
+    logits: AnyArray, width: int, surveyed: tuple[AnyArray, AnyArray], running: AnyArray, found: tuple[AnyArray, AnyArray, AnyArray]
+) -> None:
+    """The best one-token extensions of each prompt's beams, best first.
+
+    Scores are rounded as ``running + (logit - total)`` is in single precision, so that equal scores are equal elsewhere, too.
+
+    Args:
+        logits: ``(n * beams, width)``, flat.
+        width: Their columns.
+        surveyed: ``(n * beams, width // RUN)`` maxima of the whole runs, flat, and ``(n * beams,)`` totals, as from ``scan``.
+        running: ``(n, beams)`` scores of the beams.
+        found: Scores, beams and tokens ``(n, wanted)``; written. ``wanted`` is at most ``beams * width``.
+    """
+    maxima, totals = surveyed
+    scores, parents, tokens = found
+    n, beams = running.shape
+    wanted, runs = scores.shape[1], width // RUN
+    for i in range(n):
+        count = 0
+        for j in range(beams):
+            beam = i * beams + j
+            start, total, before = beam * width, totals[beam], running[i, j]
+            for run in range(runs + 1):
+                if run < runs and count == wanted and before + (maxima[beam * runs + run] - total) <= scores[i, wanted - 1]:
+                    continue
+                for token in range(run * RUN, min(run * RUN + RUN, width)):
+                    score = before + (logits[start + token] - total)
+                    if count == wanted and not score > scores[i, wanted - 1]:
+                        continue
+                    count = min(count + 1, wanted)
+                    place = count - 1
+                    while place > 0 and score > scores[i, place - 1]:
+                        scores[i, place], parents[i, place], tokens[i, place] = (
+                            scores[i, place - 1], parents[i, place - 1], tokens[i, place - 1],
+                        )  # fmt: skip
+                        place -= 1
+                    scores[i, place], parents[i, place], tokens[i, place] = score, j, token

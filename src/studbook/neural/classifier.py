@@ -19,7 +19,7 @@ from studbook.arrays import Batch, Floats, Ints, Kind, Space
 from studbook.errors import CheckpointError, FitError, MetricError
 from studbook.neural.cache import cached
 from studbook.neural.checkpoints import load_checkpoint, load_into, save_checkpoint
-from studbook.neural.device import choose_device, session
+from studbook.neural.device import session
 from studbook.neural.images import Pictures, channels_of
 from studbook.neural.options import Training
 from studbook.neural.training import fit_module
@@ -196,7 +196,7 @@ def save(classifier: Classifier, folder: Path) -> None:
 
 
 def load(folder: Path) -> Classifier:
-    """The classifier that ``save`` wrote, on the device that ``auto`` means.
+    """The classifier that ``save`` wrote, on the CPU: it is a measuring rod, and gives the same numbers on every machine.
 
     Raises:
         CheckpointError: It isn't there, is damaged, or isn't a classifier.
@@ -211,7 +211,7 @@ def load(folder: Path) -> Classifier:
     network.eval()
     network.requires_grad_(requires_grad=False)
     right = float(accuracy) if isinstance(accuracy, float | int) else math.nan
-    return Classifier(network.to(choose_device("auto")), shape, classes, right)
+    return Classifier(network, shape, classes, right)
 
 
 def _whole(values: object, low: int, high: int) -> tuple[int, ...] | None:
@@ -249,7 +249,7 @@ def _turned(records: Batch) -> tuple[Batch, Ints]:
 
 def _default_training(n: int) -> Training:
     epochs = int(np.clip(round(N_STEPS * 64 / n), 4, 60))
-    return Training(epochs=epochs, batch=64, rate=3e-3, weight_decay=0.02, warmup=0.1)
+    return Training(epochs=epochs, batch=64, rate=3e-3, weight_decay=0.02, warmup=0.1, device="cpu")
 
 
 def _divide(n: int, *, rng: np.random.Generator) -> tuple[Ints, Ints]:

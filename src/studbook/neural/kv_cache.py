@@ -90,8 +90,7 @@ class Continuation:
         if rotary is not None:
             both = projected.view(n * k, -1, width)
             both[:, : heads + kv_heads] = rotate(both[:, : heads + kv_heads], rotary)
-        cache[:, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width)
-        if mask is None and self._compiled:
+        if self._compiled:
             mixed = projected.new_empty((n * k, heads * width))
             sizes = (
                 n,
@@ -108,6 +107,7 @@ class Continuation:
             flat = (tensor.view(-1).numpy() for tensor in (projected, cache, self._ancestors, self._slopes))
             attend(*flat, sizes, 1.0 / math.sqrt(width), mixed.view(-1).numpy())
             return mixed
+        cache[:, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width)
         query = projected[:, : heads * width].view(n, k, heads, width).transpose(1, 2)
         keys, values = cache[:, :seen, 0].transpose(1, 2), cache[:, :seen, 1].transpose(1, 2)
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=heads != kv_heads)

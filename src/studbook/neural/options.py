@@ -138,7 +138,8 @@ class Decoding:
 
     def __post_init__(self) -> None:
         where = "decoding"
-        require(0.0 <= self.temperature < math.inf, where, "temperature", self.temperature, "0 (greedy) or more")
+        usable = self.temperature == 0.0 or 1e-6 <= self.temperature < math.inf
+        require(usable, where, "temperature", self.temperature, "0 (greedy), or a millionth or more")
         require(self.top_k >= 0, where, "top_k", self.top_k, "0 (keep all) or more")
         require(0.0 < self.top_p <= 1.0, where, "top_p", self.top_p, "above 0 and at most 1 (keep all)")
         require(1 <= self.beams <= 1000, where, "beams", self.beams, "1 (no beam search) to 1000")

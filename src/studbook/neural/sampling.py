@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studbook.neural.choice_kernels import RUN, choose, scan
+from studbook.neural.choice_kernels import RUN, choose, extend, scan
 from studbook.neural.options import Decoding
 
 WIDE = 512  # as many of the likeliest tokens are sorted before all are
@@ -55,7 +55,7 @@ def sample(scores: Tensor, decoding: Decoding, uniforms: Tensor) -> Tensor:
 
     ``uniforms`` ``(b,)`` in [0, 1), in double precision, decide. A compiled loop does the same as ``truncate`` and ``draw``.
     """
-    if scores.device.type != "cpu" or scores.dtype != torch.float32 or not scores.is_contiguous():
+    if not _compiled(scores):
         return draw(truncate(scores, decoding), uniforms)
     chosen = torch.empty(len(scores), dtype=torch.int64)
     settings = (float(decoding.temperature), int(decoding.top_k), float(decoding.top_p))
@@ -100,7 +100,7 @@ def survey(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The log of the sum of all exponentials ``(b, 1)`` of logits ``(b, vocabulary)``, and the maxima of their whole runs."""
     n, width = logits.shape
     runs = width // RUN
-    if logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.is_contiguous():
+    if _compiled(logits):
         maxima, totals = logits.new_empty((n, runs)), logits.new_empty((n, 1))
         scan(logits.view(-1).numpy(), width, maxima.view(-1).numpy(), totals.view(-1).numpy())
         return totals, maxima
@@ -134,6 +134,39 @@ def largest(scores: Tensor, k: int, maxima: Tensor | None = None) -> tuple[Tenso
         places = torch.cat((places, rest), dim=1)
     values, order = scores.gather(1, places).topk(k, dim=-1)
     return values, places.gather(1, order)
+
+
+def best_extensions(logits: Tensor, totals: Tensor, maxima: Tensor | None, running: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best one-token extensions of each prompt's beams, best first.
+
+    Args:
+        logits: ``(b * m, vocabulary)``.
+        totals: ``(b * m, 1)`` what makes them log-probabilities when it is taken away.
+        maxima: Of the whole runs, where they are known.
+        running: ``(b, m)`` scores of the beams.
+        wanted: At most ``m * vocabulary``.
+
+    Returns:
+        Scores, beams and tokens, each ``(b, wanted)``.
+    """
+    n, width = len(running), logits.shape[1]
+    if _compiled(logits):
+        maxima = (_run_maxima(logits) if maxima is None else maxima).contiguous()
+        scores = running.new_empty((n, wanted))
+        parents, tokens = (torch.empty((n, wanted), dtype=torch.int64) for _ in range(2))
+        surveyed = (maxima.view(-1).numpy(), totals.view(-1).numpy())
+        extend(logits.view(-1).numpy(), width, surveyed, running.contiguous().numpy(), (scores.numpy(), parents.numpy(), tokens.numpy()))
+        return scores, parents, tokens
+    each = min(wanted, width)
+    best, tokens = largest(logits, each, maxima)
+    scores = ((best - totals).view(n, -1, each) + running[:, :, None]).view(n, -1)
+    scores, order = scores.topk(wanted, dim=1)
+    return scores, order // each, tokens.view(n, -1).gather(1, order)
+
+
+def _compiled(scores: Tensor) -> bool:
+    """Whether compiled loops can take these scores."""
+    return scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.is_contiguous()
 
 
 def draw(scores: Tensor, uniforms: Tensor) -> Tensor:

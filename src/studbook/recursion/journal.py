@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from studbook.arrays import Batch
-from studbook.errors import CheckpointError, FolderBusyError
+from studbook.errors import FolderBusyError
 from studbook.files import remove, storage, write_file
 from studbook.recursion.array_files import Torn, digest_of_file, map_batch, write_batches
 from studbook.recursion.loop import Generation
@@ -94,7 +94,7 @@ class Journal:
             try:
                 found, last = self._read(index), index
                 break
-            except (Torn, CheckpointError):
+            except Torn:
                 continue
         with storage(self.folder):
             for index in self._generations():
@@ -186,7 +186,7 @@ class Journal:
         """Sizes and digests of a finished generation's files."""
         path = self._folder(index) / MARK
         try:
-            mark = _unsealed(path.read_bytes()[:_MAX_MARK_BYTES])
+            mark = _unsealed(_head(path))
         except (OSError, ValueError, RecursionError) as error:
             raise Torn(f"{path}: {error}") from error
         expected = {"format": FORMAT, "key": self.key, "generation": index}
@@ -265,3 +265,9 @@ def _lock(handle: int, folder: Path) -> None:
             time.sleep(_LOOK_S)
         except OSError:
             return  # A file system without locks.
+
+
+def _head(path: Path) -> bytes:
+    """The file's bytes, as many as a mark can have."""
+    with path.open("rb") as file:
+        return file.read(_MAX_MARK_BYTES)

@@ -202,12 +202,20 @@ def _load(source: Any, stamp: tuple[int, ...]) -> Dataset:
 
 
 def divide(dataset: Dataset, *, seed: int, n_heldout: int, n_reserve: int, n_base: int = 0) -> Split:
-    """The data set's parts: chosen at random by the study's seed, each in the source's order (the reserve in random order)."""
+    """The data set's parts: chosen at random by the study's seed, each in the source's order (the reserve in random order).
+
+    Text with a part for a base is divided into stretches instead, held-out and reserve behind, the base before the original: a language
+    model is trained on neighbouring blocks end to end, and they should be neighbours in the text.
+    """
     if dataset.records is None:
         return Split()
     if not n_heldout and not n_reserve and not n_base:
         return Split(dataset.records)
     order = stream(seed, "split").permutation(len(dataset.records))
+    if n_base and dataset.space.kind is Kind.TEXT:
+        whole = np.arange(len(order))
+        behind = whole[len(order) - n_heldout - n_reserve :]
+        order = np.concatenate([stream(seed, "split").permutation(behind), whole[: len(order) - n_heldout - n_reserve]])
     heldout, reserve, base, original = np.split(order, np.cumsum([n_heldout, n_reserve, n_base]))
     pick = dataset.records.take
     return Split(
