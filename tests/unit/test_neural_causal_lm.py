@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -435,6 +436,7 @@ def test_more_tokens_than_the_model_has(folder):
         ({"decoding": Decoding(prompt=8, max_new=100)}, "a prompt of 8 tokens and 100 new ones don't fit into the model's context of 40"),
         ({"decoding": Decoding(prompt=9)}, "decoding.prompt is 9, the data's blocks have 8 tokens"),
         ({"decoding": Decoding(end="zzz")}, "decoding.end is 'zzz', which isn't in the vocabulary"),
+        ({"decoding": Decoding(end="a", min_new=9)}, "decoding.min_new is 9, above the 8 tokens of a continuation"),
         ({"context": 4}, "learner.context is 4, the data's blocks have 8 tokens"),
     ],
 )
@@ -469,6 +471,32 @@ def test_a_missing_model_is_one_line(tmp_path):
     for learner in (CausalLM(str(tmp_path / "none")), CausalLM(training=replace(QUICK, base=str(tmp_path / "none")))):
         with pytest.raises(CheckpointError, match="there is no folder"):
             learner.check_base(BLOCKS.space)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("cut off", "can't be read as safetensors"),
+        ("another size", "another architecture"),
+        ("no language model", "holds a t5, expected a causal language model"),
+        ("no beginning", "neither a bos_token_id nor an eos_token_id"),
+    ],
+)
+def test_damaged_weights_are_refused_before_a_run(damage, said, tmp_path):
+    random_model(gpt2(vocab_size=9), torch.float32).save_pretrained(str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    if damage == "cut off":
+        weights = (tmp_path / "model.safetensors").read_bytes()
+        (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    elif damage == "another size":
+        config["n_embd"] = 2 * config["n_embd"]
+    elif damage == "no language model":
+        config = {"model_type": "t5", "vocab_size": 9, "num_layers": 1, "d_model": 8, "d_ff": 8, "num_heads": 1, "d_kv": 8}
+    else:
+        config |= {"bos_token_id": None, "eos_token_id": None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=said):
+        CausalLM(str(tmp_path)).check_base(BLOCKS.space)
 
 
 def test_transformers_is_named_where_it_is_missing(monkeypatch, tmp_path):

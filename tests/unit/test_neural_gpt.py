@@ -128,7 +128,7 @@ def test_storage_is_exact_and_checked(model, tmp_path):
         SMALL.load(tmp_path / "m", replace(model.space, vocabulary=tuple("abcdez")))
     base = replace(SMALL, training=replace(TRAINING, base=str(tmp_path / "m")))
     assert base.own_base(model.space) is not None and SMALL.own_base(model.space) is None
-    with pytest.raises(CheckpointError, match=r"there is no model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"there is no folder"):
         replace(SMALL, training=replace(TRAINING, base=str(tmp_path / "no"))).own_base(model.space)
 
 
@@ -179,3 +179,16 @@ def test_sizes_are_checked():
         Gpt(width=10, heads=4)
     with pytest.raises(ConfigError, match=r"learner\.layers is 0"):
         Gpt(layers=0)
+
+
+def test_a_context_beyond_the_training_set_costs_no_more_than_the_training_set(monkeypatch):
+    from studbook.neural import language
+
+    seen = []
+    plain = language.Windows.of
+    monkeypatch.setattr(
+        language.Windows, "of", lambda *args, context, **rest: seen.append(context) or plain(*args, context=context, **rest)
+    )
+    blocks = cycle()
+    replace(SMALL, context=1 << 14, training=replace(TRAINING, epochs=1)).fit(blocks, rng=stream(0))
+    assert seen == [blocks.values.size]

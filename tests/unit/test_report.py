@@ -18,7 +18,7 @@ import pytest
 from studbook.errors import ConfigError, MetricError
 from studbook.report import chart, load_run, summary, table, write_report
 from studbook.report.aggregate import aggregate, judge_z, thin
-from studbook.report.curves import make_panel
+from studbook.report.curves import generation_axis, make_panel
 from studbook.report.families import dose_keys
 from studbook.report.figures import all_figures
 from studbook.report.page import vega_bundle
@@ -365,3 +365,14 @@ def test_a_metric_that_starts_at_rounding_errors_is_drawn_on_a_linear_axis(tmp_p
     run = load_run(tmp_path)
     assert not make_panel(aggregate(run), run.cells, "drift").log
     assert make_panel(aggregate(run), run.cells, "variance").log
+
+
+@pytest.mark.parametrize("last", [1, 2, 5, 8])
+def test_few_generations_are_each_named_once(last):
+    frame = pl.DataFrame({"generation": range(last + 1)})
+    assert generation_axis(frame).to_dict()["axis"]["values"] == list(range(last + 1))
+
+
+def test_many_generations_are_named_at_round_numbers():
+    axis = generation_axis(pl.DataFrame({"generation": [0, 1000]})).to_dict()["axis"]
+    assert axis["tickCount"] == 8 and "values" not in axis

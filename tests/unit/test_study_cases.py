@@ -60,6 +60,7 @@ name = "b"
     [
         ('[[grid.case]]\n"study.samples" = 5', "expected tables with a name"),
         ("[grid]\ncase = [3]", "expected tables with a name"),
+        ('[[grid.case]]\nname = "x"\n[[grid.case]]\nname = "x"', "two cases have the name 'x'"),
         ('[[grid.case]]\nname = "x"\n"stdy.samples" = 5', "did you mean study"),
         ('[[grid.case]]\nname = "x"\n"mix.shar" = 5', "no parameter 'shar'"),
     ],

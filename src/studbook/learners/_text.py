@@ -58,7 +58,7 @@ def require_room(space: Space, decoding: Decoding, context: int) -> None:
 
     Args:
         space: Of the data.
-        decoding: Its ``prompt`` and ``max_new``.
+        decoding: Its ``prompt``, ``max_new`` and ``min_new``.
         context: Tokens that the model sees in a row.
 
     Raises:
@@ -69,6 +69,9 @@ def require_room(space: Space, decoding: Decoding, context: int) -> None:
         message = f"decoding.prompt is {decoding.prompt}, the data's blocks have {length} tokens"
         raise ConfigError(message, hint="lower decoding.prompt or raise data.block")
     max_new = decoding.max_new or length
+    if decoding.min_new > max_new:
+        message = f"decoding.min_new is {decoding.min_new}, above the {max_new} tokens of a continuation"
+        raise ConfigError(message, hint="lower decoding.min_new, or set decoding.max_new")
     if decoding.prompt + max_new > context:
         raise ConfigError(
             f"a prompt of {decoding.prompt} tokens and {max_new} new ones don't fit into the model's context of {context}",

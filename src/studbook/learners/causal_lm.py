@@ -231,21 +231,22 @@ class CausalLM:
         return self._fit(start, data, rng=rng)
 
     def check_base(self, space: Space) -> bool:
-        """Whether there is a base: a pretrained model, or ``training.base``. Its config, tokenizer and names of weights are checked.
+        """Whether there is a base: a pretrained model, or ``training.base``. Its config, tokenizer and the headers of
+        its weights are checked.
 
         Raises:
             FitError: The data have other tokens than the base.
             CheckpointError: There is no such model, or it can't be loaded.
             MissingExtraError: A package that it needs isn't installed.
         """
-        from studbook.neural.pretrained import require_weights
-
         folder = self._base_folder()
         if folder is None:
             return False
         require_extra()
+        from studbook.neural.causal import check_network
+
         _require_same_tokens(folder, space, self._base_name())
-        require_weights(folder)
+        check_network(folder, space.n_states)
         return True
 
     def own_base(self, space: Space) -> CausalLMModel | None:
@@ -326,6 +327,7 @@ class CausalLM:
         with session(options, rng=rng, doing="training causal_lm", batch=options.batch, lower="learner.training.batch") as device:
             network = self._random(space) if start is None else copy_of(start.network)
             context = self._needed(space) if self.model in RANDOM_NAMES else min(self.context, network.module.context)
+            context = min(context, data.values.size)  # no window is larger than the training set
             windows = Windows.of(data.values, data.weights, context=context, begin=network.begin, device=device)
             report = train_language(network.module.to(device), windows, options, device=device, rng=rng)
             network.module.cpu()

@@ -279,7 +279,7 @@ class Gpt:
             network = self._network(space).to(device)
             if start is not None:
                 load_into(network, start.network.state_dict(), "the model to start from")
-            context = self._context(space)
+            context = min(self._context(space), data.values.size)  # no window is larger than the training set
             windows = Windows.of(data.values, data.weights, context=context, begin=space.n_states, device=device)
             report = train_language(network, windows, options, device=device, rng=rng)
         return GptModel(self, space, report, network.cpu(), prompts_of(data, self.decoding.prompt))

@@ -22,7 +22,7 @@ from studbook.arrays import AnyArray
 from studbook.errors import CheckpointError, ConfigError, MissingExtraError
 from studbook.files import replacing_folder
 from studbook.neural.architectures import decoder_config, from_decoder, surplus_head, to_decoder
-from studbook.neural.checkpoints import FORMAT, WEIGHTS, digest_of_tensors, load_into, read_tensors
+from studbook.neural.checkpoints import FORMAT, WEIGHTS, digest_of_tensors, load_into, read_shapes, read_tensors
 from studbook.neural.decoder import Decoder, DecoderConfig
 from studbook.neural.foreign import Foreign, read_foreign
 from studbook.neural.pretrained import require_weights
@@ -134,6 +134,27 @@ def open_network(folder: Path, vocabulary: int, *, dropout: float = 0.0) -> tupl
         load_into(module, to_decoder(tensors, config, decoder, str(folder)), str(folder))
         rest = surplus_head(tensors, decoder)
     return Network(module.eval(), config, _begin(config, folder), rest, str(folder)), about
+
+
+def check_network(folder: Path, vocabulary: int) -> None:
+    """Refuse what ``open_network`` would, as far as the config and the headers of the weights tell: their numbers aren't read.
+
+    Raises:
+        CheckpointError: No safetensors, cut off, of another architecture, or no causal language model.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = read_config(folder)
+    tensors: dict[str, Tensor] = {}
+    for file in require_weights(folder):
+        tensors |= read_shapes(file)
+    decoder = _expressed(folder, config, tensors, vocabulary, 0.0)
+    if decoder is not None:
+        to_decoder(tensors, config, decoder, str(folder))
+    elif config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        message = f"{folder} holds a {config.model_type}, expected a causal language model"
+        raise CheckpointError(message, hint="choose a folder with a model that transformers' AutoModelForCausalLM loads")
+    _begin(config, folder)
 
 
 def save_network(folder: Path, network: Network, about: Mapping[str, Any], prompts: AnyArray | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,29 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     Raises:
         CheckpointError: It isn't there, isn't safetensors, or is cut off.
     """
+    with _reading(file):
+        with safe_open(str(file), framework="pt") as opened:
+            note = (opened.metadata() or {}).get("studbook")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+        return tensors, None if note is None else dict(json.loads(note))
+
+
+def read_shapes(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file without their numbers, on the device ``meta``: only its header is read.
+
+    Raises:
+        CheckpointError: It isn't there, isn't safetensors, or is cut off.
+    """
+    with _reading(file), safe_open(str(file), framework="pt") as opened:
+        shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 - it is no dict
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """What can be wrong with a safetensors file, said in one line."""
+    if not file.parent.is_dir():
+        raise CheckpointError(f"there is no folder {file.parent}", hint="choose a folder with a saved model")
     if not file.is_file():
         raise CheckpointError(f"there is no {file.name} in {file.parent}", hint="choose a folder with a saved model")
     try:
@@ -76,10 +100,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             header = int.from_bytes(stream.read(8), "little")
         if header > min(size, MAX_HEADER_BYTES):
             raise CheckpointError(f"{file} isn't a safetensors file, or is cut off", hint="copy it again")
-        with safe_open(str(file), framework="pt") as opened:
-            note = (opened.metadata() or {}).get("studbook")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
-        return tensors, None if note is None else dict(json.loads(note))
+        yield
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise

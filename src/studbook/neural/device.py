@@ -58,7 +58,9 @@ def session(options: Training, *, rng: np.random.Generator, doing: str, batch: i
         if not _is_out_of_memory(error):
             raise
         place = "graphics memory" if device.type == "cuda" else "memory"
-        raise DeviceMemoryError(f"{doing} with batches of {batch} needs more {place} than there is", hint=f"lower {lower}") from error
+        raise DeviceMemoryError(
+            f"{doing} with batches of {batch} needs more {place} than there is", hint=f"lower {lower} or the model's size"
+        ) from error
     finally:
         torch.set_num_threads(before)
 

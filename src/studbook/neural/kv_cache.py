@@ -16,6 +16,7 @@ from torch import Tensor
 
 from studbook.neural.attention_kernels import attend
 from studbook.neural.decoder_layers import Block, rotate
+from studbook.neural.parts import in_parts
 
 if TYPE_CHECKING:
     from studbook.neural.decoder import Decoder
@@ -91,27 +92,29 @@ class Continuation:
             both = projected.view(n * k, -1, width)
             both[:, : heads + kv_heads] = rotate(both[:, : heads + kv_heads], rotary)
         if self._compiled:
-            mixed = projected.new_empty((n * k, heads * width))
-            sizes = (
-                n,
-                k,
-                heads,
-                kv_heads,
-                width,
-                projected.shape[1],
-                cache.shape[1],
-                self._n_read,
-                self._written,
-                self._ancestors.shape[2],
-            )
-            flat = (tensor.view(-1).numpy() for tensor in (projected, cache, self._ancestors, self._slopes))
-            attend(*flat, sizes, 1.0 / math.sqrt(width), mixed.view(-1).numpy())
-            return mixed
+            return self._read_compiled(block, cache, projected)
         cache[:, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width)
         query = projected[:, : heads * width].view(n, k, heads, width).transpose(1, 2)
         keys, values = cache[:, :seen, 0].transpose(1, 2), cache[:, :seen, 1].transpose(1, 2)
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=heads != kv_heads)
         return mixed.transpose(1, 2).reshape(n * k, -1)
+
+    def _read_compiled(self, block: Block, cache: Tensor, projected: Tensor) -> Tensor:
+        """The same by the compiled loop."""
+        k, heads, width = self._beams, block.heads, block.head_width
+        n, slots, max_new = len(projected) // k, cache.shape[1], self._ancestors.shape[2]
+        mixed = projected.new_empty((n * k, heads * width))
+        lines, kept = projected.view(n, -1).numpy(), cache.view(n, -1).numpy()
+        ancestors, out, slopes = self._ancestors.view(n, -1).numpy(), mixed.view(n, -1).numpy(), self._slopes.numpy()
+        rest = (k, heads, block.kv_heads, width, projected.shape[1], slots, self._n_read, self._written, max_new)
+
+        def read(first: int, last: int) -> None:
+            part = slice(first, last)
+            flat = (lines[part].reshape(-1), kept[part].reshape(-1), ancestors[part].reshape(-1))
+            attend(*flat, slopes, (last - first, *rest), 1.0 / math.sqrt(width), out[part].reshape(-1))
+
+        in_parts(read, n)
+        return mixed
 
     def _mask(self) -> Tensor | None:
         """What is added to the scores ``(b, heads or 1, beams, slots)``: minus infinity where another beam wrote, and ALiBi."""

@@ -79,7 +79,7 @@ class Training:
         require(1 <= self.threads <= 1024, where, "threads", self.threads, "1 or more")
         if self.patience and not self.validation:
             raise ConfigError("training.patience needs a validation part", hint="set training.validation, for example to 0.1")
-        if self.base and self.start not in {"auto", "base"}:
+        if self.base and self.start == "scratch":
             raise ConfigError(
                 f'training.base is given, but training.start is "{self.start}"', hint='leave training.start out, or set "base"'
             )

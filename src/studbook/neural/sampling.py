@@ -9,6 +9,7 @@ from torch import Tensor
 
 from studbook.neural.choice_kernels import RUN, choose, extend, scan
 from studbook.neural.options import Decoding
+from studbook.neural.parts import in_parts
 
 WIDE = 512  # as many of the likeliest tokens are sorted before all are
 
@@ -59,7 +60,8 @@ def sample(scores: Tensor, decoding: Decoding, uniforms: Tensor) -> Tensor:
         return draw(truncate(scores, decoding), uniforms)
     chosen = torch.empty(len(scores), dtype=torch.int64)
     settings = (float(decoding.temperature), int(decoding.top_k), float(decoding.top_p))
-    choose(scores.view(-1).numpy(), scores.shape[1], settings, uniforms.contiguous().numpy(), chosen.numpy())
+    read, given, taken = scores.numpy(), uniforms.contiguous().numpy(), chosen.numpy()
+    in_parts(lambda i, j: choose(read[i:j].reshape(-1), scores.shape[1], settings, given[i:j], taken[i:j]), len(scores))
     return chosen
 
 
@@ -102,7 +104,8 @@ def survey(logits: Tensor) -> tuple[Tensor, Tensor]:
     runs = width // RUN
     if _compiled(logits):
         maxima, totals = logits.new_empty((n, runs)), logits.new_empty((n, 1))
-        scan(logits.view(-1).numpy(), width, maxima.view(-1).numpy(), totals.view(-1).numpy())
+        read, best, sums = logits.numpy(), maxima.numpy(), totals.numpy()
+        in_parts(lambda i, j: scan(read[i:j].reshape(-1), width, best[i:j].reshape(-1), sums[i:j].reshape(-1)), n)
         return totals, maxima
     return logits.logsumexp(dim=-1, keepdim=True), _run_maxima(logits)
 

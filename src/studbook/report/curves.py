@@ -159,8 +159,11 @@ def generation_axis(frame: pl.DataFrame, *, title: str | None = "generation", n_
     import altair as alt
 
     low, high = int(frame["generation"].min()), int(frame["generation"].max())  # type: ignore[arg-type]
-    axis = alt.Axis(title=title, format=",d", tickMinStep=1, tickCount=n_ticks, labelOverlap=True, labelFlush=True)
-    return alt.X("generation:Q", axis=axis, scale=alt.Scale(domain=[low, max(high, low + 1)], nice=False))
+    high = max(high, low + 1)
+    # Where every generation has room each one is named: half steps would be rounded to the same number twice.
+    ticks = {"values": list(range(low, high + 1))} if high - low <= n_ticks else {"tickMinStep": 1, "tickCount": n_ticks}
+    axis = alt.Axis(title=title, format=",d", labelOverlap=True, labelFlush=True, **ticks)
+    return alt.X("generation:Q", axis=axis, scale=alt.Scale(domain=[low, high], nice=False))
 
 
 def value_axis(panel: Panel) -> dict[str, Any]:

@@ -189,6 +189,10 @@ def _combinations(table: Mapping[str, Any]) -> Iterator[tuple[dict[str, str | in
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"grid.{key} is {values!r}, expected a list of values", hint='for example "mix.fresh" = [0, 1, 10]')
+    names = [case["name"] for case in grid.get(CASE, ()) if isinstance(case, Mapping) and isinstance(case.get("name"), str)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two cases have the name {_short(name)}", hint="give each [[grid.case]] a name of its own")
     n_cells = 1
     for values in grid.values():
         n_cells *= len(values)
