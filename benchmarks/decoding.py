@@ -67,7 +67,7 @@ def measure(work: str, threads: int) -> dict[str, object]:
     ours_s, theirs_s = sorted(rounds, key=lambda pair: pair[1] / pair[0])[ROUNDS // 2]
     detail = f"{BATCH * NEW / ours_s:,.0f} tokens/s; ratios of {ROUNDS} rounds: " + ", ".join(f"{ratio:.2f}" for ratio in ratios)
     return {
-        "name": f"{work}, OPT-like model of 2.6 M parameters, batch {BATCH}, {NEW} new tokens, {threads} thread{'s' if threads > 1 else ''}",
+        "name": f"{work}, OPT-like, 2.6 M parameters, batch {BATCH}, {NEW} new tokens, {threads} thread{'s' if threads > 1 else ''}",
         "ours_s": ours_s,
         "peer_s": theirs_s,
         "ratio": statistics.median(ratios),
