@@ -1,4 +1,7 @@
-"""Training an OPT-like model of 2.6 million parameters, batch 32, blocks of 64 tokens, against the same steps of transformers' ``Trainer``."""
+"""Training an OPT-like model of 2.6 million parameters, batch 32, blocks of 64 tokens.
+
+Against the same steps of transformers' ``Trainer``.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ def peer(blocks: np.ndarray, threads: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=1e-3, weight_decay=0.01,
-            lr_scheduler_type="cosine", max_grad_norm=1.0, report_to=[], logging_strategy="no", save_strategy="no", use_cpu=True, disable_tqdm=True,
+            lr_scheduler_type="cosine", max_grad_norm=1.0, report_to=[], logging_strategy="no", save_strategy="no",
+            use_cpu=True, disable_tqdm=True,
         )  # fmt: skip
         trainer = Trainer(model=theirs.train(), args=arguments, train_dataset=Blocks(blocks))
         start = clock(threads)
