@@ -91,7 +91,7 @@ class CausalLMModel:
         options = self.learner.training
         rng = stream(0, "token_log_prob")  # nothing in it is random
         with session(options, rng=rng, doing="measuring text", batch=len(batch), lower="the number of blocks") as device:
-            return token_log_probs(on_device(module, device), batch.values, self.network.begin, options, device=device)
+            return token_log_probs(on_device(module, device), batch.values, self.network.begin, device=device)
 
     def with_decoding(self, decoding: Decoding) -> CausalLMModel:
         """The same weights and prompts under another decoding; the number of prompt tokens stays."""

@@ -87,7 +87,7 @@ class GptModel:
         options = self.learner.training
         rng = stream(0, "token_log_prob")  # nothing in it is random
         with session(options, rng=rng, doing="measuring text", batch=len(batch), lower="the number of blocks") as device:
-            return token_log_probs(on_device(self.network, device), batch.values, self.space.n_states, options, device=device)
+            return token_log_probs(on_device(self.network, device), batch.values, self.space.n_states, device=device)
 
     def with_decoding(self, decoding: Decoding) -> GptModel:
         """The same weights and prompts under another decoding; the number of prompt tokens stays."""

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from studbook.arrays import AnyArray, Floats, Ints
 from studbook.neural.decoder import Decoder
-from studbook.neural.device import precision
 from studbook.neural.generate import Writing, generate
 from studbook.neural.options import Decoding, Training
 from studbook.neural.token_loss import IGNORED, token_log_likelihood, token_loss
@@ -98,8 +97,11 @@ def train_language(network: nn.Module, windows: Windows, options: Training, *, d
 
 
 @torch.inference_mode()
-def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, options: Training, *, device: torch.device) -> Floats:
-    """Natural log of each token's probability given those before it in its block: ``(n, length)``."""
+def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, *, device: torch.device) -> Floats:
+    """Natural log of each token's probability given those before it in its block: ``(n, length)``.
+
+    Always in full precision, whatever the training's: it is a measuring rod.
+    """
     n, length = blocks.shape
     reader: LanguageNetwork = network  # type: ignore[assignment]
     found = np.empty((n, length))
@@ -107,12 +109,11 @@ def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, options: T
     for start in range(0, n, step):
         tokens = torch.from_numpy(np.require(blocks[start : start + step], np.int64, ["C", "W"])).to(device)
         first = torch.full((len(tokens), 1), begin, device=device)
-        with precision(options, device):
-            hidden = reader(torch.cat((first, tokens[:, :-1]), dim=1)).flatten(0, 1)
-            if isinstance(network, Decoder):
-                scores = token_log_likelihood(hidden, network.head_weight(), tokens.flatten())
-            else:
-                scores = -functional.cross_entropy(reader.logits(hidden).float(), tokens.flatten(), reduction="none")
+        hidden = reader(torch.cat((first, tokens[:, :-1]), dim=1)).flatten(0, 1)
+        if isinstance(network, Decoder):
+            scores = token_log_likelihood(hidden, network.head_weight(), tokens.flatten())
+        else:
+            scores = -functional.cross_entropy(reader.logits(hidden).float(), tokens.flatten(), reduction="none")
         found[start : start + step] = scores.view(len(tokens), length).cpu().numpy()
     return found
 

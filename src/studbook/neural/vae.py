@@ -20,7 +20,6 @@ from studbook.records import FitReport
 
 MIN_LOG_SCALE = -5.0
 """Of a normal pixel: a collapsed training set would drive its scale, and with it the likelihood, without bound."""
-_N_PROBES = 16
 
 
 @dataclass(frozen=True, slots=True)
