@@ -5,160 +5,193 @@ Arrays are flat and offsets unsigned: views inside the loops and signed indices 
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numba
 import numpy as np
 
 from studbook.arrays import AnyArray
+from studbook.neural.vectors import LANES, add, exp2, highest, load, maximum, multiply, multiply_add, prefetch, splat, store, total, totals
 
 U = np.uint64
 F = np.float32
 LOG2_E = F(1.4426950408889634)
-LOWEST = F(-126.0)  # exponents below are taken for this one: 1e-38
-INFINITE = {"nnan", "nsz", "arcp", "contract", "reassoc", "afn"}  # fast, but minus infinity keeps its meaning
-# Taylor's polynomial of 2^x on [-1/2, 1/2], right to 1e-7
-C0, C1, C2, C3, C4, C5, C6 = (F(math.log(2.0) ** i / math.factorial(i)) for i in range(7))
+LINE = U(LANES)
+FAST = {"nnan", "nsz", "arcp", "contract", "reassoc", "afn"}  # fast, but minus infinity keeps its meaning
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
+def padded(width: int) -> int:
+    """Numbers that a vector of ``width`` numbers takes in the cache: whole cache lines."""
+    return -(-width // LANES) * LANES
+
+
+@numba.njit(cache=True, nogil=True)
+def locate(slots: AnyArray, parents: AnyArray, n_read: int, n_written: int, width: int, places: AnyArray) -> int:
+    """Find a slot for the newest token of each beam, and say where the keys and values are that each beam reads.
+
+    A slot that no beam reads any longer is used again, so that what is read lies close together.
+
+    Args:
+        slots: ``(n, beams, max_new)``; the slot after the prompt's that holds each step of a beam's text; the beams are put in the order of
+            ``parents``, and the newest step is filled in.
+        parents: ``(n, beams)``; the beam that each one continues.
+        n_read: Tokens of the prompts.
+        n_written: Steps written, the newest included.
+        width: Numbers a slot.
+        places: ``(n, beams, m)``, m at least ``n_read + n_written``, counted from the first slot of a prompt and head; written. The rest is
+            0.
+
+    Returns:
+        Slots after the prompt's that are in use, for the prompt that has most.
+    """
+    n, beams, _ = slots.shape
+    last, most = n_written - 1, 0
+    used, old = np.empty(beams * n_written, np.bool_), np.empty(beams, slots.dtype)
+    for i in range(n):
+        used[:] = False
+        for s in range(last):
+            for j in range(beams):
+                old[j] = slots[i, j, s]
+            for j in range(beams):
+                slots[i, j, s] = old[parents[i, j]]
+                used[slots[i, j, s]] = True
+        free = 0
+        for j in range(beams):
+            while used[free]:
+                free += 1
+            slots[i, j, last] = free
+            free += 1
+            most = max(most, free)
+            for s in range(n_read):
+                places[i, j, s] = np.uint64(s * width)
+            for s in range(n_written):
+                places[i, j, n_read + s] = np.uint64((n_read + slots[i, j, s]) * width)
+            for s in range(n_read + n_written, places.shape[2]):
+                places[i, j, s] = np.uint64(0)
+    return most
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def attend(
-    projected: AnyArray, cache: AnyArray, ancestors: AnyArray, slopes: AnyArray, sizes: tuple[int, ...], scale: float, out: AnyArray
-) -> Any:
+    projected: AnyArray, cache: AnyArray, places: AnyArray, slopes: AnyArray, sizes: tuple[int, ...], scale: float, out: AnyArray
+) -> None:
     """Put each beam's new key and value into the cache, and read with its heads.
 
     Args:
         projected: ``(n * beams, width)``, flat; a row is the queries ``(heads, head_width)``, then a key and a value ``(2, kv_heads,
             head_width)``.
-        cache: ``(n, slots, 2, kv_heads, head_width)``, flat: keys and values; the last written step is filled in.
-        ancestors: ``(n, beams, max_new)``, flat; the beam that wrote each step of this beam's text.
+        cache: ``(n, kv_heads, 2, slots, padded(head_width))``, flat: keys and values; the last written step is filled in.
+        places: ``(n, beams, m)``, flat, from ``locate``; m is the number of tokens before and with this one, rounded up to whole vectors.
         slopes: ``(heads,)``; what a head's scores rise with each position (ALiBi), else 0.
-        sizes: n, beams, heads, kv_heads, head_width, width, slots, tokens read, tokens written, max_new.
+        sizes: n, beams, heads, kv_heads, head_width, width, slots, tokens before and with this one.
         scale: Of the scores.
         out: ``(n * beams, heads, head_width)``, flat; written.
-
-    Returns:
-        A number without meaning: it keeps the compiler from leaving out reads that are made for their own sake.
     """
     n, beams, heads, kv_heads, head_width = U(sizes[0]), U(sizes[1]), U(sizes[2]), U(sizes[3]), U(sizes[4])
-    width, slots, n_read, n_written, n_steps = U(sizes[5]), U(sizes[6]), U(sizes[7]), U(sizes[8]), U(sizes[9])
-    row = U(2) * kv_heads * head_width
-    length = n_read + n_written
-    scores = np.empty(heads * length, np.float32)
-    powers = np.empty(length, np.int32)
-    places = np.empty(length, np.uint64)
-    touched: Any = F(0.0)
+    width, slots, length = U(sizes[5]), U(sizes[6]), U(sizes[7])
+    span, columns = (head_width + LINE - U(1)) // LINE * LINE, (length + LINE - U(1)) // LINE * LINE
+    plane = slots * span
+    scores, query, mixed = np.empty(columns, np.float32), np.zeros(span, np.float32), np.empty(span, np.float32)
+    steps, outside = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    for s in range(columns):
+        steps[s], outside[s] = F(s), F(0.0) if s < length else F(-np.inf)
     for i in range(n):
-        for s in range(n_read):
-            places[s] = (i * slots + s) * row
-        newest = (i * slots + n_read + (n_written - U(1)) * beams) * row
-        for j in range(beams):
-            source = (i * beams + j) * width + heads * head_width
-            for x in range(row):
-                cache[newest + j * row + x] = projected[source + x]
-        # One read a cache line, all at once: what follows then finds the prompt's keys and values near, instead of waiting for each.
-        together = n_read + n_written - U(1) if beams == U(1) else n_read
-        for x in range(U(0), together * row, U(16)):
-            touched += cache[i * slots * row + x]
-        for j in range(beams):
-            beam = i * beams + j
-            for s in range(n_written):
-                places[n_read + s] = (i * slots + n_read + s * beams + U(ancestors[beam * n_steps + s])) * row
-            _score(projected, beam * width, cache, places, slopes, (heads, kv_heads, head_width), F(scale), scores)
-            for h in range(heads):
-                _soften(scores, h * length, length, powers)
-            _mix(scores, cache, places, (heads, kv_heads, head_width), out, beam * heads * head_width)
-    return touched
+        for g in range(kv_heads):
+            keys = (i * kv_heads + g) * U(2) * plane
+            for j in range(beams):
+                source, to = (i * beams + j) * width + (heads + g) * head_width, keys + places[(i * beams + j) * columns + length - U(1)]
+                for d in range(head_width):
+                    cache[to + d], cache[to + plane + d] = projected[source + d], projected[source + kv_heads * head_width + d]
+            for h in range(g * (heads // kv_heads), (g + U(1)) * (heads // kv_heads)):
+                for j in range(beams):
+                    beam = i * beams + j
+                    for d in range(head_width):
+                        query[d] = projected[beam * width + h * head_width + d] * F(scale)
+                    if j == U(0):
+                        _fetch(cache, keys + plane, length * span)
+                    _score(query, cache, keys, places, beam * columns, (steps, outside), slopes[h], scores)
+                    _soften(scores)
+                    if j == U(0) and (i + U(1) < n or g + U(1) < kv_heads):
+                        _fetch(cache, keys + U(2) * plane, length * span)
+                    _mix(scores, cache, keys + plane, places, beam * columns, mixed)
+                    for d in range(head_width):
+                        out[(beam * heads + h) * head_width + d] = mixed[d]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE, inline="always")
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
+def _fetch(cache: AnyArray, start: int, size: int) -> None:
+    """Have the next numbers to be read brought nearer meanwhile."""
+    for x in range(start, start + size, LINE):
+        prefetch(cache, x)
+
+
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
 def _score(
-    projected: AnyArray,
-    start: int,
+    query: AnyArray,
     cache: AnyArray,
+    keys: int,
     places: AnyArray,
-    slopes: AnyArray,
-    sizes: tuple[int, ...],
-    scale: float,
-    out: AnyArray,
+    first: int,
+    along: tuple[AnyArray, AnyArray],
+    slope: float,
+    scores: AnyArray,
 ) -> None:
-    """Products of the queries with the keys at ``places``, four keys at a time: ``out`` is ``(heads, length)``, flat."""
-    heads, kv_heads, head_width = sizes
-    length, share = U(places.size), heads // kv_heads
-    fours = length // U(4) * U(4)
-    for s in range(U(0), fours, U(4)):
-        for h in range(heads):
-            key = h // share * head_width
-            k0, k1, k2, k3 = places[s] + key, places[s + U(1)] + key, places[s + U(2)] + key, places[s + U(3)] + key
-            query = start + h * head_width
-            a = b = c = e = F(0.0)
-            for d in range(head_width):
-                q = projected[query + d]
-                a += q * cache[k0 + d]
-                b += q * cache[k1 + d]
-                c += q * cache[k2 + d]
-                e += q * cache[k3 + d]
-            at = h * length + s
-            out[at] = a * scale + slopes[h] * F(s)
-            out[at + U(1)] = b * scale + slopes[h] * F(s + U(1))
-            out[at + U(2)] = c * scale + slopes[h] * F(s + U(2))
-            out[at + U(3)] = e * scale + slopes[h] * F(s + U(3))
-    for s in range(fours, length):
-        for h in range(heads):
-            key = places[s] + h // share * head_width
-            query = start + h * head_width
-            a = F(0.0)
-            for d in range(head_width):
-                a += projected[query + d] * cache[key + d]
-            out[h * length + s] = a * scale + slopes[h] * F(s)
+    """Products of the query with the keys at ``places``, sixteen keys at a time, plus what ``along`` adds: ALiBi and the end."""
+    steps, outside = along
+    for s in range(U(0), U(scores.size), LINE):
+        t = first + s
+        k0, k1, k2, k3 = keys + places[t], keys + places[t + U(1)], keys + places[t + U(2)], keys + places[t + U(3)]
+        k4, k5, k6, k7 = keys + places[t + U(4)], keys + places[t + U(5)], keys + places[t + U(6)], keys + places[t + U(7)]
+        k8, k9, ka, kb = keys + places[t + U(8)], keys + places[t + U(9)], keys + places[t + U(10)], keys + places[t + U(11)]
+        kc, kd, ke, kf = keys + places[t + U(12)], keys + places[t + U(13)], keys + places[t + U(14)], keys + places[t + U(15)]
+        p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = p8 = p9 = pa = pb = pc = pd = pe = pf = splat(F(0.0))
+        for x in range(U(0), U(query.size), LINE):
+            q = load(query, x)
+            p0, p1 = multiply_add(q, load(cache, k0 + x), p0), multiply_add(q, load(cache, k1 + x), p1)
+            p2, p3 = multiply_add(q, load(cache, k2 + x), p2), multiply_add(q, load(cache, k3 + x), p3)
+            p4, p5 = multiply_add(q, load(cache, k4 + x), p4), multiply_add(q, load(cache, k5 + x), p5)
+            p6, p7 = multiply_add(q, load(cache, k6 + x), p6), multiply_add(q, load(cache, k7 + x), p7)
+            p8, p9 = multiply_add(q, load(cache, k8 + x), p8), multiply_add(q, load(cache, k9 + x), p9)
+            pa, pb = multiply_add(q, load(cache, ka + x), pa), multiply_add(q, load(cache, kb + x), pb)
+            pc, pd = multiply_add(q, load(cache, kc + x), pc), multiply_add(q, load(cache, kd + x), pd)
+            pe, pf = multiply_add(q, load(cache, ke + x), pe), multiply_add(q, load(cache, kf + x), pf)
+        products = totals((p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, pa, pb, pc, pd, pe, pf))
+        store(scores, s, add(multiply_add(load(steps, s), splat(slope), products), load(outside, s)))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE, inline="always")
-def _soften(scores: AnyArray, start: int, length: int, powers: AnyArray) -> None:
-    """Softmax of ``length`` scores, in place. ``powers`` is scratch: the powers of two, as the bits of single-precision numbers."""
-    top = scores[start]
-    for s in range(length):
-        top = max(top, scores[start + s])
-    for s in range(length):
-        x = max((scores[start + s] - top) * LOG2_E, LOWEST)
-        whole = np.int32(x - F(0.5))
-        f = x - F(whole)
-        scores[start + s] = C0 + f * (C1 + f * (C2 + f * (C3 + f * (C4 + f * (C5 + f * C6)))))
-        powers[s] = (whole + np.int32(127)) << np.int32(23)
-    twos = powers.view(np.float32)
-    total = F(0.0)
-    for s in range(length):
-        scores[start + s] *= twos[s]
-        total += scores[start + s]
-    share = F(1.0) / total
-    for s in range(length):
-        scores[start + s] *= share
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
+def _soften(scores: AnyArray) -> None:
+    """Softmax in place, of whole vectors."""
+    size = U(scores.size)
+    top = load(scores, U(0))
+    for s in range(LINE, size, LINE):
+        top = maximum(top, load(scores, s))
+    shift, scale, sums = splat(-highest(top) * LOG2_E), splat(LOG2_E), splat(F(0.0))
+    for s in range(U(0), size, LINE):
+        weights = exp2(multiply_add(load(scores, s), scale, shift))
+        store(scores, s, weights)
+        sums = add(sums, weights)
+    share = splat(F(1.0) / total(sums))
+    for s in range(U(0), size, LINE):
+        store(scores, s, multiply(load(scores, s), share))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE, inline="always")
-def _mix(weights: AnyArray, cache: AnyArray, places: AnyArray, sizes: tuple[int, ...], out: AnyArray, start: int) -> None:
-    """The weighted sums of the values at ``places``: ``(heads, head_width)`` numbers of ``out`` from ``start`` on."""
-    heads, kv_heads, head_width = sizes
-    length, share = U(places.size), heads // kv_heads
-    eights = length // U(8) * U(8)
-    for d in range(heads * head_width):
-        out[start + d] = F(0.0)
-    for s in range(U(0), eights, U(8)):
-        for h in range(heads):
-            value = (kv_heads + h // share) * head_width
-            v0, v1, v2, v3 = places[s] + value, places[s + U(1)] + value, places[s + U(2)] + value, places[s + U(3)] + value
-            v4, v5, v6, v7 = places[s + U(4)] + value, places[s + U(5)] + value, places[s + U(6)] + value, places[s + U(7)] + value
-            to, at = start + h * head_width, h * length + s
-            w0, w1, w2, w3 = weights[at], weights[at + U(1)], weights[at + U(2)], weights[at + U(3)]
-            w4, w5, w6, w7 = weights[at + U(4)], weights[at + U(5)], weights[at + U(6)], weights[at + U(7)]
-            for d in range(head_width):
-                first = w0 * cache[v0 + d] + w1 * cache[v1 + d] + w2 * cache[v2 + d] + w3 * cache[v3 + d]
-                last = w4 * cache[v4 + d] + w5 * cache[v5 + d] + w6 * cache[v6 + d] + w7 * cache[v7 + d]
-                out[to + d] += first + last
-    for s in range(eights, length):
-        for h in range(heads):
-            value = places[s] + (kv_heads + h // share) * head_width
-            to, a = start + h * head_width, weights[h * length + s]
-            for d in range(head_width):
-                out[to + d] += a * cache[value + d]
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
+def _mix(weights: AnyArray, cache: AnyArray, values: int, places: AnyArray, first: int, out: AnyArray) -> None:
+    """The weighted sum of the values at ``places``, two lines at a time."""
+    for x in range(U(0), U(out.size) // U(2) // LINE * U(2) * LINE, U(2) * LINE):
+        a = b = c = d = splat(F(0.0))
+        for s in range(U(0), U(weights.size), U(2)):
+            first_weight, second_weight = splat(weights[s]), splat(weights[s + U(1)])
+            first_value, second_value = values + places[first + s] + x, values + places[first + s + U(1)] + x
+            a = multiply_add(first_weight, load(cache, first_value), a)
+            b = multiply_add(first_weight, load(cache, first_value + LINE), b)
+            c = multiply_add(second_weight, load(cache, second_value), c)
+            d = multiply_add(second_weight, load(cache, second_value + LINE), d)
+        store(out, x, add(a, c))
+        store(out, x + LINE, add(b, d))
+    if out.size // LINE % U(2):
+        last = U(out.size) - LINE
+        a = b = splat(F(0.0))
+        for s in range(U(0), U(weights.size), U(2)):
+            a = multiply_add(splat(weights[s]), load(cache, values + places[first + s] + last), a)
+            b = multiply_add(splat(weights[s + U(1)]), load(cache, values + places[first + s + U(1)] + last), b)
+        store(out, last, add(a, b))

@@ -9,13 +9,14 @@ import numba
 import numpy as np
 
 from studbook.arrays import AnyArray
-from studbook.neural.attention_kernels import C0, C1, C2, C3, C4, C5, C6, INFINITE, LOG2_E, LOWEST, F, U
+from studbook.neural.attention_kernels import FAST, LINE, LOG2_E, F, U
+from studbook.neural.vectors import add, exp2, highest, load, maximum, multiply_add, splat, store, total
 
 RUN = 64  # logits are summed in runs of this length
 ONE = np.int32(0x3F800000)  # the bits of 1.0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> None:
     """The maximum of each whole run, and the log of the sum of all exponentials.
 
@@ -26,41 +27,39 @@ def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> No
         totals: ``(n,)``; written.
     """
     columns, runs = U(width), U(width) // U(RUN)
-    values, powers = np.empty(RUN, np.float32), np.empty(RUN, np.int32)
-    twos = powers.view(np.float32)
+    rest = np.full(RUN, F(-np.inf), np.float32)  # what is left of a row after its whole runs
     for i in range(U(totals.size)):
-        top: Any = F(-1e30)
-        total: Any = 0.0
-        for run in range(runs + U(1)):
-            start = i * columns + run * U(RUN)
-            if run == runs:
-                for s in range(U(RUN)):
-                    values[s] = logits[start + s] if run * U(RUN) + s < columns else F(-np.inf)
-            else:
-                for s in range(U(RUN)):
-                    values[s] = logits[start + s]
-            best = values[0]
-            for s in range(U(RUN)):
-                best = max(best, values[s])
-            if run < runs:
-                maxima[i * runs + run] = best
-            if best > top:
-                total *= math.exp(top - best)
-                top = best
-            for s in range(U(RUN)):
-                x = max((values[s] - top) * LOG2_E, LOWEST)
-                whole = np.int32(x - F(0.5))
-                f = x - F(whole)
-                values[s] = C0 + f * (C1 + f * (C2 + f * (C3 + f * (C4 + f * (C5 + f * C6)))))
-                powers[s] = (whole + np.int32(127)) << np.int32(23)
-            part: Any = F(0.0)
-            for s in range(U(RUN)):
-                part += values[s] * twos[s]
-            total += part
-        totals[i] = top + math.log(total)
+        start = i * columns
+        for s in range(columns - runs * U(RUN)):
+            rest[s] = logits[start + runs * U(RUN) + s]
+        top = _highest_of_run(rest, U(0))
+        for run in range(runs):
+            best = _highest_of_run(logits, start + run * U(RUN))
+            maxima[i * runs + run] = best
+            top = max(top, best)
+        shift = splat(-top * LOG2_E)
+        sums = np.float64(_sum_of_run(rest, U(0), shift))
+        for run in range(runs):
+            sums += _sum_of_run(logits, start + run * U(RUN), shift)
+        totals[i] = top + math.log(sums)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
+def _highest_of_run(logits: AnyArray, start: int) -> Any:
+    first = maximum(load(logits, start), load(logits, start + LINE))
+    return highest(maximum(first, maximum(load(logits, start + U(2) * LINE), load(logits, start + U(3) * LINE))))
+
+
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
+def _sum_of_run(logits: AnyArray, start: int, shift: Any) -> Any:
+    """The sum of the exponentials of a run's logits and ``shift``, which is in powers of two."""
+    scale, sums = splat(LOG2_E), splat(F(0.0))
+    for s in range(U(0), U(RUN), LINE):
+        sums = add(sums, exp2(multiply_add(load(logits, start + s), scale, shift)))
+    return total(sums)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def choose(logits: AnyArray, width: int, decoding: tuple[float, int, float], uniforms: AnyArray, chosen: AnyArray) -> None:
     """One token a row: temperature, the ``top_k`` likeliest, the fewest that hold ``top_p``, then the inverse distribution function.
 
@@ -72,11 +71,11 @@ def choose(logits: AnyArray, width: int, decoding: tuple[float, int, float], uni
         chosen: ``(n,)``; written.
     """
     temperature, top_k, top_p = decoding
-    weights, powers = np.empty(width, np.float32), np.empty(width, np.int32)
+    weights = np.empty((U(width) + LINE - U(1)) // LINE * LINE, np.float32)
     runs = (U(width) + U(RUN - 1)) // U(RUN)
     sums = np.empty(runs, np.float64)
     for i in range(U(uniforms.size)):
-        _weigh(logits, i * U(width), F(1.0 / temperature), weights, powers)
+        _weigh(logits, i * U(width), U(width), F(1.0 / temperature), weights)
         cut: Any = F(0.0)
         if 0 < top_k < width:
             cut = _count_cut(weights, F(top_k))
@@ -92,27 +91,23 @@ def choose(logits: AnyArray, width: int, decoding: tuple[float, int, float], uni
         chosen[i] = _locate(weights, cut, sums, uniforms[i] * total)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE, inline="always")
-def _weigh(logits: AnyArray, start: int, inverse: Any, weights: AnyArray, powers: AnyArray) -> None:
-    """Exponentials of a row's logits over the temperature, the largest of which is 1."""
-    width = U(weights.size)
-    top = logits[start]
+@numba.njit(nogil=True, fastmath=FAST, inline="always")
+def _weigh(logits: AnyArray, start: int, width: int, inverse: Any, weights: AnyArray) -> None:
+    """Exponentials of a row's logits over the temperature, the largest of which is 1; 0 up to whole vectors."""
     for s in range(width):
-        top = max(top, logits[start + s])
-    for s in range(width):
-        y = (logits[start + s] - top) * inverse * LOG2_E
-        x = max(y, LOWEST)
-        whole = np.int32(x - F(0.5))
-        f = x - F(whole)
-        value = C0 + f * (C1 + f * (C2 + f * (C3 + f * (C4 + f * (C5 + f * C6)))))
-        weights[s] = value if y > LOWEST else F(0.0)
-        powers[s] = (whole + np.int32(127)) << np.int32(23)
-    twos = powers.view(np.float32)
-    for s in range(width):
-        weights[s] *= twos[s]
+        weights[s] = logits[start + s]
+    for s in range(width, U(weights.size)):
+        weights[s] = F(-np.inf)
+    top = load(weights, U(0))
+    for s in range(LINE, U(weights.size), LINE):
+        top = maximum(top, load(weights, s))
+    scale = inverse * LOG2_E
+    scales, shift = splat(scale), splat(-highest(top) * scale)
+    for s in range(U(0), U(weights.size), LINE):
+        store(weights, s, exp2(multiply_add(load(weights, s), scales, shift)))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def _count_cut(weights: AnyArray, wanted: Any) -> Any:
     """The smallest weight that is kept where those are that fewer than ``wanted`` weights exceed: the ``wanted``-th largest.
 
@@ -134,7 +129,7 @@ def _count_cut(weights: AnyArray, wanted: Any) -> Any:
     return number[0]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=INFINITE)
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def _share_cut(weights: AnyArray, lowest: Any, wanted: Any) -> Any:
     """As ``_count_cut``, where those are kept that weights of less than the share ``wanted`` of all from ``lowest`` on exceed."""
     bits = np.empty(1, np.int32)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from studbook.errors import ConfigError
 from studbook.neural.decoder_layers import Block, alibi_slopes, norm_of, rotary_tables
-from studbook.neural.kv_cache import Continuation
+from studbook.neural.kv_cache import Continuation, Products
 
 Positions: TypeAlias = Literal["learned", "rotary", "alibi"]
 Norm: TypeAlias = Literal["layer", "rms"]
@@ -146,6 +146,7 @@ class Decoder(nn.Module):
         self.register_buffer("slopes", slopes, persistent=False)
         self.rotary: Tensor | None
         self.slopes: Tensor | None
+        self._products: tuple[list[tuple[int, int]], Products] | None = None
         self._initialise()
 
     @property
@@ -187,6 +188,13 @@ class Decoder(nn.Module):
         prompt for at most ``max_new`` tokens.
         """
         return Continuation.start(self, prompts, beams=beams, max_new=max_new)
+
+    def products(self) -> Products:
+        """Its matrix products for decoding; made again when a weight has changed."""
+        state = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
+        if self._products is None or self._products[0] != state or torch.is_autocast_enabled(self.embedding.weight.device.type):
+            self._products = (state, Products.of(self))
+        return self._products[1]
 
     def embed(self, tokens: Tensor, start: int) -> Tensor:
         """Embeddings of tokens ``(..., t)``, the first of which is at position ``start``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -50,22 +51,22 @@ class Block(nn.Module):
         query, key, value = parts.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
         return (query, key, value) if rotary is None else (rotate(query, rotary), rotate(key, rotary), value)
 
-    def mlp(self, x: Tensor) -> Tensor:
-        """What the MLP adds to the stream."""
-        inner = self.up(self.mlp_norm(x))
+    def mlp(self, x: Tensor, *, up: Callable[[Tensor], Tensor] | None = None, down: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the MLP adds to the stream; ``up`` and ``down`` stand in for its own products."""
+        inner = (up or self.up)(self.mlp_norm(x))
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
             inner = activate(gate, self.activation) * inner
         else:
             inner = activate(inner, self.activation)
-        added: Tensor = self.down(inner)
+        added: Tensor = (down or self.down)(inner)
         return added
 
 
 def activate(x: Tensor, name: str) -> Tensor:
     """The activation of that name."""
     if name == "relu":
-        return F.relu(x)
+        return F.relu(x, inplace=not torch.is_grad_enabled())
     return F.silu(x) if name == "silu" else F.gelu(x, approximate="tanh" if name == "gelu_tanh" else "none")
 
 

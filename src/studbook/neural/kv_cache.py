@@ -1,42 +1,50 @@
 """Keys and values of what was read and written, and one step of a decoder that uses them.
 
-Beams of a prompt share its keys and values. What they write goes into slots that are never moved: each beam knows which beam wrote each
-step of its text, so that reordering beams is a look-up in a small table instead of a copy of the cache.
+Beams of a prompt share its keys and values. What they write goes into slots that are never moved: each beam knows which slots hold the
+steps of its text, so that reordering beams is a look-up in a small table instead of a copy of the cache.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from studbook.neural.attention_kernels import attend
+from studbook.arrays import AnyArray
+from studbook.neural.attention_kernels import attend, locate, padded
 from studbook.neural.decoder_layers import Block, rotate
-from studbook.neural.parts import in_parts
 
 if TYPE_CHECKING:
     from studbook.neural.decoder import Decoder
+
+FIRST_SLOTS = 96
+"""Slots a prompt that the compiled loop begins with; when its beams need more, it takes twice as many."""
+
+Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Continuation:
     """Prompts that a decoder has read, and what is written after them.
 
-    The cache is ``(layers, b, slots, 2, kv_heads, head_width)``; slot ``t + s * k + j`` of a prompt holds step ``s`` of beam ``j`` after
-    ``t`` prompt tokens, for ``k`` beams. ``ancestors`` ``(b, k, max_new)`` says for each beam which beam wrote each of its steps.
+    A layer's cache is ``(b, kv_heads, 2, slots, head_width)``, the last rounded up to whole cache lines where the loops are compiled.
+    A prompt's slots are those of its tokens, then ``beams`` for each step that is written. ``slots`` ``(b, beams, max_new)`` says which of
+    the latter hold the steps of each beam's text: the compiled loop takes the first that no beam reads, other devices those of the step.
     """
 
-    def __init__(self, decoder: Decoder, cache: Tensor, n_read: int, beams: int, max_new: int) -> None:
-        self._decoder, self._cache, self._n_read, self._beams, self._written = decoder, cache, n_read, beams, 0
-        n = cache.shape[1]
-        self._ancestors = torch.zeros((n, beams, max_new), dtype=torch.int32, device=cache.device)
-        self._own = torch.arange(beams, dtype=torch.int32, device=cache.device)
-        self._compiled = cache.device.type == "cpu" and cache.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        self._head = _head(decoder.head_weight(), n * beams)
-        self._slopes = cache.new_zeros(decoder.config.heads) if decoder.slopes is None else decoder.slopes
+    def __init__(self, decoder: Decoder, caches: list[Tensor], n_read: int, beams: int, max_new: int) -> None:
+        self._decoder, self._caches, self._n_read, self._beams, self._written = decoder, caches, n_read, beams, 0
+        n, device = len(caches[0]), caches[0].device
+        self._slots = torch.zeros((n, beams, max_new), dtype=torch.int64, device=device)
+        self._own = torch.arange(beams, device=device).expand(n, -1)
+        self._compiled = _compiled(caches[0])
+        self._slopes = caches[0].new_zeros(decoder.config.heads) if decoder.slopes is None else decoder.slopes
+        self._products = decoder.products()
 
     @classmethod
     def start(cls, decoder: Decoder, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
@@ -44,20 +52,19 @@ class Continuation:
         n, length = prompts.shape
         _, kv_heads, head_width = decoder.config.sizes()
         x = decoder.embed(prompts, 0)
-        slots = length + beams * max(max_new - 1, 0)
-        cache = x.new_empty((decoder.config.layers, n, slots, 2, kv_heads, head_width))
+        caches = [_empty_cache((n, kv_heads, 2), length, beams * max(max_new - 1, 0), head_width, x) for _ in decoder.layers]
         rotary = None if decoder.rotary is None else decoder.rotary[:, :length]
         bias = decoder.attention_bias(length)
-        for layer, block in enumerate(decoder.layers):
+        for block, cache in zip(decoder.layers, caches, strict=True):
             query, key, value = block.project(x, rotary)
-            cache[layer, :, :length, 0], cache[layer, :, :length, 1] = key.transpose(1, 2), value.transpose(1, 2)
+            cache[:, :, 0, :length, :head_width], cache[:, :, 1, :length, :head_width] = key, value
             shared = block.heads != block.kv_heads
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)
-            if layer == decoder.config.layers - 1:  # only the last token is asked for its successor
+            if cache is caches[-1]:  # only the last token is asked for its successor
                 x, mixed = x[:, -1:], mixed[:, :, -1:]
             x = x + block.out(mixed.transpose(1, 2).flatten(2))
             x = x + block.mlp(x)
-        return decoder.logits(decoder.norm(x[:, -1])), cls(decoder, cache, length, beams, max_new)
+        return decoder.logits(decoder.norm(x[:, -1])), cls(decoder, caches, length, beams, max_new)
 
     def step(self, tokens: Tensor, parents: Tensor | None = None) -> Tensor:
         """Write one token a beam.
@@ -69,82 +76,125 @@ class Continuation:
         Returns:
             The logits of the next token, ``(b * beams, vocabulary)``; the next step may write over them.
         """
-        decoder, k, written = self._decoder, self._beams, self._written
-        if parents is not None and written:
-            index = parents.view(-1, k, 1).expand(-1, -1, written)
-            self._ancestors[:, :, :written] = self._ancestors[:, :, :written].gather(1, index)
-        self._ancestors[:, :, written] = self._own
+        decoder, position = self._decoder, self._n_read + self._written
         self._written += 1
-        position = self._n_read + written
         rotary = None if decoder.rotary is None else decoder.rotary[:, position : position + 1]
-        mask = None if self._compiled else self._mask()
+        read = self._reader(parents)
         x = decoder.embed(tokens[:, None], position)[:, 0]
-        for layer, block in enumerate(decoder.layers):
-            x = x + block.out(self._read(block, self._cache[layer], block.qkv(block.attention_norm(x)), rotary, mask))
-            x = x + block.mlp(x)
-        return self._head(decoder.norm(x))
+        for block, multiply, cache in zip(decoder.layers, self._products.blocks, self._caches, strict=True):
+            projected = multiply.qkv(block.attention_norm(x))
+            if rotary is not None:
+                turning = projected.view(len(projected), -1, block.head_width)[:, : block.heads + block.kv_heads]
+                turning.copy_(rotate(turning, rotary))
+            x = x + multiply.out(read(block, cache, projected))
+            x = x + block.mlp(x, up=multiply.up, down=multiply.down)
+        return self._products.head(decoder.norm(x))
 
-    def _read(self, block: Block, cache: Tensor, projected: Tensor, rotary: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Put the new keys and values into the cache, and give what the heads read from it, ``(b * beams, heads * head_width)``."""
+    def _reader(self, parents: Tensor | None) -> Callable[[Block, Tensor, Tensor], Tensor]:
+        """What puts a step's keys and values into a layer's cache, and gives what the heads read from it, ``(b * beams, heads *
+        head_width)``.
+        """
+        if self._compiled:
+            return functools.partial(self._read_compiled, places=self._place(parents), slopes=self._slopes.numpy())
+        return functools.partial(self._read, mask=self._mask(parents))
+
+    def _read(self, block: Block, cache: Tensor, projected: Tensor, mask: Tensor | None) -> Tensor:
         k, heads, kv_heads, width = self._beams, block.heads, block.kv_heads, block.head_width
         n, seen = len(projected) // k, self._n_read + self._written * k
-        if rotary is not None:
-            both = projected.view(n * k, -1, width)
-            both[:, : heads + kv_heads] = rotate(both[:, : heads + kv_heads], rotary)
-        if self._compiled:
-            return self._read_compiled(block, cache, projected)
-        cache[:, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width)
+        cache[:, :, :, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width).permute(0, 3, 2, 1, 4)
         query = projected[:, : heads * width].view(n, k, heads, width).transpose(1, 2)
-        keys, values = cache[:, :seen, 0].transpose(1, 2), cache[:, :seen, 1].transpose(1, 2)
+        keys, values = cache[:, :, 0, :seen], cache[:, :, 1, :seen]
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=heads != kv_heads)
         return mixed.transpose(1, 2).reshape(n * k, -1)
 
-    def _read_compiled(self, block: Block, cache: Tensor, projected: Tensor) -> Tensor:
+    def _read_compiled(self, block: Block, cache: Tensor, projected: Tensor, places: AnyArray, slopes: AnyArray) -> Tensor:
         """The same by the compiled loop."""
         k, heads, width = self._beams, block.heads, block.head_width
-        n, slots, max_new = len(projected) // k, cache.shape[1], self._ancestors.shape[2]
-        mixed = projected.new_empty((n * k, heads * width))
-        lines, kept = projected.view(n, -1).numpy(), cache.view(n, -1).numpy()
-        ancestors, out, slopes = self._ancestors.view(n, -1).numpy(), mixed.view(n, -1).numpy(), self._slopes.numpy()
-        rest = (k, heads, block.kv_heads, width, projected.shape[1], slots, self._n_read, self._written, max_new)
-
-        def read(first: int, last: int) -> None:
-            part = slice(first, last)
-            flat = (lines[part].reshape(-1), kept[part].reshape(-1), ancestors[part].reshape(-1))
-            attend(*flat, slopes, (last - first, *rest), 1.0 / math.sqrt(width), out[part].reshape(-1))
-
-        in_parts(read, n)
+        mixed = projected.new_empty((len(projected), heads * width))
+        sizes = (len(projected) // k, k, heads, block.kv_heads, width, projected.shape[1], cache.shape[3], self._n_read + self._written)
+        attend(projected.numpy().ravel(), cache.numpy().ravel(), places, slopes, sizes, 1.0 / math.sqrt(width), mixed.numpy().ravel())
         return mixed
 
-    def _mask(self) -> Tensor | None:
+    def _place(self, parents: Tensor | None) -> AnyArray:
+        """Where the compiled loop finds what each beam reads: ``(b, beams, tokens)``, flat."""
+        n, k, _ = self._slots.shape
+        places = torch.empty((n, k, padded(self._n_read + self._written)), dtype=torch.uint64).numpy()
+        order = self._own if parents is None else parents.view(n, k)
+        used = locate(self._slots.numpy(), order.numpy(), self._n_read, self._written, self._caches[0].shape[-1], places)
+        if self._n_read + used > self._caches[0].shape[3]:
+            self._caches = [_grown(cache, self._n_read) for cache in self._caches]
+        flat: AnyArray = places.ravel()
+        return flat
+
+    def _mask(self, parents: Tensor | None) -> Tensor | None:
         """What is added to the scores ``(b, heads or 1, beams, slots)``: minus infinity where another beam wrote, and ALiBi."""
         k, n_read, written = self._beams, self._n_read, self._written
-        position = torch.arange(n_read + written * k, device=self._cache.device)
+        if parents is not None and written > 1:
+            index = parents.view(-1, k, 1).expand(-1, -1, written - 1)
+            self._slots[:, :, : written - 1] = self._slots[:, :, : written - 1].gather(1, index)
+        self._slots[:, :, written - 1] = self._own + (written - 1) * k
+        position = torch.arange(n_read + written * k, device=self._slots.device)
         step = (position - n_read).div(k, rounding_mode="floor")
         mask = None
         if k > 1:
-            slots = n_read + step[n_read::k] * k + self._ancestors[:, :, :written]
-            mask = self._cache.new_full((len(slots), k, len(position)), -math.inf)
+            mask = self._caches[0].new_full((len(self._slots), k, len(position)), -math.inf)
             mask[:, :, :n_read] = 0.0
-            mask = mask.scatter_(2, slots.long(), 0.0)[:, None]
+            mask = mask.scatter_(2, n_read + self._slots[:, :, :written], 0.0)[:, None]
         if self._decoder.slopes is None:
             return mask
         bias = (self._decoder.slopes[:, None] * torch.where(step < 0, position, n_read + step))[None, :, None]
         return bias if mask is None else mask + bias
 
 
-def _head(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """The product of hidden states ``(rows, width)`` with the output matrix, many times over.
+@dataclass(frozen=True, slots=True)
+class BlockProducts:
+    """A block's matrix products."""
 
-    On a CPU oneDNN takes the matrix in its own order, which is up to twice as fast for a few rows; a PyTorch without it multiplies into
-    one buffer, since fresh pages for large results cost as much as the product.
-    """
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return lambda hidden: F.linear(hidden, weight)
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-        product = torch.ops.mkldnn._linear_pointwise
-    except (AttributeError, RuntimeError):
-        buffer = weight.new_empty((rows, len(weight)))
-        return lambda hidden: torch.mm(hidden, weight.t(), out=buffer)
-    return lambda hidden: product(hidden, packed, None, "none", [], "")
+    qkv: Product
+    out: Product
+    up: Product
+    down: Product
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """A decoder's matrix products, prepared for few rows, many times over."""
+
+    blocks: list[BlockProducts]
+    head: Product
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> Products:
+        """Those of a decoder; they are stale when its weights change."""
+        blocks = [[_product(each.weight, each.bias) for each in (block.qkv, block.out, block.up, block.down)] for block in decoder.layers]
+        return cls([BlockProducts(*products) for products in blocks], _product(decoder.head_weight(), None))
+
+
+def _product(weight: Tensor, bias: Tensor | None) -> Product:
+    """``F.linear`` with this matrix. On a CPU it is transposed here: products of a few rows then take up to a third less time."""
+    if not _compiled(weight):
+        return lambda x: F.linear(x, weight, bias)
+    matrix = weight.t().contiguous()
+    return (lambda x: torch.mm(x, matrix)) if bias is None else (lambda x: torch.addmm(bias, x, matrix))
+
+
+def _compiled(like: Tensor) -> bool:
+    """Whether compiled loops can take such numbers."""
+    return like.device.type == "cpu" and like.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def _empty_cache(sizes: tuple[int, ...], n_read: int, n_new: int, head_width: int, like: Tensor) -> Tensor:
+    """Room for the keys and values of prompts, and of ``n_new`` tokens or as many as the compiled loop is likely to need."""
+    if not _compiled(like):
+        return like.new_empty((*sizes, n_read + n_new, head_width))
+    cache = like.new_empty((*sizes, n_read + min(n_new, FIRST_SLOTS), padded(head_width)))
+    cache[..., head_width:] = 0.0
+    return cache
+
+
+def _grown(cache: Tensor, n_read: int) -> Tensor:
+    """The cache with twice as many slots after the prompts'."""
+    *sizes, slots, width = cache.shape
+    larger = cache.new_zeros((*sizes, 2 * slots - n_read, width))
+    larger[..., :slots, :] = cache
+    return larger

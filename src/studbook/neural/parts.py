@@ -1,4 +1,4 @@
-"""Compiled loops on as many threads as PyTorch uses."""
+"""A batch in as many parts as PyTorch has threads, side by side."""
 
 from __future__ import annotations
 
@@ -7,26 +7,39 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 
-def in_parts(work: Callable[[int, int], None], n: int) -> None:
-    """Call ``work(first, last)`` for parts of ``range(n)``, side by side where PyTorch has several threads.
+
+def in_parts(work: Callable[[slice], T], n: int) -> list[T]:
+    """``work(part)`` for parts of ``range(n)``, in order; side by side where PyTorch has several threads.
+
+    One thread for each part of a batch is quicker than all threads for each small product: they don't wait for each other after every
+    one. While the parts are worked at, each has a single thread of PyTorch.
 
     Args:
-        work: Lets go of the interpreter's lock while it runs; parts don't depend on each other.
-        n: Items.
+        work: Parts don't depend on each other.
+        n: Items, 1 or more.
     """
     threads = min(torch.get_num_threads(), n)
-    if threads <= 1:
-        work(0, n)
-        return
-    borders = [n * part // threads for part in range(threads + 1)]
-    others = [_pool(os.getpid(), threads).submit(work, first, last) for first, last in itertools.pairwise(borders[1:])]
-    work(0, borders[1])
-    for other in others:
-        other.result()
+    if threads == 1 or torch.is_autocast_enabled("cpu"):
+        return [work(slice(0, n))]
+    parts = [slice(n * part // threads, n * (part + 1) // threads) for part in range(threads)]
+
+    def alone(part: slice) -> T:
+        torch.set_num_threads(1)
+        with torch.inference_mode(inference):
+            return work(part)
+
+    inference, before = torch.is_inference_mode_enabled(), torch.get_num_threads()
+    try:
+        others = [_pool(os.getpid(), threads).submit(alone, part) for part in itertools.islice(parts, 1, None)]
+        return [alone(parts[0]), *(other.result() for other in others)]
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from studbook.neural.choice_kernels import RUN, choose, extend, scan
 from studbook.neural.options import Decoding
-from studbook.neural.parts import in_parts
 
 WIDE = 512  # as many of the likeliest tokens are sorted before all are
 
@@ -61,7 +60,7 @@ def sample(scores: Tensor, decoding: Decoding, uniforms: Tensor) -> Tensor:
     chosen = torch.empty(len(scores), dtype=torch.int64)
     settings = (float(decoding.temperature), int(decoding.top_k), float(decoding.top_p))
     read, given, taken = scores.numpy(), uniforms.contiguous().numpy(), chosen.numpy()
-    in_parts(lambda i, j: choose(read[i:j].reshape(-1), scores.shape[1], settings, given[i:j], taken[i:j]), len(scores))
+    choose(read.reshape(-1), scores.shape[1], settings, given, taken)
     return chosen
 
 
@@ -104,8 +103,7 @@ def survey(logits: Tensor) -> tuple[Tensor, Tensor]:
     runs = width // RUN
     if _compiled(logits):
         maxima, totals = logits.new_empty((n, runs)), logits.new_empty((n, 1))
-        read, best, sums = logits.numpy(), maxima.numpy(), totals.numpy()
-        in_parts(lambda i, j: scan(read[i:j].reshape(-1), width, best[i:j].reshape(-1), sums[i:j].reshape(-1)), n)
+        scan(logits.view(-1).numpy(), width, maxima.view(-1).numpy(), totals.view(-1).numpy())
         return totals, maxima
     return logits.logsumexp(dim=-1, keepdim=True), _run_maxima(logits)
 

@@ -1,0 +1,206 @@
+"""Sixteen single-precision numbers at a time in numba's compiled loops.
+
+The compiler turns plain loops into vector code only where it can prove that arrays don't overlap, and its sums across a vector cost more
+than the products. These functions say what is meant: ``load``, ``multiply_add`` and so on become one or two instructions on a processor
+with 512-bit registers, and what it takes on others. They can be called in compiled code only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+_FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
+_LOWEST = -126.0  # powers below this one are taken for 0
+_EXP2 = [math.log(2.0) ** i / math.factorial(i) for i in range(7)]  # Taylor's polynomial, right to 1e-7 on [-1/2, 1/2]
+
+
+class _VectorType(types.Type):
+    """numba's name for a vector."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+VECTOR = _VectorType()
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):
+    """A vector is held in a register."""
+
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _FLOATS)
+
+
+def _all(number: float) -> Any:
+    return ir.Constant(_FLOATS, [number] * LANES)
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    data = cgutils.create_struct_proxy(kind)(context, builder, value=array).data
+    return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
+
+
+def _call(builder: Any, name: str, *arguments: Any) -> Any:
+    """A function of vectors that LLVM knows."""
+    kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(arguments))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), arguments)
+
+
+def _shuffle(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(first, second, ir.Constant(_INTS, lanes))
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """The vector that begins at ``index`` of a flat array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = builder.load(_address(context, builder, signature.args[0], *arguments))
+        found.align = 4
+        return found
+
+    return VECTOR(array, types.uint64), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Put a vector at ``index`` of a flat array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], _address(context, builder, signature.args[0], *arguments[:2])).align = 4
+        return context.get_dummy_value()
+
+    return types.none(array, types.uint64, VECTOR), generate
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of ``index`` ahead of its use, into the second cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        address = builder.bitcast(_address(context, builder, signature.args[0], *arguments), pointer)
+        builder.call(call, [address, _INT(0), _INT(3), _INT(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.uint64), generate
+
+
+@intrinsic
+def splat(typing: Any, number: Any) -> Any:
+    """One number in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        empty = ir.Constant(_FLOATS, ir.Undefined)
+        return _shuffle(builder, builder.insert_element(empty, arguments[0], _INT(0)), empty, [0] * LANES)
+
+    return VECTOR(types.float32), generate
+
+
+@intrinsic
+def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fma", *arguments)
+
+    return VECTOR(VECTOR, VECTOR, VECTOR), generate
+
+
+def _lanewise(name: str, doc: str) -> Any:
+    def of(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            if name == "max":
+                return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+            return getattr(builder, name)(*arguments)
+
+        return VECTOR(VECTOR, VECTOR), generate
+
+    of.__name__ = of.__qualname__ = name
+    of.__doc__ = doc
+    return intrinsic(of)
+
+
+add = _lanewise("fadd", "``a + b``.")
+multiply = _lanewise("fmul", "``a * b``.")
+maximum = _lanewise("max", "The larger of each two; the second where one isn't a number.")
+
+
+@intrinsic
+def exp2(typing: Any, vector: Any) -> Any:
+    """Two to the power of each lane, at most 126, right to seven digits; 0 from -126 downwards."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (given,) = arguments
+        counts = builder.fcmp_ordered(">", given, _all(_LOWEST))
+        x = builder.select(counts, given, _all(_LOWEST))
+        whole = _call(builder, "roundeven", x)
+        f = builder.fsub(x, whole)
+        value = _all(_EXP2[-1])
+        for coefficient in reversed(_EXP2[:-1]):
+            value = _call(builder, "fma", value, f, _all(coefficient))
+        raised = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))  # added to the exponent's bits
+        return builder.select(counts, builder.bitcast(builder.add(builder.bitcast(value, _INTS), raised), _FLOATS), _all(0.0))
+
+    return VECTOR(VECTOR), generate
+
+
+def _fold(builder: Any, vector: Any, both: Callable[[Any, Any], Any]) -> Any:
+    """All lanes taken together, two by two."""
+    step = LANES // 2
+    while step:
+        vector = both(vector, _shuffle(builder, vector, vector, [(lane + step) % LANES for lane in range(LANES)]))
+        step //= 2
+    return builder.extract_element(vector, _INT(0))
+
+
+@intrinsic
+def total(typing: Any, vector: Any) -> Any:
+    """The sum of the lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _fold(builder, arguments[0], builder.fadd)
+
+    return types.float32(VECTOR), generate
+
+
+@intrinsic
+def highest(typing: Any, vector: Any) -> Any:
+    """The largest lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _fold(builder, arguments[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+    return types.float32(VECTOR), generate
+
+
+@intrinsic
+def totals(typing: Any, vectors: Any) -> Any:
+    """The sums of sixteen vectors' lanes, as a vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        parts = [builder.extract_value(arguments[0], i) for i in range(LANES)]
+        step = 1
+        while len(parts) > 1:
+            # Of two vectors' lanes, those whose bit of ``step`` is 0 come to stand for the first, the others for the second.
+            left = [LANES + lane - step if lane & step else lane for lane in range(LANES)]
+            right = [LANES + lane if lane & step else lane + step for lane in range(LANES)]
+            parts = [
+                builder.fadd(_shuffle(builder, a, b, left), _shuffle(builder, a, b, right))
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            step *= 2
+        return parts[0]
+
+    return VECTOR(vectors), generate
