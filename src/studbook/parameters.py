@@ -95,6 +95,49 @@ def build(cls: type[T], parameters: Mapping[str, object], where: str = "data") -
     return cls(**{name: _built(value, hints[name], f"{where}.{name}", defaults[name]) for name, value in parameters.items()})
 
 
+def conform(instance: Any, where: str) -> None:
+    """Bring the fields of a dataclass to their types, as ``build`` does; for the first line of its ``__post_init__``.
+
+    What is written in Python is then as strictly typed as a study file: a text isn't taken for a number, and a mapping is taken for the
+    dataclass that a field wants.
+
+    Args:
+        instance: Of a dataclass that ``build`` could have built; may be frozen.
+        where: Name of its table, for the messages.
+
+    Raises:
+        ConfigError: Wrong type, or unknown name in a mapping.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> from studbook.errors import ConfigError
+        >>> from studbook.parameters import conform
+        >>> @dataclass(frozen=True, slots=True)
+        ... class Keep:
+        ...     share: float
+        ...     def __post_init__(self) -> None:
+        ...         conform(self, "mix")
+        >>> try:
+        ...     Keep(share="0.1")
+        ... except ConfigError as error:
+        ...     print(error)
+        mix.share is "0.1" (a text), expected a number
+    """
+    kind: Any = type(instance)
+    hints = _hints(kind)
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value is not default:
+            plain = value.item() if getattr(value, "shape", None) == () else value  # a number of NumPy
+            object.__setattr__(instance, field.name, _built(plain, hints[field.name], f"{where}.{field.name}", default))
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def nearest(name: str, known: Iterable[str], noun: str = "name") -> str:
     """A hint for an unknown name: the nearest known one, else all of them.
 

@@ -505,3 +505,8 @@ def test_transformers_is_named_where_it_is_missing(monkeypatch, tmp_path):
     for name in ("gpt2-tiny", str(tmp_path)):
         with pytest.raises(MissingExtraError, match=r"studbook\[neural\]"):
             CausalLM(name).fit(BLOCKS, rng=rng())
+
+
+def test_a_misspelt_random_model_is_refused():
+    with pytest.raises(ConfigError, match=r"no model"):
+        CausalLM("opt-tinyy")

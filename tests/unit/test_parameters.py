@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from studbook.errors import ConfigError
-from studbook.parameters import build, nearest, parameters_of
+from studbook.parameters import build, conform, nearest, parameters_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +118,38 @@ def test_parameters_are_listed_with_expectation_and_default():
 
 def test_nearest_ignores_case():
     assert nearest("GAUSSIAN", ["gaussian", "poisson"]) == "did you mean 'gaussian'?"
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    rate: float = 0.5
+    name: str = "inner"
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    size: int = 3
+    inner: Inner = Inner(name="outer's")
+
+    def __post_init__(self) -> None:
+        conform(self, "outer")
+
+
+def test_what_is_written_in_python_is_brought_to_its_type():
+    built = Outer(np.int64(4), {"rate": 1})
+    assert (type(built.size), built.size) == (int, 4)
+    assert built.inner == Inner(1.0, "outer's")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"size": "4"}, r'outer.size is "4" \(a text\), expected an integer'),
+        ({"size": None}, "outer.size is None"),
+        ({"inner": {"rat": 1}}, "outer.inner has no parameter 'rat'"),
+        ({"inner": 3}, "outer.inner is 3, expected a table"),
+    ],
+)
+def test_a_wrong_type_in_python_is_refused(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        Outer(**arguments)

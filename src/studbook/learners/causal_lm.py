@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import math
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from studbook.learners._text import describe, digest_of_words, end_token, first_
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
 from studbook.neural.options import Decoding, Training, require, require_extra
+from studbook.parameters import conform
 from studbook.records import FitReport
 from studbook.rng import stream
 
@@ -170,7 +172,11 @@ class CausalLM:
 
     def __post_init__(self) -> None:
         where = "learner"
+        conform(self, where)
         require(bool(self.model.strip()), where, "model", repr(self.model), f"a folder, a hub id, smollm2, or {', '.join(RANDOM_NAMES)}")
+        meant = difflib.get_close_matches(self.model, (*RANDOM_NAMES, "smollm2"), n=1, cutoff=0.8)
+        if meant and self.model != meant[0] and not Path(self.model).exists():
+            raise ConfigError(f"learner.model is {self.model!r}, which is no model", hint=f"did you mean {meant[0]!r}?")
         require(1 <= self.layers <= 1000, where, "layers", self.layers, "1 to 1,000")
         require(1 <= self.width <= 65_536, where, "width", self.width, "1 to 65,536")
         require(1 <= self.heads <= self.width, where, "heads", self.heads, "1 up to the width")
@@ -272,8 +278,12 @@ class CausalLM:
         """
         require_extra()
         from studbook.neural.causal import open_network, read_prompts
+        from studbook.neural.tokens import has_tokenizer
 
         network, about = open_network(folder, space.n_states, dropout=self.dropout)
+        base = self._base_folder()
+        if base is not None and has_tokenizer(base):  # it stays, whereas a folder of a run's work goes
+            network = replace(network, tokenizer=str(base))
         if self.model in RANDOM_NAMES:
             self._require_same_sizes(folder, network, space)
         if about.get("vocabulary", digest_of_words(space)) != digest_of_words(space):

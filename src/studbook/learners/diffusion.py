@@ -22,6 +22,7 @@ from studbook.learners._pictures import (
 )
 from studbook.learners.checks import record_weights, refuse_rows, require_kind, require_size
 from studbook.neural.options import Training, require, require_extra
+from studbook.parameters import conform
 from studbook.records import FitReport
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class Diffusion:
 
     def __post_init__(self) -> None:
         where = "learner"
+        conform(self, where)
         require(0 <= self.width <= 8192, where, "width", self.width, "0 (choose by the network) to 8192")
         require(0 <= self.depth <= 64, where, "depth", self.depth, "0 (choose by the network) to 64")
         require(0 <= self.patch <= 64, where, "patch", self.patch, "0 (choose by the side) to 64 pixels")

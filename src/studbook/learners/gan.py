@@ -21,6 +21,7 @@ from studbook.learners._pictures import (
 )
 from studbook.learners.checks import record_weights, refuse_rows, require_size
 from studbook.neural.options import Training, require, require_extra
+from studbook.parameters import conform
 from studbook.records import FitReport
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Gan:
 
     def __post_init__(self) -> None:
         where = "learner"
+        conform(self, where)
         require(1 <= self.latents <= 10_000, where, "latents", self.latents, "1 to 10,000")
         require(1 <= self.width <= 1024, where, "width", self.width, "1 to 1,024 channels")
         require(1 <= self.critic_steps <= 1000, where, "critic_steps", self.critic_steps, "1 to 1,000")

@@ -17,6 +17,7 @@ from studbook.learners._text import describe, digest_of_words, end_token, first_
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
 from studbook.neural.options import Decoding, Training, require, require_extra
+from studbook.parameters import conform
 from studbook.records import FitReport
 from studbook.rng import stream
 
@@ -166,6 +167,7 @@ class Gpt:
 
     def __post_init__(self) -> None:
         where = "learner"
+        conform(self, where)
         require(1 <= self.layers <= 1000, where, "layers", self.layers, "1 to 1,000")
         require(1 <= self.width <= 65_536, where, "width", self.width, "1 to 65,536")
         require(1 <= self.heads <= self.width, where, "heads", self.heads, "1 up to the width")

@@ -21,6 +21,7 @@ from studbook.learners._pictures import (
 )
 from studbook.learners.checks import require_size
 from studbook.neural.options import Training, require, require_extra
+from studbook.parameters import conform
 from studbook.records import FitReport
 from studbook.rng import stream
 
@@ -164,6 +165,7 @@ class Vae:
 
     def __post_init__(self) -> None:
         where = "learner"
+        conform(self, where)
         require(1 <= self.latents <= 10_000, where, "latents", self.latents, "1 to 10,000")
         require(self.network in ("mlp", "conv"), where, "network", self.network, "mlp or conv")
         require(1 <= self.hidden <= 100_000, where, "hidden", self.hidden, "1 to 100,000 units")

@@ -69,7 +69,7 @@ def locate(slots: AnyArray, parents: AnyArray, n_read: int, n_written: int, widt
     return most
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def attend(
     projected: AnyArray, cache: AnyArray, places: AnyArray, slopes: AnyArray, sizes: tuple[int, ...], scale: float, out: AnyArray
 ) -> None:

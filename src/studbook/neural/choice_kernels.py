@@ -1,4 +1,4 @@
-"""Compiled passes over logits on a CPU in single precision: their sums, and one token a row by sampling."""
+"""Compiled passes over logits on a CPU in single precision: their sums, the slopes of a loss, and one token a row by sampling."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import FAST, LINE, LOG2_E, F, U
-from studbook.neural.vectors import add, exp2, highest, load, maximum, multiply_add, splat, store, total
+from studbook.neural.vectors import add, exp2, highest, load, maximum, multiply, multiply_add, splat, store, total
 
 RUN = 64  # logits are summed in runs of this length
 ONE = np.int32(0x3F800000)  # the bits of 1.0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> None:
     """The maximum of each whole run, and the log of the sum of all exponentials.
 
@@ -37,7 +37,7 @@ def scan(logits: AnyArray, width: int, maxima: AnyArray, totals: AnyArray) -> No
             best = _highest_of_run(logits, start + run * U(RUN))
             maxima[i * runs + run] = best
             top = max(top, best)
-        shift = splat(-top * LOG2_E)
+        shift = splat(-top)
         sums = np.float64(_sum_of_run(rest, U(0), shift))
         for run in range(runs):
             sums += _sum_of_run(logits, start + run * U(RUN), shift)
@@ -52,14 +52,58 @@ def _highest_of_run(logits: AnyArray, start: int) -> Any:
 
 @numba.njit(nogil=True, fastmath=FAST, inline="always")
 def _sum_of_run(logits: AnyArray, start: int, shift: Any) -> Any:
-    """The sum of the exponentials of a run's logits and ``shift``, which is in powers of two."""
+    """The sum of the exponentials of a run's logits plus ``shift``."""
     scale, sums = splat(LOG2_E), splat(F(0.0))
     for s in range(U(0), U(RUN), LINE):
-        sums = add(sums, exp2(multiply_add(load(logits, start + s), scale, shift)))
+        sums = add(sums, exp2(multiply(add(load(logits, start + s), shift), scale)))
     return total(sums)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def descend(logits: AnyArray, width: int, targets: AnyArray, shares: AnyArray, found: AnyArray) -> None:
+    """The log-probability of a target in each row, and what a loss of minus as much changes by with each logit.
+
+    Args:
+        logits: ``(n, width)``, flat; written over by the slopes, times the row's share.
+        width: Their columns.
+        targets: ``(n,)`` columns.
+        shares: ``(n,)``.
+        found: ``(n,)`` natural logarithms; written. Not a number where a logit isn't finite.
+    """
+    columns = U(width)
+    even = columns // LINE * LINE
+    rest = np.empty(LINE, np.float32)  # what is left of a row after its whole vectors
+    for i in range(U(targets.size)):
+        start = i * columns
+        for s in range(LINE):
+            rest[s] = logits[start + even + s] if even + s < columns else F(-np.inf)
+        best = load(rest, U(0))
+        for s in range(start, start + even, LINE):
+            best = maximum(best, load(logits, s))
+        top, chosen = highest(best), logits[start + U(targets[i])]
+        scale, shift = splat(LOG2_E), splat(-top)
+        sums, none, spoilt = exp2(multiply(add(load(rest, U(0)), shift), scale)), splat(F(0.0)), splat(F(0.0))
+        for s in range(columns - even):
+            spoilt = multiply_add(splat(rest[s]), none, spoilt)
+        store(rest, U(0), sums)
+        for s in range(start, start + even, LINE):
+            values = load(logits, s)
+            spoilt = multiply_add(values, none, spoilt)  # stays 0 as long as the numbers are finite
+            weights = exp2(multiply(add(values, shift), scale))
+            store(logits, s, weights)
+            sums = add(sums, weights)
+        whole = total(sums)
+        found[i] = chosen - top - math.log(whole) + total(spoilt)
+        factor = splat(shares[i] / whole)
+        store(rest, U(0), multiply(load(rest, U(0)), factor))
+        for s in range(start, start + even, LINE):
+            store(logits, s, multiply(load(logits, s), factor))
+        for s in range(columns - even):
+            logits[start + even + s] = rest[s]
+        logits[start + U(targets[i])] -= shares[i]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def choose(logits: AnyArray, width: int, decoding: tuple[float, int, float], uniforms: AnyArray, chosen: AnyArray) -> None:
     """One token a row: temperature, the ``top_k`` likeliest, the fewest that hold ``top_p``, then the inverse distribution function.
 
@@ -107,7 +151,7 @@ def _weigh(logits: AnyArray, start: int, width: int, inverse: Any, weights: AnyA
         store(weights, s, exp2(multiply_add(load(weights, s), scales, shift)))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _count_cut(weights: AnyArray, wanted: Any) -> Any:
     """The smallest weight that is kept where those are that fewer than ``wanted`` weights exceed: the ``wanted``-th largest.
 
@@ -129,7 +173,7 @@ def _count_cut(weights: AnyArray, wanted: Any) -> Any:
     return number[0]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _share_cut(weights: AnyArray, lowest: Any, wanted: Any) -> Any:
     """As ``_count_cut``, where those are kept that weights of less than the share ``wanted`` of all from ``lowest`` on exceed."""
     bits = np.empty(1, np.int32)

@@ -58,7 +58,7 @@ class Block(nn.Module):
             gate, inner = inner.chunk(2, dim=-1)
             inner = activate(gate, self.activation) * inner
         else:
-            inner = activate(inner, self.activation)
+            inner = inner.relu_() if self.activation == "relu" else activate(inner, self.activation)
         added: Tensor = (down or self.down)(inner)
         return added
 
@@ -66,7 +66,7 @@ class Block(nn.Module):
 def activate(x: Tensor, name: str) -> Tensor:
     """The activation of that name."""
     if name == "relu":
-        return F.relu(x, inplace=not torch.is_grad_enabled())
+        return F.relu(x)
     return F.silu(x) if name == "silu" else F.gelu(x, approximate="tanh" if name == "gelu_tanh" else "none")
 
 

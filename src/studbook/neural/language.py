@@ -20,8 +20,8 @@ from studbook.neural.token_loss import IGNORED, token_log_likelihood, token_loss
 from studbook.neural.training import fit_module
 from studbook.records import FitReport
 
-LOGIT_BYTES = 64 << 20
-"""Logits that are held at once where probabilities are measured."""
+NUMBER_BYTES = 64 << 20
+"""What the widest numbers of a batch take where probabilities are measured."""
 
 
 class LanguageNetwork(Protocol):
@@ -105,7 +105,8 @@ def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, *, device:
     n, length = blocks.shape
     reader: LanguageNetwork = network  # type: ignore[assignment]
     found = np.empty((n, length))
-    step = max(1, min(512, LOGIT_BYTES // (4 * length * reader.vocabulary)))
+    widest = 4 * network.config.width if isinstance(network, Decoder) else reader.vocabulary  # a decoder's logits are made in slices
+    step = max(1, min(512, NUMBER_BYTES // (4 * length * widest)))
     for start in range(0, n, step):
         tokens = torch.from_numpy(np.require(blocks[start : start + step], np.int64, ["C", "W"])).to(device)
         first = torch.full((len(tokens), 1), begin, device=device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from studbook.errors import ConfigError, MissingExtraError
+from studbook.parameters import conform
 
 Start: TypeAlias = Literal["auto", "scratch", "base", "previous"]
 
@@ -66,6 +67,7 @@ class Training:
 
     def __post_init__(self) -> None:
         where = "training"
+        conform(self, where)
         require(1 <= self.epochs <= 10**6, where, "epochs", self.epochs, "1 or more passes")
         require(1 <= self.batch <= 10**6, where, "batch", self.batch, "1 or more records a step")
         require(0.0 < self.rate < math.inf, where, "rate", self.rate, "above 0, for example 0.001")
@@ -138,6 +140,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         where = "decoding"
+        conform(self, where)
         usable = self.temperature == 0.0 or 1e-6 <= self.temperature < math.inf
         require(usable, where, "temperature", self.temperature, "0 (greedy), or a millionth or more")
         require(self.top_k >= 0, where, "top_k", self.top_k, "0 (keep all) or more")

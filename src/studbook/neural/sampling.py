@@ -55,7 +55,7 @@ def sample(scores: Tensor, decoding: Decoding, uniforms: Tensor) -> Tensor:
 
     ``uniforms`` ``(b,)`` in [0, 1), in double precision, decide. A compiled loop does the same as ``truncate`` and ``draw``.
     """
-    if not _compiled(scores):
+    if not compiled(scores):
         return draw(truncate(scores, decoding), uniforms)
     chosen = torch.empty(len(scores), dtype=torch.int64)
     settings = (float(decoding.temperature), int(decoding.top_k), float(decoding.top_p))
@@ -101,7 +101,7 @@ def survey(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The log of the sum of all exponentials ``(b, 1)`` of logits ``(b, vocabulary)``, and the maxima of their whole runs."""
     n, width = logits.shape
     runs = width // RUN
-    if _compiled(logits):
+    if compiled(logits):
         maxima, totals = logits.new_empty((n, runs)), logits.new_empty((n, 1))
         scan(logits.view(-1).numpy(), width, maxima.view(-1).numpy(), totals.view(-1).numpy())
         return totals, maxima
@@ -151,7 +151,7 @@ def best_extensions(logits: Tensor, totals: Tensor, maxima: Tensor | None, runni
         Scores, beams and tokens, each ``(b, wanted)``.
     """
     n, width = len(running), logits.shape[1]
-    if _compiled(logits):
+    if compiled(logits):
         maxima = (_run_maxima(logits) if maxima is None else maxima).contiguous()
         scores = running.new_empty((n, wanted))
         parents, tokens = (torch.empty((n, wanted), dtype=torch.int64) for _ in range(2))
@@ -165,7 +165,7 @@ def best_extensions(logits: Tensor, totals: Tensor, maxima: Tensor | None, runni
     return scores, order // each, tokens.view(n, -1).gather(1, order)
 
 
-def _compiled(scores: Tensor) -> bool:
+def compiled(scores: Tensor) -> bool:
     """Whether compiled loops can take these scores."""
     return scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.is_contiguous()
 

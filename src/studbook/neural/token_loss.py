@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studbook.neural.choice_kernels import descend
+from studbook.neural.sampling import compiled, survey
+
 SLICE_BYTES = 8 << 20
 IGNORED = -100
 """Target of a position that doesn't count."""
@@ -52,8 +55,9 @@ def token_log_likelihood(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     found = torch.empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
     for start in range(0, len(hidden), size):
         part = slice(start, start + size)
-        _, sums, shifted = _survey(hidden[part], weight, targets[part, None], buffer)
-        found[part] = (shifted - sums.log())[:, 0]
+        logits = _logits(hidden[part], weight, buffer)
+        chosen = logits.gather(1, targets[part, None])
+        found[part] = (chosen - survey(logits)[0])[:, 0]
     return found
 
 
@@ -67,13 +71,25 @@ def _buffer(hidden: Tensor, weight: Tensor) -> Tensor | None:
     return weight.new_empty((_slice_size(hidden, weight), len(weight))) if plain else None
 
 
-def _survey(states: Tensor, weight: Tensor, chosen: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Exponentials of a slice's logits, the largest of a row 1; their sums ``(n, 1)``; and the chosen tokens' logits, shifted likewise."""
+def _logits(states: Tensor, weight: Tensor, buffer: Tensor | None) -> Tensor:
+    """A slice's logits, at least in single precision."""
     matrix = weight.detach().t()
-    logits = torch.mm(states.detach(), matrix).float() if buffer is None else torch.mm(states.detach(), matrix, out=buffer[: len(states)])
+    return torch.mm(states.detach(), matrix).float() if buffer is None else torch.mm(states.detach(), matrix, out=buffer[: len(states)])
+
+
+def _descend(logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+    """The targets' log-probabilities ``(n,)``; the logits become the slopes of the loss, times ``shares`` ``(n,)``."""
+    if compiled(logits) and torch.get_num_threads() == 1:
+        found = logits.new_empty(len(logits))
+        descend(logits.view(-1).numpy(), logits.shape[1], targets.numpy(), shares.numpy(), found.numpy())
+        return found
+    chosen = targets[:, None]
     logits -= logits.amax(dim=1, keepdim=True)
     found = logits.gather(1, chosen)
-    return logits, logits.exp_().sum(dim=1, keepdim=True), found
+    sums = logits.exp_().sum(dim=1, keepdim=True)
+    logits *= shares[:, None] / sums
+    logits.scatter_add_(1, chosen, -shares[:, None])
+    return (found - sums.log())[:, 0]
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -88,18 +104,17 @@ class _TokenLoss(torch.autograd.Function):
         to_weight = torch.zeros_like(weight) if wanted else None
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
-            states, chosen, share = hidden[part], targets[part, None], scale[part, None]
-            logits, sums, found = _survey(states, weight, chosen, buffer)
-            total += ((sums.log() - found) * share).sum()
-            if to_hidden is not None and to_weight is not None:
-                factor = share.to(logits.dtype)
-                slopes = logits.mul_(factor / sums)
-                slopes.scatter_add_(1, chosen, -factor)
-                to_hidden[part] = torch.mm(slopes, weight)
-                if buffer is not None:
-                    to_weight.addmm_(slopes.t(), states)
-                else:
-                    to_weight += torch.mm(slopes.t(), states)
+            states, share = hidden[part], scale[part]
+            logits = _logits(states, weight, buffer)
+            if to_hidden is None or to_weight is None:
+                total -= ((logits.gather(1, targets[part, None]) - survey(logits)[0])[:, 0] * share).sum()
+                continue
+            total -= (_descend(logits, targets[part], share.to(logits.dtype)) * share).sum()
+            to_hidden[part] = torch.mm(logits, weight)
+            if buffer is not None:
+                to_weight.addmm_(logits.t(), states)
+            else:
+                to_weight += torch.mm(logits.t(), states)
         if to_hidden is not None and to_weight is not None:
             ctx.save_for_backward(to_hidden, to_weight)
         return total.to(torch.float32 if hidden.dtype != torch.float64 else torch.float64)

@@ -1,0 +1,195 @@
+"""Compiled loops of decoding and of the token loss, each beside PyTorch's own operations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from studbook.neural import vectors
+from studbook.neural.attention_kernels import attend, locate, padded
+from studbook.neural.decoder import Decoder, DecoderConfig
+from studbook.neural.generate import generate
+from studbook.neural.kv_cache import FIRST_SLOTS
+from studbook.neural.options import Decoding
+from studbook.neural.parts import in_parts
+from studbook.neural.token_loss import token_log_likelihood, token_loss
+
+U = np.uint64
+
+
+@numba.njit
+def _exp2(given: Any, out: Any) -> None:
+    vectors.store(out, U(0), vectors.exp2(vectors.load(given, U(0))))
+
+
+@numba.njit(fastmath={"nnan", "nsz", "arcp", "contract", "reassoc", "afn"})
+def _exp2_fast(given: Any, out: Any) -> None:
+    vectors.store(out, U(0), vectors.exp2(vectors.load(given, U(0))))
+
+
+@numba.njit
+def _reduced(given: Any) -> Any:
+    first = vectors.load(given, U(0))
+    return vectors.highest(first), vectors.total(first)
+
+
+@pytest.mark.parametrize("work", [_exp2, _exp2_fast])
+def test_powers_of_two(work: Any) -> None:
+    given = np.array([-np.inf, -1e30, -127, -125.9, -30.3, -1, -0.5, -0.2, 0, 0.2, 0.5, 0.7, 1, 3, 10.4, 125.9], np.float32)
+    out = np.empty(16, np.float32)
+    work(given, out)
+    assert out[:3].tolist() == [0.0, 0.0, 0.0]
+    np.testing.assert_allclose(out[3:], np.exp2(given[3:].astype(np.float64)), rtol=3e-7)
+
+
+def test_lanes_are_taken_together() -> None:
+    given = np.random.default_rng(0).standard_normal(16).astype(np.float32)
+    top, total = _reduced(given)
+    assert top == given.max()
+    assert total == pytest.approx(float(given.astype(np.float64).sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("head_width", [4, 16, 24, 32, 48, 80])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2)])
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("slope", [0.0, 0.25])
+def test_attention_of_new_tokens(head_width: int, heads: int, kv_heads: int, beams: int, slope: float) -> None:
+    n, n_read, steps = 3, 7, 14
+    rng = np.random.default_rng(0)
+    width, lines = (heads + 2 * kv_heads) * head_width, padded(head_width)
+    n_slots = n_read + beams * steps
+    cache = np.zeros((n, kv_heads, 2, n_slots, lines), np.float32)
+    read = rng.standard_normal((n, kv_heads, 2, n_read, head_width)).astype(np.float32)
+    cache[:, :, :, :n_read, :head_width] = read
+    slots = np.zeros((n, beams, steps), np.int64)
+    texts = [[[] for _ in range(beams)] for _ in range(n)]  # type: ignore[var-annotated]
+    slopes = np.full(heads, slope, np.float32)
+    for step in range(steps):
+        parents = rng.integers(0, beams, (n, beams)) if step else np.zeros((n, beams), np.int64)
+        projected = rng.standard_normal((n * beams, width)).astype(np.float32)
+        places = np.empty((n, beams, padded(n_read + step + 1)), np.uint64)
+        used = locate(slots, parents, n_read, step + 1, lines, places)
+        assert beams <= used <= beams * (step + 1)
+        out = np.empty((n * beams, heads * head_width), np.float32)
+        sizes = (n, beams, heads, kv_heads, head_width, width, n_slots, n_read + step + 1)
+        attend(projected.ravel(), cache.ravel(), places.ravel(), slopes, sizes, 1.0 / math.sqrt(head_width), out.ravel())
+        new = projected[:, heads * head_width :].reshape(n, beams, 2, kv_heads, head_width)
+        texts = [[[*texts[i][parents[i, j]], new[i, j]] for j in range(beams)] for i in range(n)]
+        for i in range(n):
+            for j in range(beams):
+                both = np.concatenate([read[i], np.stack(texts[i][j], axis=2).transpose(1, 0, 2, 3)], axis=2)
+                keys, values = (torch.from_numpy(np.repeat(both[:, part], heads // kv_heads, axis=0)) for part in range(2))
+                query = torch.from_numpy(projected[i * beams + j, : heads * head_width].reshape(heads, 1, head_width))
+                bias = slope * torch.arange(keys.shape[1], dtype=torch.float32).expand(heads, 1, -1)
+                expected = functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias).reshape(-1)
+                np.testing.assert_allclose(out[i * beams + j], expected.numpy(), atol=3e-6)
+
+
+@pytest.fixture
+def flat_decoder() -> Decoder:
+    """Its logits hardly differ, so that beams stay apart for long."""
+    torch.manual_seed(0)
+    return Decoder(DecoderConfig(vocabulary=400, width=32, layers=2, heads=4, context=128)).eval()
+
+
+def test_more_slots_than_the_first(flat_decoder: Decoder) -> None:
+    prompts = torch.randint(400, (3, 4), generator=torch.Generator().manual_seed(1))
+    beams, new = 40, 12
+    assert beams * 3 > FIRST_SLOTS
+    found, _ = generate(flat_decoder, prompts, decoding=Decoding(beams=beams), end=None, max_new=new)
+    # In double precision the general path is taken, which never moves a slot.
+    exact, _ = generate(flat_decoder.double(), prompts, decoding=Decoding(beams=beams), end=None, max_new=new)
+    assert (found == exact).all()
+
+
+@pytest.mark.parametrize("decoding", [Decoding(beams=4), Decoding(temperature=0.0), Decoding(top_p=0.9)])
+def test_parts_of_a_batch_on_two_threads(flat_decoder: Decoder, decoding: Decoding) -> None:
+    prompts = torch.randint(400, (7, 5), generator=torch.Generator().manual_seed(2))
+    uniforms = torch.rand(7, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 16):
+            torch.set_num_threads(threads)
+            found.append(generate(flat_decoder, prompts, decoding=decoding, end=7, max_new=20, uniforms=uniforms))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for tokens, lengths in found[1:]:
+        assert (tokens == found[0][0]).all()
+        assert (lengths == found[0][1]).all()
+
+
+def test_an_error_in_a_part_is_raised() -> None:
+    before = torch.get_num_threads()
+
+    def work(part: slice) -> int:
+        if part.stop == 4:
+            raise ValueError("the second part")
+        return part.start
+
+    try:
+        torch.set_num_threads(2)
+        assert in_parts(lambda part: part.stop, 4) == [2, 4]
+        with pytest.raises(ValueError, match="the second part"):
+            in_parts(work, 4)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_changed_weights_are_seen(flat_decoder: Decoder) -> None:
+    prompts = torch.randint(400, (2, 4), generator=torch.Generator().manual_seed(4))
+
+    def write(decoder: Decoder) -> torch.Tensor:
+        return generate(decoder, prompts, decoding=Decoding(temperature=0.0), end=None, max_new=10)[0]
+
+    before = write(flat_decoder)
+    with torch.no_grad():
+        for parameter in flat_decoder.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    fresh = Decoder(flat_decoder.config).eval()
+    fresh.load_state_dict(flat_decoder.state_dict())
+    after = write(flat_decoder)
+    assert (after == write(fresh)).all()
+    assert (after != before).any()
+
+
+@pytest.mark.parametrize("vocabulary", [3, 16, 63, 64, 65, 1500])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_token_loss_and_its_slopes(vocabulary: int, threads: int) -> None:
+    rng = torch.Generator().manual_seed(vocabulary)
+    hidden, weight = torch.randn(50, 8, generator=rng, requires_grad=True), torch.randn(vocabulary, 8, generator=rng, requires_grad=True)
+    targets, shares = torch.randint(vocabulary, (50,), generator=rng), torch.rand(50, generator=rng)
+    targets[::7] = -100
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        loss = token_loss(hidden, weight, targets, shares)
+        slopes = torch.autograd.grad(loss, (hidden, weight))
+        likelihood = token_log_likelihood(hidden, weight, targets.clamp(min=0))
+    finally:
+        torch.set_num_threads(before)
+    logits = hidden.double() @ weight.double().T
+    each = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="none")
+    expected = (each * shares).sum() / (targets != -100).sum()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
+    for got, wanted in zip(slopes, torch.autograd.grad(expected, (hidden, weight)), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-4)
+    wanted = logits.log_softmax(-1).gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    torch.testing.assert_close(likelihood.double(), wanted.detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+@pytest.mark.parametrize("row", [3, 49])
+def test_a_logit_that_is_no_number_spoils_the_loss(spoilt: float, row: int) -> None:
+    weight = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    weight[row, 2] = spoilt
+    loss = token_loss(torch.ones(10, 8), weight.requires_grad_(), torch.zeros(10, dtype=torch.int64))
+    assert not math.isfinite(float(loss.detach()))
