@@ -117,14 +117,14 @@ def list_runs(
 @app.command()
 def show(folder: Folder, format_: Annotated[Format, typer.Option("--format")] = Format.TABLE) -> None:
     """Show a run's metrics, first and last, beside theory."""
-    from studbook.report import load_run, table
+    from studbook.report import load_run, table, without_bins
 
     loaded = load_run(folder)
-    rows = table(loaded).to_dicts()
+    numbers = table(loaded)
     if format_ is Format.JSON:
-        show_json({"manifest": loaded.manifest, "table": rows})
+        show_json({"manifest": loaded.manifest, "table": numbers.to_dicts()})
     else:
-        shown = [{title: row[key] for key, title in SHOWN.items()} for row in rows]
+        shown = [{title: row[key] for key, title in SHOWN.items()} for row in without_bins(numbers).to_dicts()]
         show_table(shown, title=f"{loaded.manifest['name']}: {loaded.manifest['status']}; --format json has all columns")
 
 

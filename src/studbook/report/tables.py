@@ -90,10 +90,15 @@ def sparkline(values: list[float], colour: str, *, share: bool, width: int = 64,
     return Html(f'<svg class="spark {colour}" {size} aria-hidden="true">{base}{line}</svg>')
 
 
+def without_bins(table: pl.DataFrame) -> pl.DataFrame:
+    """A run's table without the bins of densities, which are for pictures."""
+    bins = [m for f in group_families(table["metric"].unique().to_list()) if f.style == "density" for m in f.members]
+    return table.filter(~pl.col("metric").is_in(bins))
+
+
 def numbers_table(table: pl.DataFrame) -> Html:
     """Every cell and metric in figures, but for the bins of densities."""
-    bins = [m for f in group_families(table["metric"].unique().to_list()) if f.style == "density" for m in f.members]
-    table = table.filter(~pl.col("metric").is_in(bins))
+    table = without_bins(table)
     columns = (
         ("last_median", "median"), ("last_mean", "mean"), ("last_q05", "low"), ("last_q95", "high"), ("theory", "theory, mean"),
         ("z", "z"), ("max_abs_z", "max |z|"),
