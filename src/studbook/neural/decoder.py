@@ -196,6 +196,10 @@ class Decoder(nn.Module):
             self._products = (state, Products.of(self))
         return self._products[1]
 
+    def forget_products(self) -> None:
+        """Give the memory of ``products`` back, which is that of the weights once more."""
+        self._products = None
+
     def embed(self, tokens: Tensor, start: int) -> Tensor:
         """Embeddings of tokens ``(..., t)``, the first of which is at position ``start``."""
         x: Tensor = self.embedding(tokens)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import attend, locate, padded
-from studbook.neural.decoder_layers import Block, rotate
+from studbook.neural.decoder_layers import rotate
 
 if TYPE_CHECKING:
     from studbook.neural.decoder import Decoder
@@ -81,25 +81,24 @@ class Continuation:
         rotary = None if decoder.rotary is None else decoder.rotary[:, position : position + 1]
         read = self._reader(parents)
         x = decoder.embed(tokens[:, None], position)[:, 0]
-        for block, multiply, cache in zip(decoder.layers, self._products.blocks, self._caches, strict=True):
+        for layer, (block, multiply) in enumerate(zip(decoder.layers, self._products.blocks, strict=True)):
             projected = multiply.qkv(block.attention_norm(x))
             if rotary is not None:
                 turning = projected.view(len(projected), -1, block.head_width)[:, : block.heads + block.kv_heads]
                 turning.copy_(rotate(turning, rotary))
-            x = x + multiply.out(read(block, cache, projected))
+            x = x + multiply.out(read(layer, projected))
             x = x + block.mlp(x, up=multiply.up, down=multiply.down)
         return self._products.head(decoder.norm(x))
 
-    def _reader(self, parents: Tensor | None) -> Callable[[Block, Tensor, Tensor], Tensor]:
+    def _reader(self, parents: Tensor | None) -> Callable[[int, Tensor], Tensor]:
         """What puts a step's keys and values into a layer's cache, and gives what the heads read from it, ``(b * beams, heads *
-        head_width)``.
+        head_width)``, which the next layer may write over.
         """
-        if self._compiled:
-            return functools.partial(self._read_compiled, places=self._place(parents), slopes=self._slopes.numpy())
-        return functools.partial(self._read, mask=self._mask(parents))
+        return self._compiled_reader(parents) if self._compiled else functools.partial(self._read, self._mask(parents))
 
-    def _read(self, block: Block, cache: Tensor, projected: Tensor, mask: Tensor | None) -> Tensor:
-        k, heads, kv_heads, width = self._beams, block.heads, block.kv_heads, block.head_width
+    def _read(self, mask: Tensor | None, layer: int, projected: Tensor) -> Tensor:
+        block, cache, k = self._decoder.layers[layer], self._caches[layer], self._beams
+        heads, kv_heads, width = block.heads, block.kv_heads, block.head_width
         n, seen = len(projected) // k, self._n_read + self._written * k
         cache[:, :, :, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width).permute(0, 3, 2, 1, 4)
         query = projected[:, : heads * width].view(n, k, heads, width).transpose(1, 2)
@@ -107,13 +106,20 @@ class Continuation:
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=heads != kv_heads)
         return mixed.transpose(1, 2).reshape(n * k, -1)
 
-    def _read_compiled(self, block: Block, cache: Tensor, projected: Tensor, places: AnyArray, slopes: AnyArray) -> Tensor:
+    def _compiled_reader(self, parents: Tensor | None) -> Callable[[int, Tensor], Tensor]:
         """The same by the compiled loop."""
-        k, heads, width = self._beams, block.heads, block.head_width
-        mixed = projected.new_empty((len(projected), heads * width))
-        sizes = (len(projected) // k, k, heads, block.kv_heads, width, projected.shape[1], cache.shape[3], self._n_read + self._written)
-        attend(projected.numpy().ravel(), cache.numpy().ravel(), places, slopes, sizes, 1.0 / math.sqrt(width), mixed.numpy().ravel())
-        return mixed
+        places, slopes = self._place(parents), self._slopes.numpy()
+        caches = [cache.numpy().ravel() for cache in self._caches]
+        (n, k, _), heads, (_, kv_heads, width) = self._slots.shape, self._decoder.config.heads, self._decoder.config.sizes()
+        sizes = (n, k, heads, kv_heads, width, (heads + 2 * kv_heads) * width, self._caches[0].shape[3], self._n_read + self._written)
+        scale, mixed = 1.0 / math.sqrt(width), self._caches[0].new_empty((n * k, heads * width))
+        out = mixed.numpy().ravel()
+
+        def read(layer: int, projected: Tensor) -> Tensor:
+            attend(projected.numpy().ravel(), caches[layer], places, slopes, sizes, scale, out)
+            return mixed
+
+        return read
 
     def _place(self, parents: Tensor | None) -> AnyArray:
         """Where the compiled loop finds what each beam reads: ``(b, beams, tokens)``, flat."""

@@ -145,6 +145,13 @@ class Writer:
 
     def blocks(self, n: int, length: int, *, device: torch.device, rng: np.random.Generator) -> AnyArray:
         """``n`` blocks of ``length`` tokens: continuations, end to end where they are shorter."""
+        try:
+            return self._blocks(n, length, device=device, rng=rng)
+        finally:
+            if isinstance(self.network, Decoder):
+                self.network.forget_products()
+
+    def _blocks(self, n: int, length: int, *, device: torch.device, rng: np.random.Generator) -> AnyArray:
         max_new = self.decoding.max_new or length
         if max_new == length and self.end is None:
             return self._continued(prompt_rows(n, len(self.prompts)), length, device=device, rng=rng)[0]
