@@ -24,36 +24,34 @@ GENERATIONS = 6
 TARGET = "≤ 1.05 ×"
 
 
-class Timed:
-    """A function whose calls are noted: start and CPU seconds."""
+def timed(function: Callable[..., Any], calls: list[tuple[float, float]]) -> Callable[..., Any]:
+    """The function, which notes the start and the CPU seconds of each call."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.calls: list[tuple[float, float]] = []
-        self.function = function
+    def call(*arguments: Any, **named: Any) -> Any:
+        start = time.process_time()
+        result = function(*arguments, **named)
+        calls.append((start, time.process_time() - start))
+        return result
 
-    def method(self) -> Callable[..., Any]:
-        def call(instance: Any, *arguments: Any, **named: Any) -> Any:
-            start = time.process_time()
-            result = self.function(instance, *arguments, **named)
-            self.calls.append((start, time.process_time() - start))
-            return result
-
-        return call
+    return call
 
 
 def run() -> dict[str, object]:
     overrides = (f"study.generations={GENERATIONS}", "study.replicates=1", 'grid.case=[{name="no real data"}]')
     study = create_study(ROOT / "studies" / "wikitext-lm.toml", overrides=overrides)
-    fits, samples = Timed(Prompted.fit_from), Timed(GptModel.sample)
-    Prompted.fit_from, GptModel.sample = fits.method(), samples.method()  # type: ignore[method-assign]
+    fits: list[tuple[float, float]] = []
+    samples: list[tuple[float, float]] = []
+    fit, sample = Prompted.fit_from, GptModel.sample
+    Prompted.fit_from, GptModel.sample = timed(fit, fits), timed(sample, samples)  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
             study.run(Path(folder) / "run")
     finally:
-        Prompted.fit_from, GptModel.sample = fits.function, samples.function  # type: ignore[method-assign]
-    starts = [start for start, _ in fits.calls]
+        Prompted.fit_from, GptModel.sample = fit, sample  # type: ignore[method-assign]
+    assert len(fits) == len(samples) == GENERATIONS + 1, "a generation is one training and one sample"
+    starts = [start for start, _ in fits]
     whole = [after - before for before, after in itertools.pairwise(starts[1:])]  # generation 0 also compiles
-    bare = [fits.calls[g][1] + samples.calls[g][1] for g in range(1, len(starts) - 1)]
+    bare = [fits[g][1] + samples[g][1] for g in range(1, len(starts) - 1)]
     ratios = [ours / peer for ours, peer in zip(whole, bare, strict=True)]
     return {
         "name": "one generation of wikitext-lm, all in, against its bare training and sampling",

@@ -125,7 +125,7 @@ def conform(instance: Any, where: str) -> None:
     """
     kind: Any = type(instance)
     hints = _hints(kind)
-    for field in dataclasses.fields(instance):
+    for field in (each for each in dataclasses.fields(instance) if each.init):
         value = getattr(instance, field.name)
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if value is not default:
@@ -175,6 +175,8 @@ def _built(value: object, hint: Any, name: str, default: object) -> object:
 
 
 def _checked(value: object, hint: Any, name: str) -> object:
+    if type(value) is hint or (get_origin(hint) is Literal and isinstance(value, str) and value in get_args(hint)):
+        return value  # most are, and pydantic takes its time to load
     from pydantic import ValidationError
 
     plain = _tuples(value)

@@ -510,3 +510,4 @@ def test_transformers_is_named_where_it_is_missing(monkeypatch, tmp_path):
 def test_a_misspelt_random_model_is_refused():
     with pytest.raises(ConfigError, match=r"no model"):
         CausalLM("opt-tinyy")
+    CausalLM("me/opt-tiny")  # may be one on the hub

@@ -18,6 +18,7 @@ from studbook.neural.generate import generate
 from studbook.neural.kv_cache import FIRST_SLOTS
 from studbook.neural.options import Decoding
 from studbook.neural.parts import in_parts
+from studbook.neural.sampling import sample
 from studbook.neural.token_loss import token_log_likelihood, token_loss
 
 U = np.uint64
@@ -98,10 +99,10 @@ def flat_decoder() -> Decoder:
     return Decoder(DecoderConfig(vocabulary=400, width=32, layers=2, heads=4, context=128)).eval()
 
 
-def test_more_slots_than_the_first(flat_decoder: Decoder) -> None:
+@pytest.mark.parametrize("beams", [40, 3 * FIRST_SLOTS])
+def test_more_slots_than_the_first(flat_decoder: Decoder, beams: int) -> None:
     prompts = torch.randint(400, (3, 4), generator=torch.Generator().manual_seed(1))
-    beams, new = 40, 12
-    assert beams * 3 > FIRST_SLOTS
+    new = 12
     found, _ = generate(flat_decoder, prompts, decoding=Decoding(beams=beams), end=None, max_new=new)
     # In double precision the general path is taken, which never moves a slot.
     exact, _ = generate(flat_decoder.double(), prompts, decoding=Decoding(beams=beams), end=None, max_new=new)
@@ -144,21 +145,38 @@ def test_an_error_in_a_part_is_raised() -> None:
         torch.set_num_threads(before)
 
 
-def test_changed_weights_are_seen(flat_decoder: Decoder) -> None:
+def test_weights_after_a_step_of_training_are_seen(flat_decoder: Decoder) -> None:
     prompts = torch.randint(400, (2, 4), generator=torch.Generator().manual_seed(4))
 
     def write(decoder: Decoder) -> torch.Tensor:
         return generate(decoder, prompts, decoding=Decoding(temperature=0.0), end=None, max_new=10)[0]
 
     before = write(flat_decoder)
-    with torch.no_grad():
-        for parameter in flat_decoder.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    optimizer = torch.optim.AdamW(flat_decoder.parameters(), lr=0.3, fused=True)
+    token_loss(flat_decoder(prompts).flatten(0, 1), flat_decoder.head_weight(), prompts.flatten()).backward()
+    optimizer.step()
     fresh = Decoder(flat_decoder.config).eval()
     fresh.load_state_dict(flat_decoder.state_dict())
     after = write(flat_decoder)
     assert (after == write(fresh)).all()
     assert (after != before).any()
+
+
+def test_no_more_tokens_than_there_is_room_for(flat_decoder: Decoder) -> None:
+    with torch.inference_mode():
+        _, writing = flat_decoder.prefill(torch.tensor([[1, 2]]), beams=1, max_new=2)
+        writing.step(torch.tensor([3]))
+        writing.step(torch.tensor([3]))
+        with pytest.raises(IndexError, match="room for 2 new tokens"):
+            writing.step(torch.tensor([3]))
+
+
+def test_sampling_from_large_logits_at_a_low_temperature() -> None:
+    logits = torch.linspace(-1.0, 1.0, 150)[torch.randperm(150, generator=torch.Generator().manual_seed(5))].repeat(200, 1)
+    logits += torch.linspace(-9000.0, 9000.0, 200)[:, None]
+    chosen = sample(logits.clone(), Decoding(temperature=1e-6), torch.full((200,), 0.5, dtype=torch.float64))
+    best = logits.max(dim=1).values  # above 500 neighbours round to the same number
+    assert (logits.gather(1, chosen[:, None])[:, 0] == best).all()
 
 
 @pytest.mark.parametrize("vocabulary", [3, 16, 63, 64, 65, 1500])
@@ -188,8 +206,23 @@ def test_token_loss_and_its_slopes(vocabulary: int, threads: int) -> None:
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
 @pytest.mark.parametrize("row", [3, 49])
-def test_a_logit_that_is_no_number_spoils_the_loss(spoilt: float, row: int) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_a_weight_that_is_no_number_spoils_the_loss(spoilt: float, row: int, training: bool) -> None:
     weight = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     weight[row, 2] = spoilt
-    loss = token_loss(torch.ones(10, 8), weight.requires_grad_(), torch.zeros(10, dtype=torch.int64))
-    assert not math.isfinite(float(loss.detach()))
+    hidden, targets = torch.ones(10, 8), torch.zeros(10, dtype=torch.int64)
+    assert not math.isfinite(float(token_loss(hidden, weight.requires_grad_(training), targets).detach()))
+    assert not token_log_likelihood(hidden, weight, targets).isfinite().any()
+
+
+def test_a_hidden_state_that_is_no_number_spoils_its_row() -> None:
+    hidden = torch.ones(4, 8)
+    hidden[2, 5] = math.nan
+    found = token_log_likelihood(hidden, torch.ones(50, 8), torch.zeros(4, dtype=torch.int64))
+    assert found.isfinite().tolist() == [True, True, False, True]
+
+
+def test_a_target_outside_the_vocabulary_is_refused() -> None:
+    hidden, weight = torch.ones(4, 8, requires_grad=True), torch.ones(50, 8)
+    with pytest.raises(IndexError, match="a target is 50, the vocabulary has 50 tokens"):
+        token_loss(hidden, weight, torch.tensor([1, 2, 50, 3]))

@@ -175,7 +175,7 @@ class CausalLM:
         conform(self, where)
         require(bool(self.model.strip()), where, "model", repr(self.model), f"a folder, a hub id, smollm2, or {', '.join(RANDOM_NAMES)}")
         meant = difflib.get_close_matches(self.model, (*RANDOM_NAMES, "smollm2"), n=1, cutoff=0.8)
-        if meant and self.model != meant[0] and not Path(self.model).exists():
+        if "/" not in self.model and meant and self.model != meant[0] and not Path(self.model).exists():
             raise ConfigError(f"learner.model is {self.model!r}, which is no model", hint=f"did you mean {meant[0]!r}?")
         require(1 <= self.layers <= 1000, where, "layers", self.layers, "1 to 1,000")
         require(1 <= self.width <= 65_536, where, "width", self.width, "1 to 65,536")

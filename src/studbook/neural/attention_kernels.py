@@ -134,7 +134,10 @@ def _score(
     slope: float,
     scores: AnyArray,
 ) -> None:
-    """Products of the query with the keys at ``places``, sixteen keys at a time, plus what ``along`` adds: ALiBi and the end."""
+    """Products of the query with the keys at ``places``, sixteen keys at a time, plus what ``along`` adds: ALiBi and the end.
+
+    Each key has a name of its own because the compiler keeps only those in registers.
+    """
     steps, outside = along
     for s in range(U(0), U(scores.size), LINE):
         t = first + s

@@ -10,7 +10,7 @@ import numpy as np
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import FAST, LINE, LOG2_E, F, U
-from studbook.neural.vectors import add, exp2, highest, load, maximum, multiply, multiply_add, splat, store, total
+from studbook.neural.vectors import add, exp2, highest, load, maximum, multiply, splat, store, total
 
 RUN = 64  # logits are summed in runs of this length
 ONE = np.int32(0x3F800000)  # the bits of 1.0
@@ -68,7 +68,7 @@ def descend(logits: AnyArray, width: int, targets: AnyArray, shares: AnyArray, f
         width: Their columns.
         targets: ``(n,)`` columns.
         shares: ``(n,)``.
-        found: ``(n,)`` natural logarithms; written. Not a number where a logit isn't finite.
+        found: ``(n,)`` natural logarithms; written.
     """
     columns = U(width)
     even = columns // LINE * LINE
@@ -82,18 +82,14 @@ def descend(logits: AnyArray, width: int, targets: AnyArray, shares: AnyArray, f
             best = maximum(best, load(logits, s))
         top, chosen = highest(best), logits[start + U(targets[i])]
         scale, shift = splat(LOG2_E), splat(-top)
-        sums, none, spoilt = exp2(multiply(add(load(rest, U(0)), shift), scale)), splat(F(0.0)), splat(F(0.0))
-        for s in range(columns - even):
-            spoilt = multiply_add(splat(rest[s]), none, spoilt)
+        sums = exp2(multiply(add(load(rest, U(0)), shift), scale))
         store(rest, U(0), sums)
         for s in range(start, start + even, LINE):
-            values = load(logits, s)
-            spoilt = multiply_add(values, none, spoilt)  # stays 0 as long as the numbers are finite
-            weights = exp2(multiply(add(values, shift), scale))
+            weights = exp2(multiply(add(load(logits, s), shift), scale))
             store(logits, s, weights)
             sums = add(sums, weights)
         whole = total(sums)
-        found[i] = chosen - top - math.log(whole) + total(spoilt)
+        found[i] = chosen - top - math.log(whole)
         factor = splat(shares[i] / whole)
         store(rest, U(0), multiply(load(rest, U(0)), factor))
         for s in range(start, start + even, LINE):
@@ -145,10 +141,9 @@ def _weigh(logits: AnyArray, start: int, width: int, inverse: Any, weights: AnyA
     top = load(weights, U(0))
     for s in range(LINE, U(weights.size), LINE):
         top = maximum(top, load(weights, s))
-    scale = inverse * LOG2_E
-    scales, shift = splat(scale), splat(-highest(top) * scale)
+    scale, shift = splat(inverse * LOG2_E), splat(-highest(top))
     for s in range(U(0), U(weights.size), LINE):
-        store(weights, s, exp2(multiply_add(load(weights, s), scales, shift)))
+        store(weights, s, exp2(multiply(add(load(weights, s), shift), scale)))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")

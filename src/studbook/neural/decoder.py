@@ -146,7 +146,6 @@ class Decoder(nn.Module):
         self.register_buffer("slopes", slopes, persistent=False)
         self.rotary: Tensor | None
         self.slopes: Tensor | None
-        self._products: tuple[list[tuple[int, int]], Products] | None = None
         self._initialise()
 
     @property
@@ -183,22 +182,15 @@ class Decoder(nn.Module):
         """The output matrix ``(vocabulary, width)``."""
         return self.embedding.weight[: self.config.vocabulary] if self.head is None else self.head.weight
 
+    def prepare(self) -> Prepared:
+        """This decoder as it is now, ready to write; it takes the memory of the weights once more."""
+        return Prepared(self, Products.of(self))
+
     def prefill(self, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
         """Read prompts ``(b, t)``: the logits ``(b, vocabulary)`` of the next token, and what goes on from there with ``beams`` beams a
         prompt for at most ``max_new`` tokens.
         """
-        return Continuation.start(self, prompts, beams=beams, max_new=max_new)
-
-    def products(self) -> Products:
-        """Its matrix products for decoding; made again when a weight has changed."""
-        state = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
-        if self._products is None or self._products[0] != state or torch.is_autocast_enabled(self.embedding.weight.device.type):
-            self._products = (state, Products.of(self))
-        return self._products[1]
-
-    def forget_products(self) -> None:
-        """Give the memory of ``products`` back, which is that of the weights once more."""
-        self._products = None
+        return self.prepare().prefill(prompts, beams=beams, max_new=max_new)
 
     def embed(self, tokens: Tensor, start: int) -> Tensor:
         """Embeddings of tokens ``(..., t)``, the first of which is at position ``start``."""
@@ -226,3 +218,15 @@ class Decoder(nn.Module):
                 parameter.normal_(0.0, 0.02 / math.sqrt(2 * self.config.layers) if adds else 0.02)
             elif name.endswith("bias"):
                 parameter.zero_()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A decoder with its weights laid out for writing; of no use once they have changed."""
+
+    decoder: Decoder
+    products: Products
+
+    def prefill(self, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
+        """As ``Decoder.prefill``."""
+        return Continuation.start(self.decoder, self.products, prompts, beams=beams, max_new=max_new)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from studbook.errors import ConfigError
 from studbook.neural.beams import search_beams
-from studbook.neural.decoder import Decoder
+from studbook.neural.decoder import Decoder, Prepared
 from studbook.neural.options import Decoding
 from studbook.neural.parts import in_parts
 from studbook.neural.sampling import History, sample
@@ -52,7 +52,7 @@ def generate(
     """Continue prompts.
 
     Args:
-        model: Reads and writes; in evaluation mode.
+        model: Reads and writes; in evaluation mode. For several batches pass ``Decoder.prepare()``.
         prompts: ``(b, t)`` token ids on the model's device, one or more a prompt. Ids at or above the size of the vocabulary (a
             begin-of-text token) may only fill whole columns.
         decoding: Temperature, truncations, beams and penalties; its ``prompt``, ``max_new``, ``min_new``, ``end`` and ``batch`` are not
@@ -73,7 +73,6 @@ def generate(
         >>> import torch
         >>> from studbook.neural.decoder import Decoder, DecoderConfig
         >>> from studbook.neural.options import Decoding
-    from studbook.neural.parts import in_parts
         >>> model = Decoder(DecoderConfig(vocabulary=50, width=32, layers=2, heads=4, context=16)).eval()
         >>> tokens, lengths = generate(model, torch.tensor([[1, 2], [3, 4]]), decoding=Decoding(beams=3), end=None, max_new=5)
         >>> tokens.shape, lengths.tolist()
@@ -84,14 +83,15 @@ def generate(
         return prompts.new_zeros((n, max_new)), prompts.new_zeros((n,))
     if decoding.beams == 1 and decoding.temperature > 0 and uniforms is None:
         raise ConfigError("sampling needs uniform numbers, got none", hint="pass uniforms, or set temperature = 0")
+    reader = model.prepare() if isinstance(model, Decoder) else model
 
     def write(part: slice) -> tuple[Tensor, Tensor]:
         if decoding.beams > 1:
-            return search_beams(model, prompts[part], decoding=decoding, end=end, max_new=max_new, min_new=min_new)
+            return search_beams(reader, prompts[part], decoding=decoding, end=end, max_new=max_new, min_new=min_new)
         given = None if uniforms is None or decoding.temperature <= 0 else uniforms[part]
-        return _write(model, prompts[part], decoding, (end, max_new, min_new), given)
+        return _write(reader, prompts[part], decoding, (end, max_new, min_new), given)
 
-    written = in_parts(write, n) if isinstance(model, Decoder) and prompts.device.type == "cpu" else [write(slice(0, n))]
+    written = in_parts(write, n) if isinstance(reader, Prepared) and prompts.device.type == "cpu" else [write(slice(0, n))]
     tokens, lengths = zip(*written, strict=True)
     return torch.cat(tokens), torch.cat(lengths)
 

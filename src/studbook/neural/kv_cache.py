@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from studbook.neural.decoder import Decoder
 
 FIRST_SLOTS = 96
-"""Slots a prompt that the compiled loop begins with; when its beams need more, it takes twice as many."""
+"""Slots a prompt that the compiled loop begins with; when its beams need more, it takes at least twice as many."""
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -37,17 +37,17 @@ class Continuation:
     the latter hold the steps of each beam's text: the compiled loop takes the first that no beam reads, other devices those of the step.
     """
 
-    def __init__(self, decoder: Decoder, caches: list[Tensor], n_read: int, beams: int, max_new: int) -> None:
+    def __init__(self, decoder: Decoder, products: Products, caches: list[Tensor], n_read: int, beams: int, max_new: int) -> None:
         self._decoder, self._caches, self._n_read, self._beams, self._written = decoder, caches, n_read, beams, 0
+        self._blocks, self._products = decoder.layers, products
         n, device = len(caches[0]), caches[0].device
         self._slots = torch.zeros((n, beams, max_new), dtype=torch.int64, device=device)
         self._own = torch.arange(beams, device=device).expand(n, -1)
         self._compiled = _compiled(caches[0])
         self._slopes = caches[0].new_zeros(decoder.config.heads) if decoder.slopes is None else decoder.slopes
-        self._products = decoder.products()
 
     @classmethod
-    def start(cls, decoder: Decoder, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
+    def start(cls, decoder: Decoder, products: Products, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
         """Read prompts ``(b, t)``: the logits of the next token ``(b, vocabulary)``, and what goes on."""
         n, length = prompts.shape
         _, kv_heads, head_width = decoder.config.sizes()
@@ -64,7 +64,7 @@ class Continuation:
                 x, mixed = x[:, -1:], mixed[:, :, -1:]
             x = x + block.out(mixed.transpose(1, 2).flatten(2))
             x = x + block.mlp(x)
-        return decoder.logits(decoder.norm(x[:, -1])), cls(decoder, caches, length, beams, max_new)
+        return decoder.logits(decoder.norm(x[:, -1])), cls(decoder, products, caches, length, beams, max_new)
 
     def step(self, tokens: Tensor, parents: Tensor | None = None) -> Tensor:
         """Write one token a beam.
@@ -75,13 +75,18 @@ class Continuation:
 
         Returns:
             The logits of the next token, ``(b * beams, vocabulary)``; the next step may write over them.
+
+        Raises:
+            IndexError: ``max_new`` tokens are written.
         """
+        if self._written == self._slots.shape[2]:
+            raise IndexError(f"there is room for {self._written} new tokens, all are written")
         decoder, position = self._decoder, self._n_read + self._written
         self._written += 1
         rotary = None if decoder.rotary is None else decoder.rotary[:, position : position + 1]
         read = self._reader(parents)
         x = decoder.embed(tokens[:, None], position)[:, 0]
-        for layer, (block, multiply) in enumerate(zip(decoder.layers, self._products.blocks, strict=True)):
+        for layer, (block, multiply) in enumerate(zip(self._blocks, self._products.blocks, strict=True)):
             projected = multiply.qkv(block.attention_norm(x))
             if rotary is not None:
                 turning = projected.view(len(projected), -1, block.head_width)[:, : block.heads + block.kv_heads]
@@ -97,7 +102,7 @@ class Continuation:
         return self._compiled_reader(parents) if self._compiled else functools.partial(self._read, self._mask(parents))
 
     def _read(self, mask: Tensor | None, layer: int, projected: Tensor) -> Tensor:
-        block, cache, k = self._decoder.layers[layer], self._caches[layer], self._beams
+        block, cache, k = self._blocks[layer], self._caches[layer], self._beams
         heads, kv_heads, width = block.heads, block.kv_heads, block.head_width
         n, seen = len(projected) // k, self._n_read + self._written * k
         cache[:, :, :, seen - k : seen] = projected[:, heads * width :].view(n, k, 2, kv_heads, width).permute(0, 3, 2, 1, 4)
@@ -128,7 +133,8 @@ class Continuation:
         order = self._own if parents is None else parents.view(n, k)
         used = locate(self._slots.numpy(), order.numpy(), self._n_read, self._written, self._caches[0].shape[-1], places)
         if self._n_read + used > self._caches[0].shape[3]:
-            self._caches = [_grown(cache, self._n_read) for cache in self._caches]
+            slots = self._n_read + max(used, 2 * (self._caches[0].shape[3] - self._n_read))
+            self._caches = [_grown(cache, slots) for cache in self._caches]
         flat: AnyArray = places.ravel()
         return flat
 
@@ -164,14 +170,14 @@ class BlockProducts:
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """A decoder's matrix products, prepared for few rows, many times over."""
+    """A decoder's matrix products, prepared for few rows, many times over: its weights once more, as they are now."""
 
     blocks: list[BlockProducts]
     head: Product
 
     @classmethod
     def of(cls, decoder: Decoder) -> Products:
-        """Those of a decoder; they are stale when its weights change."""
+        """Those of a decoder."""
         blocks = [[_product(each.weight, each.bias) for each in (block.qkv, block.out, block.up, block.down)] for block in decoder.layers]
         return cls([BlockProducts(*products) for products in blocks], _product(decoder.head_weight(), None))
 
@@ -198,9 +204,8 @@ def _empty_cache(sizes: tuple[int, ...], n_read: int, n_new: int, head_width: in
     return cache
 
 
-def _grown(cache: Tensor, n_read: int) -> Tensor:
-    """The cache with twice as many slots after the prompts'."""
-    *sizes, slots, width = cache.shape
-    larger = cache.new_zeros((*sizes, 2 * slots - n_read, width))
-    larger[..., :slots, :] = cache
+def _grown(cache: Tensor, slots: int) -> Tensor:
+    """The cache with so many slots."""
+    larger = cache.new_zeros((*cache.shape[:3], slots, cache.shape[4]))
+    larger[:, :, :, : cache.shape[3]] = cache
     return larger

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from studbook.arrays import AnyArray, Floats, Ints
 from studbook.neural.decoder import Decoder
-from studbook.neural.generate import Writing, generate
+from studbook.neural.generate import Readable, Writing, generate
 from studbook.neural.options import Decoding, Training
 from studbook.neural.token_loss import IGNORED, token_log_likelihood, token_loss
 from studbook.neural.training import fit_module
@@ -105,7 +105,8 @@ def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, *, device:
     n, length = blocks.shape
     reader: LanguageNetwork = network  # type: ignore[assignment]
     found = np.empty((n, length))
-    widest = 4 * network.config.width if isinstance(network, Decoder) else reader.vocabulary  # a decoder's logits are made in slices
+    # A decoder's logits are made in slices.
+    widest = network.config.sizes()[0] * (1 + network.config.gated) if isinstance(network, Decoder) else reader.vocabulary
     step = max(1, min(512, NUMBER_BYTES // (4 * length * widest)))
     for start in range(0, n, step):
         tokens = torch.from_numpy(np.require(blocks[start : start + step], np.int64, ["C", "W"])).to(device)
@@ -145,22 +146,16 @@ class Writer:
 
     def blocks(self, n: int, length: int, *, device: torch.device, rng: np.random.Generator) -> AnyArray:
         """``n`` blocks of ``length`` tokens: continuations, end to end where they are shorter."""
-        try:
-            return self._blocks(n, length, device=device, rng=rng)
-        finally:
-            if isinstance(self.network, Decoder):
-                self.network.forget_products()
-
-    def _blocks(self, n: int, length: int, *, device: torch.device, rng: np.random.Generator) -> AnyArray:
+        reader = self.network.prepare() if isinstance(self.network, Decoder) else self.network
         max_new = self.decoding.max_new or length
         if max_new == length and self.end is None:
-            return self._continued(prompt_rows(n, len(self.prompts)), length, device=device, rng=rng)[0]
+            return self._continued(reader, prompt_rows(n, len(self.prompts)), length, device=device, rng=rng)[0]
         parts: list[AnyArray] = []
         wanted, written = n * length, 0
         n_first = math.ceil(wanted / max_new)
         rows = prompt_rows(n_first, len(self.prompts))
         while written < wanted:
-            tokens, lengths = self._continued(rows, max_new, device=device, rng=rng)
+            tokens, lengths = self._continued(reader, rows, max_new, device=device, rng=rng)
             parts.extend(row[:count] for row, count in zip(tokens, lengths, strict=True))
             written += int(lengths.sum())
             mean = max(1.0, written / len(parts))
@@ -169,14 +164,16 @@ class Writer:
         joined = np.concatenate([np.empty(0, np.int32), *parts])[:wanted]
         return joined.reshape(n, length)
 
-    def _continued(self, rows: Ints, max_new: int, *, device: torch.device, rng: np.random.Generator) -> tuple[AnyArray, Ints]:
+    def _continued(
+        self, reader: Readable, rows: Ints, max_new: int, *, device: torch.device, rng: np.random.Generator
+    ) -> tuple[AnyArray, Ints]:
         """A continuation of each of the prompts ``rows``, and their lengths."""
         tokens, lengths = np.empty((len(rows), max_new), np.int32), np.empty(len(rows), np.int64)
         for part in _slices(len(rows), self.decoding.batch):
             uniforms = torch.from_numpy(rng.random((len(rows[part]), max_new))).to(device)
             prompts = np.concatenate([np.full((len(rows[part]), 1), self.begin), self.prompts[rows[part]]], axis=1)
             written, counts = generate(
-                self.network,
+                reader,
                 torch.from_numpy(prompts.astype(np.int64)).to(device),
                 decoding=self.decoding,
                 end=self.end,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -29,17 +28,20 @@ def in_parts(work: Callable[[slice], T], n: int) -> list[T]:
         return [work(slice(0, n))]
     parts = [slice(n * part // threads, n * (part + 1) // threads) for part in range(threads)]
 
+    inference, gradients, before = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.get_num_threads()
+
     def alone(part: slice) -> T:
         torch.set_num_threads(1)
-        with torch.inference_mode(inference):
+        with torch.inference_mode() if inference else torch.set_grad_enabled(gradients):
             return work(part)
 
-    inference, before = torch.is_inference_mode_enabled(), torch.get_num_threads()
+    others = [_pool(os.getpid(), before).submit(alone, part) for part in parts[1:]]
     try:
-        others = [_pool(os.getpid(), threads).submit(alone, part) for part in itertools.islice(parts, 1, None)]
-        return [alone(parts[0]), *(other.result() for other in others)]
+        first = alone(parts[0])
     finally:
+        wait(others)
         torch.set_num_threads(before)
+    return [first, *(other.result() for other in others)]
 
 
 @functools.lru_cache(maxsize=1)

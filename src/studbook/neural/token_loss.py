@@ -51,13 +51,13 @@ def token_loss(hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor |
 @torch.no_grad()
 def token_log_likelihood(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The log-probability of each target, ``(n,)`` in nats; arguments as in ``token_loss``, every target counts."""
-    buffer, size = _buffer(hidden, weight), _slice_size(hidden, weight)
+    buffer, size, spoilt = _buffer(hidden, weight), _slice_size(hidden, weight), _spoilt(hidden, weight)
     found = torch.empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
     for start in range(0, len(hidden), size):
         part = slice(start, start + size)
         logits = _logits(hidden[part], weight, buffer)
         chosen = logits.gather(1, targets[part, None])
-        found[part] = (chosen - survey(logits)[0])[:, 0]
+        found[part] = (chosen - survey(logits)[0])[:, 0] + spoilt[part]
     return found
 
 
@@ -71,6 +71,11 @@ def _buffer(hidden: Tensor, weight: Tensor) -> Tensor | None:
     return weight.new_empty((_slice_size(hidden, weight), len(weight))) if plain else None
 
 
+def _spoilt(hidden: Tensor, weight: Tensor) -> Tensor:
+    """0 for each row, ``(n,)``; not a number where a number that its logits come from isn't finite: compiled loops don't see that."""
+    return (hidden.detach().sum(dim=1) + weight.detach().sum()) * 0.0
+
+
 def _logits(states: Tensor, weight: Tensor, buffer: Tensor | None) -> Tensor:
     """A slice's logits, at least in single precision."""
     matrix = weight.detach().t()
@@ -81,6 +86,8 @@ def _descend(logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
     """The targets' log-probabilities ``(n,)``; the logits become the slopes of the loss, times ``shares`` ``(n,)``."""
     if compiled(logits) and torch.get_num_threads() == 1:
         found = logits.new_empty(len(logits))
+        if int(targets.max()) >= logits.shape[1]:
+            raise IndexError(f"a target is {int(targets.max())}, the vocabulary has {logits.shape[1]} tokens")
         descend(logits.view(-1).numpy(), logits.shape[1], targets.numpy(), shares.numpy(), found.numpy())
         return found
     chosen = targets[:, None]
@@ -99,7 +106,7 @@ class _TokenLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor, wanted: bool) -> Tensor:
         buffer = _buffer(hidden, weight)
         size = _slice_size(hidden, weight)
-        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        total = _spoilt(hidden, weight).sum(dtype=torch.float64)
         to_hidden = torch.empty_like(hidden) if wanted else None
         to_weight = torch.zeros_like(weight) if wanted else None
         for start in range(0, len(hidden), size):

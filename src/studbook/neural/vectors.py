@@ -3,6 +3,8 @@
 The compiler turns plain loops into vector code only where it can prove that arrays don't overlap, and its sums across a vector cost more
 than the products. These functions say what is meant: ``load``, ``multiply_add`` and so on become one or two instructions on a processor
 with 512-bit registers, and what it takes on others. They can be called in compiled code only.
+
+numba's cache on disk doesn't notice when this file changes: remove ``__pycache__`` beside it after editing.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils, types
+from numba.core import cgutils, errors, types
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
@@ -38,6 +40,13 @@ class _VectorModel(models.PrimitiveModel):
 
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _FLOATS)
+
+
+def _floats(array: Any) -> Any:
+    """Refuse arrays of anything else: they would be taken for what they aren't."""
+    if not isinstance(array, types.Array) or array.dtype != types.float32:
+        raise errors.TypingError(f"expected an array of float32, got {array}")
+    return array
 
 
 def _all(number: float) -> Any:
@@ -68,7 +77,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
         found.align = 4
         return found
 
-    return VECTOR(array, types.uint64), generate
+    return VECTOR(_floats(array), types.uint64), generate
 
 
 @intrinsic
@@ -79,7 +88,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
         builder.store(arguments[2], _address(context, builder, signature.args[0], *arguments[:2])).align = 4
         return context.get_dummy_value()
 
-    return types.none(array, types.uint64, VECTOR), generate
+    return types.none(_floats(array), types.uint64, VECTOR), generate
 
 
 @intrinsic
@@ -94,7 +103,7 @@ def prefetch(typing: Any, array: Any, index: Any) -> Any:
         builder.call(call, [address, _INT(0), _INT(3), _INT(1)])
         return context.get_dummy_value()
 
-    return types.none(array, types.uint64), generate
+    return types.none(_floats(array), types.uint64), generate
 
 
 @intrinsic
@@ -118,23 +127,26 @@ def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return VECTOR(VECTOR, VECTOR, VECTOR), generate
 
 
-def _lanewise(name: str, doc: str) -> Any:
-    def of(typing: Any, a: Any, b: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            if name == "max":
-                return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
-            return getattr(builder, name)(*arguments)
-
-        return VECTOR(VECTOR, VECTOR), generate
-
-    of.__name__ = of.__qualname__ = name
-    of.__doc__ = doc
-    return intrinsic(of)
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-add = _lanewise("fadd", "``a + b``.")
-multiply = _lanewise("fmul", "``a * b``.")
-maximum = _lanewise("max", "The larger of each two; the second where one isn't a number.")
+@intrinsic
+def add(typing: Any, a: Any, b: Any) -> Any:
+    """``a + b``."""
+    return VECTOR(VECTOR, VECTOR), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def multiply(typing: Any, a: Any, b: Any) -> Any:
+    """``a * b``."""
+    return VECTOR(VECTOR, VECTOR), lambda context, builder, signature, arguments: builder.fmul(*arguments)
+
+
+@intrinsic
+def maximum(typing: Any, a: Any, b: Any) -> Any:
+    """The larger of each two; the second where one isn't a number."""
+    return VECTOR(VECTOR, VECTOR), lambda context, builder, signature, arguments: _larger(builder, *arguments)
 
 
 @intrinsic
@@ -180,7 +192,7 @@ def highest(typing: Any, vector: Any) -> Any:
     """The largest lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _fold(builder, arguments[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        return _fold(builder, arguments[0], lambda a, b: _larger(builder, a, b))
 
     return types.float32(VECTOR), generate
 
