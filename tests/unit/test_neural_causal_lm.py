@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -408,6 +409,17 @@ def with_tokenizer(folder, words):
     from tokenizers import Tokenizer, models
 
     Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0])).save(str(folder / "tokenizer.json"))
+
+
+def test_a_model_taken_up_again_is_stored_with_its_tokenizer(folder, tmp_path):
+    with_tokenizer(folder, "abcdefghi")
+    learner = CausalLM(str(folder))
+    work = tmp_path / "work"
+    learner.own_base(BLOCKS.space).save(work)
+    resumed = learner.load(work, BLOCKS.space)
+    shutil.rmtree(work)  # a run deletes what a generation left when the next one is finished
+    resumed.save(tmp_path / "kept")
+    assert (tmp_path / "kept" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 
 
 def test_a_tokenizer_that_does_not_fit_is_named(folder):
