@@ -354,8 +354,8 @@ def test_log_probabilities_are_those_of_transformers(folder):
 
 def test_a_model_is_stored_with_its_report_prompts_and_tokenizer(folder, tmp_path):
     learner = CausalLM(str(folder), training=QUICK, decoding=Decoding(prompt=2)).condition_on(BLOCKS)
-    model = learner.fit(BLOCKS, rng=rng())
     (folder / "tokenizer_config.json").write_text("{}")
+    model = learner.fit(BLOCKS, rng=rng())
     model.save(tmp_path / "kept")
     again = learner.learner.load(tmp_path / "kept", BLOCKS.space)
     assert again.fit_report == model.fit_report

@@ -162,7 +162,9 @@ def test_weights_after_a_step_of_training_are_seen(flat_decoder: Decoder) -> Non
     assert (after != before).any()
 
 
-def test_no_more_tokens_than_there_is_room_for(flat_decoder: Decoder) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_more_tokens_than_there_is_room_for(flat_decoder: Decoder, dtype: torch.dtype) -> None:
+    flat_decoder.to(dtype)
     with torch.inference_mode():
         _, writing = flat_decoder.prefill(torch.tensor([[1, 2]]), beams=1, max_new=2)
         writing.step(torch.tensor([3]))

@@ -278,12 +278,8 @@ class CausalLM:
         """
         require_extra()
         from studbook.neural.causal import open_network, read_prompts
-        from studbook.neural.tokens import has_tokenizer
 
         network, about = open_network(folder, space.n_states, dropout=self.dropout)
-        base = self._base_folder()
-        if base is not None and has_tokenizer(base):  # it stays, whereas a folder of a run's work goes
-            network = replace(network, tokenizer=str(base))
         if self.model in RANDOM_NAMES:
             self._require_same_sizes(folder, network, space)
         if about.get("vocabulary", digest_of_words(space)) != digest_of_words(space):

@@ -6,10 +6,9 @@ import copy
 import hashlib
 import importlib.util
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -27,6 +26,7 @@ from studbook.neural.decoder import Decoder, DecoderConfig
 from studbook.neural.foreign import Foreign, read_foreign
 from studbook.neural.pretrained import require_weights
 from studbook.neural.tokens import FILES as TOKENIZER_FILES
+from studbook.neural.tokens import MAX_BYTES
 
 FAMILY = "causal_lm"
 CONFIG = "config.json"
@@ -50,14 +50,14 @@ class Network:
         config: Of transformers.
         begin: The token that stands for the beginning of a text.
         rest: Rows of an untied head for tokens that aren't predicted.
-        tokenizer: Folder with its tokenizer, or empty.
+        tokenizer: The files of its tokenizer by name: the folder that they come from may go, as a run's work does.
     """
 
     module: Decoder | Foreign
     config: Any
     begin: int
     rest: Tensor | None = None
-    tokenizer: str = ""
+    tokenizer: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def random_network(name: str, sizes: tuple[int, int, int], vocabulary: int, *, context: int, dropout: float = 0.0) -> Network:
@@ -100,7 +100,7 @@ def random_like(folder: Path, vocabulary: int, *, dropout: float = 0.0) -> Netwo
             module = Foreign(AutoModelForCausalLM.from_config(config, trust_remote_code=False).float(), vocabulary)
     else:
         module = Decoder(decoder)
-    return Network(module, config, _begin(config, folder), None, str(folder))
+    return Network(module, config, _begin(config, folder), None, _tokenizer_files(folder))
 
 
 def copy_of(network: Network) -> Network:
@@ -133,7 +133,24 @@ def open_network(folder: Path, vocabulary: int, *, dropout: float = 0.0) -> tupl
         module = Decoder(decoder)
         load_into(module, to_decoder(tensors, config, decoder, str(folder)), str(folder))
         rest = surplus_head(tensors, decoder)
-    return Network(module.eval(), config, _begin(config, folder), rest, str(folder)), about
+    return Network(module.eval(), config, _begin(config, folder), rest, _tokenizer_files(folder)), about
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The files of a folder's tokenizer by name.
+
+    Raises:
+        CheckpointError: One is too large, or can't be read.
+    """
+    found = {}
+    for path in (folder / name for name in TOKENIZER_FILES if (folder / name).is_file()):
+        if path.stat().st_size > MAX_BYTES:
+            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MAX_BYTES:,}", hint="this is no tokenizer")
+        try:
+            found[path.name] = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} can't be read: {error}") from error
+    return found
 
 
 def check_network(folder: Path, vocabulary: int) -> None:
@@ -192,10 +209,8 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any], promp
         }
         plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
         save_file(plain, str(temporary / WEIGHTS), metadata={"format": "pt", "studbook": json.dumps(note, sort_keys=True)})
-        for name in TOKENIZER_FILES if network.tokenizer else ():
-            source = Path(network.tokenizer) / name
-            if source.is_file():
-                shutil.copyfile(source, temporary / name)
+        for name, content in network.tokenizer.items():
+            (temporary / name).write_bytes(content)
 
 
 def read_prompts(folder: Path, about: Mapping[str, Any], vocabulary: int) -> AnyArray:

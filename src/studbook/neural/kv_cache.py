@@ -52,7 +52,7 @@ class Continuation:
         n, length = prompts.shape
         _, kv_heads, head_width = decoder.config.sizes()
         x = decoder.embed(prompts, 0)
-        caches = [_empty_cache((n, kv_heads, 2), length, beams * max(max_new - 1, 0), head_width, x) for _ in decoder.layers]
+        caches = [_empty_cache((n, kv_heads, 2), length, beams * max_new, head_width, x) for _ in decoder.layers]
         rotary = None if decoder.rotary is None else decoder.rotary[:, :length]
         bias = decoder.attention_bias(length)
         for block, cache in zip(decoder.layers, caches, strict=True):

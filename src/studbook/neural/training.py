@@ -181,7 +181,7 @@ def fit_module(
             sums.append(value.detach() * len(chosen))
             if after_step is not None:
                 after_step()
-        last = mean_loss(module, loss, chosen[:4], options, device=device) if epoch == options.epochs else 0.0
+        last = mean_loss(module, loss, chosen, options, device=device) if epoch == options.epochs else 0.0
         if not math.isfinite(last):  # what the last step did is seen only now
             sound.restore()
             return FitReport(stepper.steps, epoch, mean, None, failure=f"the loss was {last} after the last step")
