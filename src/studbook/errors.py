@@ -125,6 +125,52 @@ class DeviceMemoryError(StudbookError, MemoryError):
     code = "SB603"
 
 
+class DigestError(StudbookError, ValueError):
+    """Digests of different schemes, bit strings of different widths, or what is no digest at all."""
+
+    code = "SB701"
+    exit_code = 2
+
+
+class RecordError(StudbookError, ValueError):
+    """A claim, ballot, receipt or calibration that isn't one: cut off, changed in form, oversized, or of an unknown version."""
+
+    code = "SB702"
+
+
+class SignatureError(StudbookError, ValueError):
+    """A signature that doesn't belong to these bytes and this key; the message says what was changed."""
+
+    code = "SB703"
+    exit_code = 3
+
+
+class KeyFileError(StudbookError, ValueError):
+    """A key file that is missing, unreadable, or readable by others."""
+
+    code = "SB704"
+    exit_code = 2
+
+
+class CalibrationError(StudbookError, ValueError):
+    """A calibration that is too thin for the bound that was asked for, or that doesn't cover the claim."""
+
+    code = "SB705"
+    exit_code = 4
+
+
+class BallotError(StudbookError, ValueError):
+    """A ballot that doesn't count: from a stranger, cast twice, replayed, for another claim, or unsigned."""
+
+    code = "SB706"
+
+
+class VerifierError(StudbookError, RuntimeError):
+    """A verifier that couldn't do its work; there is no ballot, and nobody's vote."""
+
+    code = "SB707"
+
+
 class InterruptedRunError(StudbookError):
     """The user pressed Ctrl-C; what was finished stays."""
 

@@ -1,0 +1,1 @@
+"""From an output to its digest: images, text, token streams, activations, trajectories."""

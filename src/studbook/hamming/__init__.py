@@ -1,0 +1,1 @@
+"""Bulk comparison of bit strings: histograms of distances, all pairs within a radius, nearest neighbours."""

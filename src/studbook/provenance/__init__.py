@@ -1,0 +1,1 @@
+"""Signing and reading: keys and signed records."""

@@ -1,0 +1,1 @@
+"""Calibration, verifiers, quorum, simulated dishonest networks."""
