@@ -118,6 +118,13 @@ class Digest:
             raise DigestError("a digest's bits aren't in their only form", hint="base64url without padding, unused bits zero")
         return found
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        from pydantic_core import core_schema
+
+        out = core_schema.plain_serializer_function_ser_schema(cls.to_json)
+        return core_schema.no_info_plain_validator_function(cls.from_json, serialization=out)
+
     def __str__(self) -> str:
         settings = "&".join(f"{name}={value}" for name, value in self.parameters)
         return f"{self.scheme}/{self.version}{'?' if settings else ''}{settings}:{self.bits.hex()}"
