@@ -137,9 +137,8 @@ class Recipe:
 
     Examples:
         >>> from studbook.records import Environment, Recipe, TextSampling
-        >>> recipe = Recipe(
-        ...     model="sha256:" + 64 * "0", request="Once", sampling=TextSampling(max_new=8), seed=1, code="studbook 0.1", environment=Environment()
-        ... )
+        >>> model, how = "sha256:" + 64 * "0", TextSampling(max_new=8)
+        >>> recipe = Recipe(model=model, request="Once", sampling=how, seed=1, code="studbook 0.1", environment=Environment())
         >>> recipe.kind
         'text'
     """
@@ -176,7 +175,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """ "This recipe gave this output."
+    """That this recipe gave this output.
 
     Attributes:
         recipe: What was asked.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from studbook.errors import RecordError, SchemaVersionError
 from studbook.records.canonical import MAX_BYTES, canonical_bytes, read_json
@@ -27,7 +27,7 @@ RecordT = TypeVar("RecordT")
 
 def to_plain(record: Any) -> dict[str, Any]:
     """A record as JSON's types; a record with a schema says so under the key ``schema``."""
-    plain: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
+    plain: dict[str, Any] = _adapter(cast("Any", type(record))).dump_python(record, mode="json")
     schema = getattr(record, "SCHEMA", None)
     return plain if schema is None else {"schema": schema, **plain}
 
@@ -106,7 +106,7 @@ def _validated(cls: type[RecordT], data: bytes, what: str) -> RecordT:
     from pydantic import ValidationError
 
     try:
-        found: RecordT = _adapter(cls).validate_json(data)
+        found: RecordT = _adapter(cast("Any", cls)).validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -1,14 +1,19 @@
-"""Merkle trees: one root commits to many values, and a short proof opens any one of them (RFC 6962, section 2.1)."""
+"""Merkle trees: one root commits to many values, and a short proof opens any one of them (RFC 6962, section 2.1).
+
+Unlike there, the root binds the number of values too: else a proof for one size could be read as one for another.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from studbook.errors import RecordError
+from studbook.records.codec import STRICT
 
-_LEAF, _NODE = b"\x00", b"\x01"
+_LEAF, _NODE, _SIZE = b"\x00", b"\x01", b"\x02"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,8 @@ class Opening:
         size: Number of values under the root.
         path: SHA-256 (hex) of the neighbours from the leaf up to the root.
     """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     index: int
     size: int
@@ -40,7 +47,7 @@ def merkle_root(values: Sequence[bytes]) -> str:
     """
     if not values:
         raise RecordError("a Merkle tree needs one value or more, got none", hint="an empty commitment proves nothing")
-    return _root([_hash(_LEAF + value) for value in values]).hex()
+    return _sized(_root([_hash(_LEAF + value) for value in values]), len(values))
 
 
 def open_merkle(values: Sequence[bytes], index: int) -> Opening:
@@ -62,7 +69,7 @@ def check_opening(root: str, value: bytes, opening: Opening) -> None:
         RecordError: It doesn't, or the opening isn't one.
     """
     index, last = opening.index, opening.size - 1
-    if not 0 <= index <= last:
+    if not 0 <= index <= last < 1 << 48:
         raise RecordError(f"an opening names value {index} of {opening.size}", hint="this isn't an opening of ours")
     node = _hash(_LEAF + value)
     try:
@@ -80,8 +87,12 @@ def check_opening(root: str, value: bytes, opening: Opening) -> None:
         else:
             node = _hash(_NODE + node + neighbour)
         index, last = index >> 1, last >> 1
-    if last or node.hex() != root:
+    if last or _sized(node, opening.size) != root:
         raise RecordError(f"value {opening.index} doesn't lie under the root {root[:12]}…", hint="it was changed after it was committed to")
+
+
+def _sized(node: bytes, size: int) -> str:
+    return _hash(_SIZE + size.to_bytes(8, "big") + node).hex()
 
 
 def _hash(data: bytes) -> bytes:
