@@ -231,24 +231,50 @@ def sample_ddim(predict: Denoiser, start: Tensor, noising: Noising, sampling: Sa
     References:
         Song, Meng and Ermon 2021, "Denoising diffusion implicit models", eqs. 12 and 16; order two: Lu et al. 2022, "DPM-Solver++", 2M.
     """
+    run, steps = begin_run(start), len(sampling_levels(len(noising), sampling.steps))
+    for step in range(steps):
+        noise = torch.randn_like(start) if sampling.eta and step + 1 < steps else None
+        run = advance(predict, run, step, noising, sampling, noise)
+    return torch.nan_to_num(run[1])
+
+
+Run: TypeAlias = tuple[Tensor, Tensor]
+"""Where a sampler stands: the noisy pictures, and the last guess at the clean ones."""
+
+
+def begin_run(start: Tensor) -> Run:
+    """Where a sampler begins: at noise ``(b, c, h, w)``, and no guess yet."""
+    return start, torch.zeros_like(start)
+
+
+@torch.no_grad()
+def advance(predict: Denoiser, run: Run, step: int, noising: Noising, sampling: Sampling, noise: Tensor | None) -> Run:
+    """One step of ``sample_ddim``.
+
+    Args:
+        predict: See there.
+        run: Where it stands; the second part isn't looked at in the first step.
+        step: 0 for the first, from noise.
+        noising: See there.
+        sampling: See there.
+        noise: ``(b, c, h, w)`` standard normal, needed where ``eta`` is above 0.
+    """
     levels = sampling_levels(len(noising), sampling.steps)
-    noisy = clean = before = start
-    for step, level in enumerate(levels):
-        at = torch.full((len(start),), level, device=start.device)
-        scales = noising.scales(at)
-        clean, noise = split_noisy(noisy, predict(noisy, at / len(noising)).float(), scales, sampling.target)
-        if sampling.clip:
-            clean = torch.nan_to_num(clean.clamp(-1.0, 1.0))
-        if level == levels[-1]:
-            break
-        ahead = clean
-        if sampling.order == 2 and step:
-            ahead = clean + (clean - before) * _extrapolation(noising, levels[step - 1 : step + 2])
-        if sampling.clip or ahead is not clean:
-            # The noise is worked out again, so that picture and noise together still are what was seen.
-            noise = (noisy - scales[0] * ahead) / scales[1]
-        noisy, before = _step_towards(ahead, noise, noising.kept[level], noising.kept[levels[step + 1]], sampling.eta), clean
-    return torch.nan_to_num(clean)
+    (noisy, before), level = run, levels[step]
+    at = torch.full((len(noisy),), level, device=noisy.device)
+    scales = noising.scales(at)
+    clean, pointing = split_noisy(noisy, predict(noisy, at / len(noising)).float(), scales, sampling.target)
+    if sampling.clip:
+        clean = torch.nan_to_num(clean.clamp(-1.0, 1.0))
+    if level == levels[-1]:
+        return noisy, clean
+    ahead = clean
+    if sampling.order == 2 and step:
+        ahead = clean + (clean - before) * _extrapolation(noising, levels[step - 1 : step + 2])
+    if sampling.clip or ahead is not clean:
+        # The noise is worked out again, so that picture and noise together still are what was seen.
+        pointing = (noisy - scales[0] * ahead) / scales[1]
+    return _step_towards(ahead, pointing, noising.kept[level], noising.kept[levels[step + 1]], sampling.eta, noise), clean
 
 
 def _extrapolation(noising: Noising, levels: list[int]) -> float:
@@ -260,13 +286,13 @@ def _extrapolation(noising: Noising, levels: list[int]) -> float:
     return 0.5 * min(1.0, (after - now) / (now - before))
 
 
-def _step_towards(clean: Tensor, noise: Tensor, kept: Tensor, kept_after: Tensor, eta: float) -> Tensor:
+def _step_towards(clean: Tensor, pointing: Tensor, kept: Tensor, kept_after: Tensor, eta: float, noise: Tensor | None) -> Tensor:
     """The noisy pictures at the next lower noise level."""
-    if not eta:
-        return kept_after.sqrt() * clean + (1.0 - kept_after).sqrt() * noise
+    if noise is None or not eta:
+        return kept_after.sqrt() * clean + (1.0 - kept_after).sqrt() * pointing
     sigma = eta * ((1.0 - kept_after) / (1.0 - kept) * (1.0 - kept / kept_after)).sqrt()
-    pointing = (1.0 - kept_after - sigma.square()).clamp_(min=0.0).sqrt()
-    return kept_after.sqrt() * clean + pointing * noise + sigma * torch.randn_like(clean)
+    rest = (1.0 - kept_after - sigma.square()).clamp_(min=0.0).sqrt()
+    return kept_after.sqrt() * clean + rest * pointing + sigma * noise
 
 
 def draw_pictures(
