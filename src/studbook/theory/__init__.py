@@ -1,4 +1,4 @@
-"""What is known in closed form about models that train on their own output: pure functions, each with its source."""
+"""What is known in closed form about models that train on their own output, and about votes on it: pure functions, each with its source."""
 
 from studbook.theory.categorical import (
     absorption_time,
@@ -7,6 +7,7 @@ from studbook.theory.categorical import (
     loss_probability,
     replaced_heterozygosity,
 )
+from studbook.theory.clustered import ClusteredRate, PairedTrials, cluster_bootstrap
 from studbook.theory.coalescence import (
     Fit,
     Path,
@@ -19,6 +20,7 @@ from studbook.theory.coalescence import (
 )
 from studbook.theory.composition import Composition, composition_of
 from studbook.theory.dose import equilibrium_share, kept_share, smallest_fresh
+from studbook.theory.error_rates import clopper_pearson, lower_bound, random_collision, trials_for_bound, upper_bound
 from studbook.theory.gaussian import (
     LogVariance,
     accumulated_variance,
@@ -38,28 +40,61 @@ from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law, PoissonLaw, m
 from studbook.theory.ols import accumulated_error, replaced_error, single_fit_error
 from studbook.theory.poisson import extinction_probability, rate_fit, rate_moments
 from studbook.theory.predict import Prediction, Situation, predict
+from studbook.theory.sequential import Decision, Sprt, SprtState
 from studbook.theory.support import Renewal, expected_support, support_cost, survival_probability
+from studbook.theory.votes import (
+    PUBLISHED_COLLISION,
+    PUBLISHED_DETECTION,
+    Committee,
+    Outcomes,
+    QuorumRates,
+    VoteRow,
+    ballot_law,
+    correlated_majority,
+    effective_voters,
+    majority,
+    quorum_rates,
+    vote_law,
+    vote_table,
+    voter_for,
+)
 
 __all__ = [
     "CategoricalLaw",
+    "ClusteredRate",
+    "Committee",
     "Composition",
+    "Decision",
     "Fit",
     "GaussianLaw",
     "Law",
     "LogVariance",
+    "Outcomes",
+    "PUBLISHED_COLLISION",
+    "PUBLISHED_DETECTION",
+    "PairedTrials",
     "Path",
     "PoissonLaw",
     "Prediction",
+    "QuorumRates",
     "Renewal",
     "Situation",
+    "Sprt",
+    "SprtState",
+    "VoteRow",
     "absorption_time",
     "absorption_time_exact",
     "accumulated_error",
     "accumulated_variance",
+    "ballot_law",
+    "clopper_pearson",
+    "cluster_bootstrap",
     "coalescence",
     "composition_of",
+    "correlated_majority",
     "divisor_fit",
     "effective_sample_size",
+    "effective_voters",
     "equilibrium_share",
     "expected_drift",
     "expected_heterozygosity",
@@ -75,10 +110,14 @@ __all__ = [
     "kernel_fit",
     "log_variance",
     "loss_probability",
+    "lower_bound",
+    "majority",
     "match_moments",
     "matrix_root",
     "median_half_life",
     "predict",
+    "quorum_rates",
+    "random_collision",
     "rate_fit",
     "rate_moments",
     "replaced_error",
@@ -94,4 +133,9 @@ __all__ = [
     "std_shrinkage",
     "support_cost",
     "survival_probability",
+    "trials_for_bound",
+    "upper_bound",
+    "vote_law",
+    "vote_table",
+    "voter_for",
 ]
