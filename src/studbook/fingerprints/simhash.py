@@ -1,0 +1,81 @@
+"""SimHash: near texts have near digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from studbook.fingerprints.protocols import Packed, Parameters, seal
+from studbook.fingerprints.words import RULE, check_words, checked_texts, shingles_of
+from studbook.parameters import conform
+from studbook.records import Digest
+
+N_BITS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SimHash:
+    """``simhash``: 256 bits by majority over word shingles (Charikar, "Similarity estimation techniques from rounding algorithms", 2002).
+
+    1. The text is cut into words by the rule ``words1`` (``words_of``), and each word hashed to 64 bits by BLAKE2b.
+    2. A shingle is ``words`` words in a row, hashed from theirs by SplitMix64's mixer; a text with fewer words is a single shorter shingle.
+       A shingle that is repeated counts as often. Four numbers of the SplitMix64 stream from a shingle's hash give its 256 bits.
+    3. Bit 64 l + b of the digest is 1 where more than half of the shingles have bit b of number l set; on a draw it is 0.
+
+    For two texts whose shingle counts form an angle θ, the expected Hamming distance is 256 θ / π; unrelated texts lie at 128 ± 8.
+
+    Attributes:
+        words: Words a shingle, 1 … 64.
+
+    Raises:
+        ConfigError: Another number of words.
+
+    Examples:
+        >>> from studbook.fingerprints import SimHash
+        >>> text = "the quick brown fox jumps over the lazy dog and runs away into the deep dark forest where nobody follows"
+        >>> near, far = text.replace("lazy", "sleeping"), "a completely unrelated sentence about the price of copper in two cities"
+        >>> one, *others = SimHash().digests([text, near, far])
+        >>> [one.hamming(other) < 90 for other in others]
+        [True, False]
+    """
+
+    words: int = 3
+
+    scheme: ClassVar[str] = "simhash"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        conform(self, "simhash")
+        check_words("simhash", self.words)
+
+    @property
+    def parameters(self) -> Parameters:
+        """See ``studbook.fingerprints.Fingerprint``."""
+        return (("rule", RULE), ("words", self.words))
+
+    def pack(self, outputs: Iterable[str]) -> Packed:
+        """The digests' bits ``(n, 32)`` uint8.
+
+        Raises:
+            DataError: Not texts, one without a word, one that is too long, or one with half a surrogate pair.
+        """
+        from studbook.fingerprints._text_kernels import count_bits
+
+        rows = []
+        for text in checked_texts(outputs):
+            shingles = shingles_of(text, self.words)
+            counts = np.zeros(N_BITS, np.int64)
+            count_bits(shingles, counts)
+            rows.append(2 * counts > len(shingles))
+        return np.packbits(np.array(rows, dtype=bool).reshape(-1, N_BITS), axis=1)
+
+    def digests(self, outputs: Iterable[str]) -> list[Digest]:
+        """The digests of many texts; see ``pack``."""
+        return seal(self, self.pack(outputs))
+
+    def digest(self, output: str) -> Digest:
+        """The digest of one text; see ``pack``."""
+        return self.digests([output])[0]
