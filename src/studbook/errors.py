@@ -171,6 +171,13 @@ class VerifierError(StudbookError, RuntimeError):
     code = "SB707"
 
 
+class EvidenceError(StudbookError, ValueError):
+    """Evidence that contradicts the claim that it is for: other values than were committed to, or digests of another output."""
+
+    code = "SB708"
+    exit_code = 3
+
+
 class InterruptedRunError(StudbookError):
     """The user pressed Ctrl-C; what was finished stays."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from studbook.arrays import AnyArray, Floats
 from studbook.errors import DigestError
+from studbook.fingerprints.challenge import challenge_bytes
 from studbook.parameters import conform
 from studbook.records import Digest, merkle_root
 
@@ -33,8 +34,8 @@ def commit_activations(hidden: AnyArray) -> str:
 
 
 def projection_key(commitment: str, nonce: str) -> bytes:
-    """The key of a projection: a function of the commitment, so that it can't be known before, and of a verifier's nonce."""
-    return hashlib.sha256(f"studbook.projection/1 {commitment} {nonce}".encode()).digest()
+    """The key of a projection: nobody knows it before the commitment is made."""
+    return challenge_bytes("projection", commitment, nonce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,13 @@ class Activations:
         if not 2 <= self.size <= 64:
             raise DigestError(f"activations keep {self.size} bytes a token, expected 2 to 64", hint="8 is usual")
 
-    def digest(self, hidden: AnyArray, key: bytes) -> Digest:
-        """The projections of hidden states ``(n, width)``, ``size`` bytes a token.
+    def digest(self, hidden: AnyArray, key: bytes, *, first: int = 0) -> Digest:
+        """The projections of hidden states ``(n, width)``, ``size`` bytes a token, the first of which is at position ``first``.
 
         Raises:
             DigestError: No tokens, or numbers that aren't finite.
         """
-        values = np.rint(self._project(hidden, key) * _STEP)
+        values = np.rint(self._project(hidden, key, first) * _STEP)
         quantised = np.clip(values, -_LARGEST, _LARGEST).astype(np.int8)
         return Digest(SCHEME, VERSION, (("key", key.hex()), ("size", self.size)), quantised.tobytes())
 
@@ -102,7 +103,7 @@ class Activations:
         difference = claimed - self._project(hidden, key)
         return np.asarray(np.sqrt((difference**2).mean(axis=1)))
 
-    def _project(self, hidden: AnyArray, key: bytes) -> Floats:
+    def _project(self, hidden: AnyArray, key: bytes, first: int = 0) -> Floats:
         if hidden.ndim != 2 or not len(hidden):
             raise DigestError(f"hidden states have shape {hidden.shape}, expected (tokens, width) with one token or more")
         states = np.asarray(hidden, np.float64)
@@ -111,8 +112,8 @@ class Activations:
         lengths = np.linalg.norm(states, axis=1, keepdims=True)
         unit = states / np.where(lengths > 0, lengths, 1.0)
         out = np.empty((len(states), self.size))
-        for position, state in enumerate(unit):
-            out[position] = _signs(key, position, self.size, states.shape[1]) @ state
+        for i, state in enumerate(unit):
+            out[i] = _signs(key, first + i, self.size, states.shape[1]) @ state
         return out
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from studbook.arrays import AnyArray
 from studbook.errors import RecordError
+from studbook.fingerprints.challenge import draw_places
 from studbook.records import Opening, check_opening, merkle_root, open_merkle
 
 
@@ -51,6 +50,5 @@ def check_state(root: str, state: AnyArray, opening: Opening, *, step: int, step
 
 
 def draw_step(commitment: str, nonce: str, steps: int) -> int:
-    """The step that is redone, 0 … steps - 1: a function of the commitment, so that nobody knows it before, and of a verifier's nonce."""
-    drawn = hashlib.sha256(f"studbook.step/1 {commitment} {nonce}".encode()).digest()
-    return int.from_bytes(drawn[:16], "big") % steps
+    """The step that is redone, 0 … steps - 1."""
+    return draw_places("step", commitment, nonce, 1, steps)[0]

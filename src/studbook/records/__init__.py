@@ -1,16 +1,19 @@
 """Frozen values that are stored and passed between floors."""
 
 from studbook.records.ballot import FINDINGS, Ballot, Check, FindingName
+from studbook.records.calibration import Calibration, Feature, Level, Radius, Rate, Sequential
 from studbook.records.canonical import canonical_bytes, digest_of, read_json
 from studbook.records.claim import Claim, Dtype, Engine, Environment, ImageSampling, Recipe, Sampling, TextSampling
 from studbook.records.codec import from_bytes, from_plain, to_bytes, to_plain
 from studbook.records.digest import Digest
+from studbook.records.evidence import Evidence, Opened
 from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 from studbook.records.merkle import Opening, check_opening, merkle_root, open_merkle
 
 __all__ = [
-    "FINDINGS", "Ballot", "Check", "Claim", "Digest", "Dtype", "Engine", "Environment", "FindingName", "FitReport", "ImageSampling",
-    "Measurement", "Opening", "Recipe", "Sampling", "TextSampling", "canonical_bytes", "check_opening", "digest_of", "from_bytes",
-    "from_plain", "merkle_root", "open_merkle", "read_json", "to_bytes", "to_plain",
+    "FINDINGS", "Ballot", "Calibration", "Check", "Claim", "Digest", "Dtype", "Engine", "Environment", "Evidence", "Feature",
+    "FindingName", "FitReport", "ImageSampling", "Level", "Measurement", "Opened", "Opening", "Radius", "Rate", "Recipe",
+    "Sampling", "Sequential", "TextSampling", "canonical_bytes", "check_opening", "digest_of", "from_bytes", "from_plain",
+    "merkle_root", "open_merkle", "read_json", "to_bytes", "to_plain",
 ]  # fmt: skip

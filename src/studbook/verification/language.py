@@ -65,6 +65,7 @@ class TextEngine:
         model: Whose files.
         environment: Engine, number type, device and threads; ``batch`` is up to whoever calls ``write``.
         weight_bits: 8 or 4 rounds the weights, which makes it another model; 0 leaves them alone.
+        half: Leave out the second half of the blocks, which makes it another model (studbook's engine).
 
     Raises:
         CheckpointError: The model can't be loaded.
@@ -72,12 +73,14 @@ class TextEngine:
         VerifierError: The engine can't run such a model.
     """
 
-    def __init__(self, model: RegisteredModel, environment: Environment, *, weight_bits: int = 0) -> None:
+    def __init__(self, model: RegisteredModel, environment: Environment, *, weight_bits: int = 0, half: bool = False) -> None:
         self.model, self.environment = model, environment
         self._device = choose_device(environment.device)
         network, self._begin, self._end, self._encoder = _open(model, environment)
         if weight_bits:
             quantise_weights(network, weight_bits)
+        if half and isinstance(network, Decoder):
+            network.blocks = nn.ModuleList(network.layers[: max(1, len(network.layers) // 2)])
         kind = torch.bfloat16 if environment.dtype == "bf16" else torch.float32
         self._network: _Reader = network.to(self._device, kind).eval()  # type: ignore[assignment]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -74,7 +74,7 @@ class ModelStore:
     def __init__(self, folders: Iterable[Path]) -> None:
         self._models = {model.digest: model for model in map(register_model, folders)}
 
-    def __iter__(self) -> Iterable[RegisteredModel]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[RegisteredModel]:
         return iter(self._models.values())
 
     def find(self, digest: str, family: Family) -> RegisteredModel:

@@ -115,7 +115,8 @@ class ImageEngine:
         with self._running():
             at = torch.from_numpy(np.ascontiguousarray(state[None], np.float32)).to(self._device)
             run = self._advance((at[:, 0], at[:, 1]), step, classes, sampling, [seed])
-            return _state_of(run)[0]
+            after: AnyArray = _state_of(run)[0]
+            return after
 
     def start(self, seed: int) -> AnyArray:
         """The state ``(2, c, h, w)`` that a seed's run begins with."""
@@ -125,7 +126,8 @@ class ImageEngine:
     def pixels_of(self, states: AnyArray) -> AnyArray:
         """The pictures ``(n, h, w)`` or ``(n, h, w, 3)`` uint8 of last states ``(n, 2, c, h, w)``; halves are rounded to even."""
         values = np.clip(np.rint((states[:, 1].astype(np.float64) + 1.0) * 127.5), 0, 255).astype(np.uint8)
-        return np.ascontiguousarray(values[:, 0] if self.shape[0] == 1 else np.moveaxis(values, 1, -1))
+        pixels: AnyArray = np.ascontiguousarray(values[:, 0] if self.shape[0] == 1 else np.moveaxis(values, 1, -1))
+        return pixels
 
     def _advance(
         self, run: tuple[Tensor, Tensor], step: int, classes: Tensor | None, sampling: ImageSampling, seeds: Sequence[int]
@@ -161,7 +163,8 @@ class ImageEngine:
 
 
 def _state_of(run: tuple[Tensor, Tensor]) -> AnyArray:
-    return np.stack([part.float().cpu().numpy() for part in run], axis=1)
+    state: AnyArray = np.stack([part.float().cpu().numpy() for part in run], axis=1)
+    return state
 
 
 def _open(model: RegisteredModel) -> tuple[nn.Module, tuple[int, ...], dict[str, Any]]:
@@ -169,7 +172,8 @@ def _open(model: RegisteredModel) -> tuple[nn.Module, tuple[int, ...], dict[str,
     try:
         design, classes = dict(about["design"]), tuple(int(label) for label in about["classes"])
         names = ("architecture", "shape", "width", "depth", "patch", "n_classes")
-        plan = Blueprint(**{name: tuple(design[name]) if name == "shape" else design[name] for name in names})
+        parts: dict[str, Any] = {name: tuple(design[name]) if name == "shape" else design[name] for name in names}
+        plan = Blueprint(**parts)
         sizes = (*plan.shape, plan.width, plan.depth, plan.patch, plan.n_classes, design["steps"])
         usual = all(type(size) is int and 0 <= size <= _MOST_NUMBERS for size in sizes) and 1 <= design["steps"] <= 100_000
         if not usual or len(plan.shape) != 3 or int(np.prod(plan.shape)) > _MOST_NUMBERS or plan.width > _largest(tensors):

@@ -38,4 +38,5 @@ def _rounded(rows: Tensor, bits: int) -> Tensor:
     groups = rows.view(n, width // size, size)
     largest = 2 ** (bits - 1) - 1
     scale = groups.abs().amax(dim=2, keepdim=True).clamp_(min=1e-12) / largest
-    return (groups / scale).round_().clamp_(-largest, largest).mul_(scale).view(n, width)
+    rounded: Tensor = (groups / scale).round_().clamp_(-largest, largest).mul_(scale).view(n, width)
+    return rounded
