@@ -27,7 +27,7 @@ from studbook.fingerprints import (
 from studbook.fingerprints.colour import COLOURS
 from studbook.fingerprints.cosine import cosines, transform
 from studbook.fingerprints.pdq import jarosz_taps
-from studbook.fingerprints.pixels import area_taps, grid_sums, mean_grids
+from studbook.fingerprints.pixels import PART, area_taps, blocks_of, grid_sums, mean_grids
 
 ALL = (AverageHash(), AverageHash(16), DifferenceHash(), PerceptualHash(), PerceptualHash(16), WaveletHash(), ColourHash(), PdqHash())
 BY_AREA = (AverageHash(), AverageHash(32), DifferenceHash(), PerceptualHash(), PerceptualHash(16), WaveletHash(16), ColourHash())
@@ -89,15 +89,15 @@ def test_spatial_hashes_equal_their_definition_in_fractions(shape: tuple[int, ..
 def test_mean_grids_are_rounded_halves_up(shape: tuple[int, ...]) -> None:
     image = picture(shape)
     expected = [[floor(4 * cell + Fraction(1, 2)) for cell in row] for row in means(image, 32, 32)]
-    assert mean_grids([image], (32, 32))[0].tolist() == expected
+    assert mean_grids(blocks_of([image])[0], (32, 32))[0].tolist() == expected
 
 
 @pytest.mark.parametrize("size", [8, 16])
 @pytest.mark.parametrize("shape", [(512, 512, 3), (123, 77), (40, 333, 3)])
 def test_phash_agrees_with_a_transform_in_floating_point(size: int, shape: tuple[int, ...]) -> None:
     image = picture(shape)
-    sums, weights = grid_sums([image], (4 * size, 4 * size))
-    values = scipy.fft.dctn(sums[0] / weights[0])[:size, :size].ravel()
+    sums, weight = grid_sums(blocks_of([image])[0], (4 * size, 4 * size))
+    values = scipy.fft.dctn(sums[0] / weight)[:size, :size].ravel()
     margin = values - np.median(values[1:])
     found = bits(PerceptualHash(size), image)
     clear = np.abs(margin) > 1e-3 * np.abs(margin[1:]).mean()
@@ -234,6 +234,13 @@ def test_images_of_any_size_in_one_list(fingerprint) -> None:
     found = fingerprint.digests(several, threads=2)
     assert [digest.bits for digest in found] == [fingerprint.digest(image).bits for image in several]
     assert fingerprint.digests([]) == fingerprint.digests(np.zeros((0, 8, 8), np.uint8)) == []
+
+
+def test_batches_larger_than_a_part() -> None:
+    batch = picture((2 * PART + 3, 9, 9))
+    found = PdqHash().pack(batch, threads=2)
+    assert (found == PdqHash().pack(list(batch))).all()
+    assert [found[i].tobytes() for i in (0, PART, 2 * PART + 2)] == [PdqHash().digest(batch[i]).bits for i in (0, PART, 2 * PART + 2)]
 
 
 @pytest.mark.parametrize("fingerprint", [each for each in ALL if not isinstance(each, ColourHash)], ids=str)

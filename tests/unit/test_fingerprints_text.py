@@ -7,8 +7,10 @@ import unicodedata
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from studbook.errors import ConfigError, DigestError
+from studbook.errors import ConfigError, DataError, DigestError
 from studbook.fingerprints import (
     FINGERPRINTS,
     ExactText,
@@ -107,7 +109,17 @@ def test_words(text: str, expected: list[str]) -> None:
 
 
 def test_word_hash_is_pinned() -> None:
-    assert word_hash("fox") == int.from_bytes(hashlib.blake2b(b"fox", digest_size=8, person=b"studbook.words1").digest(), "little")
+    assert word_hash("fox").hex() == "22b77976efdfaf5b"
+
+
+@given(text=st.text(st.characters(codec="ascii")))
+def test_ascii_is_cut_by_the_same_rule(text: str) -> None:
+    # Beside a word that isn't ASCII the text goes the other way.
+    try:
+        alone = words_of(text)
+    except DataError:
+        alone = []
+    assert words_of(f"{text} \u00e9") == [*alone, "\u00e9"]
 
 
 def test_a_text_shorter_than_a_shingle_is_one_shingle_of_its_own_length() -> None:

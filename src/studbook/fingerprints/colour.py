@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from studbook.errors import ConfigError
-from studbook.fingerprints.pixels import Bytes, Images, blocks_of, share
+from studbook.fingerprints.pixels import Bytes, Images, pack_images
 from studbook.fingerprints.protocols import Packed, Parameters, seal
 from studbook.parameters import conform
 from studbook.records import Digest
@@ -81,17 +81,7 @@ class ColourHash:
             ConfigError: An impossible number of threads.
             DataError: Not images, or too large.
         """
-        from studbook.fingerprints._image_kernels import count_colours
-
-        blocks = blocks_of(outputs)
-        counts = np.zeros((sum(map(len, blocks)), len(COLOURS)), np.int64)
-
-        def work(part: Bytes, where: slice) -> None:
-            count_colours(part.reshape(len(part), -1, part.shape[3]), counts[where])
-
-        share(work, blocks, threads)
-        reached = 256 * counts[:, :, None] >= counts.sum(axis=1)[:, None, None] * np.array(_THRESHOLDS[self.levels])
-        return np.packbits(reached.reshape(-1, len(COLOURS) * self.levels), axis=1)
+        return pack_images(outputs, self._pack_block, len(COLOURS) * self.levels // 8, threads)
 
     def digests(self, outputs: Images, *, threads: int = 1) -> list[Digest]:
         """The digests of many images; see ``pack``."""
@@ -100,3 +90,12 @@ class ColourHash:
     def digest(self, output: Bytes) -> Digest:
         """The digest of one image ``(h, w)`` or ``(h, w, 3)``; see ``pack``."""
         return self.digests([output])[0]
+
+    def _pack_block(self, block: Bytes) -> Packed:
+        from studbook.fingerprints._image_kernels import count_colours
+
+        n, height, width, channels = block.shape
+        counts = np.zeros((n, len(COLOURS)), np.int64)
+        count_colours(block.reshape(n, height * width, channels), counts)
+        reached = 256 * counts[:, :, None] >= height * width * np.array(_THRESHOLDS[self.levels])
+        return np.packbits(reached.reshape(n, -1), axis=1)

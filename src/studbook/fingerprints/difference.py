@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from studbook.fingerprints.pixels import Bytes, Images, check_size, grid_sums
+from studbook.fingerprints.pixels import Bytes, Images, check_size, grid_sums, pack_images
 from studbook.fingerprints.protocols import Packed, Parameters, seal
 from studbook.parameters import conform
 from studbook.records import Digest
@@ -60,8 +60,7 @@ class DifferenceHash:
             ConfigError: An impossible number of threads.
             DataError: Not images, or too large.
         """
-        sums = grid_sums(outputs, (self.size, self.size + 1), threads)[0]
-        return np.packbits((sums[:, :, 1:] > sums[:, :, :-1]).reshape(-1, self.size**2), axis=1)
+        return pack_images(outputs, self._pack_block, self.size**2 // 8, threads)
 
     def digests(self, outputs: Images, *, threads: int = 1) -> list[Digest]:
         """The digests of many images; see ``pack``."""
@@ -70,3 +69,7 @@ class DifferenceHash:
     def digest(self, output: Bytes) -> Digest:
         """The digest of one image ``(h, w)`` or ``(h, w, 3)``; see ``pack``."""
         return self.digests([output])[0]
+
+    def _pack_block(self, block: Bytes) -> Packed:
+        sums = grid_sums(block, (self.size, self.size + 1))[0]
+        return np.packbits((sums[:, :, 1:] > sums[:, :, :-1]).reshape(-1, self.size**2), axis=1)

@@ -10,11 +10,12 @@ import numpy as np
 
 from studbook.arrays import Ints
 from studbook.fingerprints.cosine import cosines, transform
-from studbook.fingerprints.pixels import LUMA_STEPS, Bytes, Images, Taps, mean_grids
+from studbook.fingerprints.pixels import LUMA_STEPS, Bytes, Images, Taps, mean_grids, pack_images
 from studbook.fingerprints.protocols import Packed, Parameters, seal
 from studbook.records import Digest
 
 SIDE, KEPT = 64, 16
+_N_BYTES = KEPT**2 // 8
 _WEIGHT_BITS = 20
 
 
@@ -66,10 +67,8 @@ class PdqHash:
             ConfigError: An impossible number of threads.
             DataError: Not images, or too large.
         """
-        grids = mean_grids(outputs, jarosz_taps, threads)
-        values = transform(grids, cosines(SIDE, 1, KEPT)).reshape(-1, KEPT**2)
-        median = np.sort(values, axis=1)[:, KEPT**2 // 2 - 1, None]
-        return np.packbits((values > median)[:, ::-1], axis=1), _quality(grids)
+        both = pack_images(outputs, _pack_block, _N_BYTES + 1, threads)
+        return np.ascontiguousarray(both[:, :_N_BYTES]), both[:, _N_BYTES].astype(np.int64)
 
     def pack(self, outputs: Images, *, threads: int = 1) -> Packed:
         """The digests' bits ``(n, 32)`` uint8; see ``pack_with_quality``."""
@@ -77,7 +76,7 @@ class PdqHash:
 
     def quality(self, outputs: Images, *, threads: int = 1) -> Ints:
         """How much there is to see in each image ``(n,)``, 0 (uniform) … 100: the steps between neighbouring points, summed and cut off."""
-        return _quality(mean_grids(outputs, jarosz_taps, threads))
+        return self.pack_with_quality(outputs, threads=threads)[1]
 
     def digests(self, outputs: Images, *, threads: int = 1) -> list[Digest]:
         """The digests of many images; see ``pack_with_quality``."""
@@ -86,6 +85,14 @@ class PdqHash:
     def digest(self, output: Bytes) -> Digest:
         """The digest of one image ``(h, w)`` or ``(h, w, 3)``; see ``pack_with_quality``."""
         return self.digests([output])[0]
+
+
+def _pack_block(block: Bytes) -> Packed:
+    """The bits, and in one more byte the quality."""
+    grids = mean_grids(block, jarosz_taps)
+    values = transform(grids, cosines(SIDE, 1, KEPT)).reshape(-1, KEPT**2)
+    bits = values > np.sort(values, axis=1)[:, KEPT**2 // 2 - 1, None]
+    return np.column_stack([np.packbits(bits[:, ::-1], axis=1), _quality(grids).astype(np.uint8)])
 
 
 def _quality(grids: Ints) -> Ints:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from studbook.fingerprints.cosine import cosines, transform
-from studbook.fingerprints.pixels import Bytes, Images, check_size, mean_grids
+from studbook.fingerprints.pixels import Bytes, Images, check_size, mean_grids, pack_images
 from studbook.fingerprints.protocols import Packed, Parameters, seal
 from studbook.parameters import conform
 from studbook.records import Digest
@@ -66,13 +66,7 @@ class PerceptualHash:
             ConfigError: An impossible number of threads.
             DataError: Not images, or too large.
         """
-        side = 4 * self.size
-        table = cosines(side, 0, self.size)
-        values = transform(mean_grids(outputs, (side, side), threads), table).reshape(-1, self.size**2)
-        median = np.sort(values[:, 1:], axis=1)[:, self.size**2 // 2 - 1, None]
-        bits = values > median
-        bits[:, 0] = False
-        return np.packbits(bits, axis=1)
+        return pack_images(outputs, self._pack_block, self.size**2 // 8, threads)
 
     def digests(self, outputs: Images, *, threads: int = 1) -> list[Digest]:
         """The digests of many images; see ``pack``."""
@@ -81,3 +75,10 @@ class PerceptualHash:
     def digest(self, output: Bytes) -> Digest:
         """The digest of one image ``(h, w)`` or ``(h, w, 3)``; see ``pack``."""
         return self.digests([output])[0]
+
+    def _pack_block(self, block: Bytes) -> Packed:
+        side = 4 * self.size
+        values = transform(mean_grids(block, (side, side)), cosines(side, 0, self.size)).reshape(-1, self.size**2)
+        bits = values > np.sort(values[:, 1:], axis=1)[:, self.size**2 // 2 - 1, None]
+        bits[:, 0] = False
+        return np.packbits(bits, axis=1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from math import gcd
 from typing import TypeAlias
 
@@ -29,6 +30,10 @@ MAX_PIXELS = 1 << 26
 LUMA_STEPS = 4
 """Steps per thousandth of a grey level, in a grid of ``mean_grids``."""
 MAX_THREADS = 256
+PART = 256
+"""Most images whose grids are in memory at a time, in each thread."""
+SMALL = 1 << 14
+"""Bytes of an image that is copied for the sake of fewer calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,80 +77,59 @@ def area_taps(length: int, cells: int) -> Taps:
     return Taps(starts, counts, np.maximum(overlap, 0) // shared, length // shared)
 
 
-def grid_sums(images: Images, layout: Layout, threads: int = 1) -> tuple[Ints, Ints]:
+def grid_sums(block: Bytes, layout: Layout) -> tuple[Ints, int]:
     """Weighted luma sums over a grid of each image.
 
     Args:
-        images: See ``blocks_of``.
+        block: ``(n, h, w, channels)``; see ``blocks_of``.
         layout: Rows and columns of a grid of equal cells, or a function from a length to the taps along it, for both axes.
-        threads: Threads to share the images among; the sums don't depend on it.
 
     Returns:
-        Sums ``(n, rows, columns)``, at most 255,000 times the weight, and the weight of a cell ``(n,)``.
+        Sums ``(n, rows, columns)``, and the weight of a cell; a sum is at most 255,000 times the weight.
+    """
+    from studbook.fingerprints._image_kernels import reduce_images
+
+    n, height, width, channels = block.shape
+    down, across = (
+        (area_taps(height, layout[0]), area_taps(width, layout[1])) if isinstance(layout, tuple) else (layout(height), layout(width))
+    )
+    sums = np.empty((n, len(down.starts), len(across.starts)), np.int64)
+    # The channels' sums down the rows are the hot loop; where 16 bits hold them it runs twice as fast.
+    narrow = np.uint16 if 255 * down.total <= 0xFFFF else np.uint32
+    spread = (down.starts, down.counts, down.weights.astype(narrow), across.starts, across.counts, across.weights)
+    reduce_images(block.reshape(n, height, width * channels), channels, *spread, sums)
+    return sums, down.total * across.total
+
+
+def mean_grids(block: Bytes, layout: Layout) -> Ints:
+    """Mean luma over a grid of each image ``(n, rows, columns)``, in 1/4000 of a grey level, halves up: 0 … 1,020,000."""
+    sums, weight = grid_sums(block, layout)
+    return np.asarray((sums * LUMA_STEPS + weight // 2) // weight)
+
+
+def pack_images(images: Images, work: Callable[[Bytes], Bytes], n_bytes: int, threads: int) -> Bytes:
+    """``work`` on all images, part by part: it makes ``(n, n_bytes)`` of a block ``(n, h, w, channels)``.
 
     Raises:
         ConfigError: ``threads`` isn't 1 … 256.
         DataError: Not images.
     """
-    from studbook.fingerprints._image_kernels import reduce_images
-
-    blocks = blocks_of(images)
-    n = sum(map(len, blocks))
-    sums = np.empty((n, *(len(taps.starts) for taps in _taps(layout, 1, 1))), np.int64)
-    weights = np.empty(n, np.int64)
-
-    def work(block: Bytes, where: slice) -> None:
-        down, across = _taps(layout, *block.shape[1:3])
-        # The channels' sums down the rows are the hot loop; where 16 bits hold them it runs twice as fast.
-        narrow = np.uint16 if 255 * down.total <= 0xFFFF else np.uint32
-        rows = block.reshape(*block.shape[:2], -1)
-        spread = (down.starts, down.counts, down.weights.astype(narrow), across.starts, across.counts, across.weights)
-        reduce_images(rows, block.shape[3], *spread, sums[where])
-        weights[where] = down.total * across.total
-
-    share(work, blocks, threads)
-    return sums, weights
-
-
-def mean_grids(images: Images, layout: Layout, threads: int = 1) -> Ints:
-    """Mean luma over a grid of each image ``(n, rows, columns)``, in 1/4000 of a grey level, halves up: 0 … 1,020,000."""
-    sums, weights = grid_sums(images, layout, threads)
-    whole = weights[:, None, None]
-    return np.asarray((sums * LUMA_STEPS + whole // 2) // whole)
-
-
-def _taps(layout: Layout, height: int, width: int) -> tuple[Taps, Taps]:
-    if isinstance(layout, tuple):
-        return area_taps(height, layout[0]), area_taps(width, layout[1])
-    return layout(height), layout(width)
-
-
-def share(work: Callable[[Bytes, slice], None], blocks: Sequence[Bytes], threads: int) -> None:
-    """Call ``work(part, where)`` for all parts of the blocks; ``where`` are the part's places among all images.
-
-    Raises:
-        ConfigError: ``threads`` isn't 1 … 256.
-    """
     if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
         raise ConfigError(f"threads is {threads!r}, expected an integer, 1 to {MAX_THREADS}")
-    size = max(-(-sum(map(len, blocks)) // threads), 1)
-    parts, first = [], 0
-    for block in blocks:
-        for begin in range(0, len(block), size):
-            part = block[begin : begin + size]
-            parts.append((part, slice(first, first + len(part))))
-            first += len(part)
+    blocks = blocks_of(images)
+    n = sum(map(len, blocks))
+    size = min(max(-(-n // threads), 1), PART)
+    parts = [block[begin : begin + size] for block in blocks for begin in range(0, len(block), size)]
     if threads == 1 or len(parts) < 2:
-        for part, where in parts:
-            work(part, where)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, part, where) for part, where in parts]:
-            done.result()
+        rows = [work(part) for part in parts]
+    else:
+        with ThreadPoolExecutor(min(threads, len(parts))) as pool:
+            rows = list(pool.map(work, parts))
+    return np.concatenate(rows) if rows else np.empty((0, n_bytes), np.uint8)
 
 
 def blocks_of(images: Images) -> list[Bytes]:
-    """The images as blocks ``(n, h, w, channels)`` in C order, one for an array and one each for a sequence.
+    """The images, in order, as blocks ``(n, h, w, channels)`` in C order.
 
     Args:
         images: uint8 ``(n, h, w)`` in grey or ``(n, h, w, 3)`` in RGB; or a sequence of images ``(h, w)`` or ``(h, w, 3)`` that may differ
@@ -164,7 +148,10 @@ def blocks_of(images: Images) -> list[Bytes]:
         if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
             got = f"an array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise DataError(f"image {i} is {got}, expected a uint8 array (h, w) or (h, w, 3)")
-    return [_block(image[None], f"image {i}") for i, image in enumerate(images)]
+    singles = [_block(image[None], f"image {i}") for i, image in enumerate(images)]
+    # Small images of one size are put together, because a call takes longer than to hash one.
+    runs = ([*run] for _, run in groupby(singles, key=lambda block: block.shape))
+    return [block for run in runs for block in ([np.concatenate(run)] if run[0].size <= SMALL else run)]
 
 
 def _block(images: AnyArray, name: str) -> Bytes:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from studbook.fingerprints.pixels import Bytes, Images, check_size, grid_sums
+from studbook.fingerprints.pixels import Bytes, Images, check_size, grid_sums, pack_images
 from studbook.fingerprints.protocols import Packed, Parameters, seal
 from studbook.parameters import conform
 from studbook.records import Digest
@@ -61,9 +61,7 @@ class WaveletHash:
             ConfigError: An impossible number of threads.
             DataError: Not images, or too large.
         """
-        sums = grid_sums(outputs, (self.size, self.size), threads)[0].reshape(-1, self.size**2)
-        middle = np.sort(sums, axis=1)[:, self.size**2 // 2 - 1 : self.size**2 // 2 + 1]
-        return np.packbits(2 * sums > middle.sum(axis=1, keepdims=True), axis=1)
+        return pack_images(outputs, self._pack_block, self.size**2 // 8, threads)
 
     def digests(self, outputs: Images, *, threads: int = 1) -> list[Digest]:
         """The digests of many images; see ``pack``."""
@@ -72,3 +70,8 @@ class WaveletHash:
     def digest(self, output: Bytes) -> Digest:
         """The digest of one image ``(h, w)`` or ``(h, w, 3)``; see ``pack``."""
         return self.digests([output])[0]
+
+    def _pack_block(self, block: Bytes) -> Packed:
+        sums = grid_sums(block, (self.size, self.size))[0].reshape(-1, self.size**2)
+        middle = np.sort(sums, axis=1)[:, self.size**2 // 2 - 1 : self.size**2 // 2 + 1]
+        return np.packbits(2 * sums > middle.sum(axis=1, keepdims=True), axis=1)

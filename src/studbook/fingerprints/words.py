@@ -22,7 +22,9 @@ MAX_CHARACTERS = 1 << 24
 MAX_SHINGLE = 64
 # Scripts written without spaces, a character a word: kana, Han with its extensions and compatibility forms.
 _ALONE = "\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(f"[{_ALONE}]|[^\\W_{_ALONE}]+")
+_WORD = re.compile(f"[^\\W_{_ALONE}]+|[{_ALONE}]")
+# The same rule for ASCII, several times as fast: all that separates becomes a space.
+_SPACES = {i: " " for i in range(128) if not chr(i).isalnum()}
 
 
 def checked_text(text: Any) -> str:
@@ -70,17 +72,17 @@ def words_of(text: str) -> list[str]:
         >>> words_of("Don't PANIC: 42 Straßen, 日本!")
         ['don', 't', 'panic', '42', 'strassen', '日', '本']
     """
-    folded = checked_text(text).casefold()
-    found = _WORD.findall(unicodedata.normalize("NFC", folded))
+    folded = unicodedata.normalize("NFC", checked_text(text).casefold())
+    found = folded.translate(_SPACES).split() if folded.isascii() else _WORD.findall(folded)
     if not found:
         raise DataError(f"a text has no word: {text[:40]!r}", hint="the exact fingerprint takes any text")
     return found
 
 
 @lru_cache(maxsize=1 << 16)
-def word_hash(word: str) -> int:
-    """BLAKE2b of the word's UTF-8, 8 bytes, personalised ``studbook.words1``, as a little-endian integer."""
-    return int.from_bytes(blake2b(word.encode(), digest_size=8, person=b"studbook.words1").digest(), "little")
+def word_hash(word: str) -> bytes:
+    """BLAKE2b (RFC 7693) of the word's UTF-8, 8 bytes, personalised ``studbook.words1``; taken for a little-endian integer."""
+    return blake2b(word.encode(), digest_size=8, person=b"studbook.words1").digest()
 
 
 def shingles_of(text: str, size: int) -> Hashes:
@@ -91,7 +93,7 @@ def shingles_of(text: str, size: int) -> Hashes:
     """
     from studbook.fingerprints._text_kernels import mix_shingles
 
-    words = np.fromiter(map(word_hash, words_of(text)), np.uint64)
+    words = np.frombuffer(b"".join(map(word_hash, words_of(text))), "<u8").astype(np.uint64)
     size = min(size, len(words))
     shingles = np.empty(len(words) - size + 1, np.uint64)
     mix_shingles(words, size, shingles)
