@@ -14,7 +14,7 @@ from studbook.parameters import conform
 from studbook.records import Digest, merkle_root
 
 SCHEME, VERSION = "activations", 1
-_STEP = 24.0
+_STEP = 32.0
 _LARGEST = 127
 
 
@@ -43,7 +43,7 @@ class Activations:
     """A random projection of each token's hidden state, bound to the token's position.
 
     Each position has a matrix of its own of random signs, so that states that are moved, repeated or left out don't fit. A state is brought
-    to unit length first; a projected number is then about standard normal and is kept in steps of 1/24.
+    to unit length first; a projected number is then about standard normal and is kept in steps of 1/32.
 
     Attributes:
         size: Bytes a token, and numbers: 2 to 64.

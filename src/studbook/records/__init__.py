@@ -10,10 +10,11 @@ from studbook.records.evidence import Evidence, Opened
 from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 from studbook.records.merkle import Opening, check_opening, merkle_root, open_merkle
+from studbook.records.verdict import Outcome, Receipt, Tally, Verdict
 
 __all__ = [
     "FINDINGS", "Ballot", "Calibration", "Check", "Claim", "Digest", "Dtype", "Engine", "Environment", "Evidence", "Feature",
-    "FindingName", "FitReport", "ImageSampling", "Level", "Measurement", "Opened", "Opening", "Radius", "Rate", "Recipe",
-    "Sampling", "Sequential", "TextSampling", "canonical_bytes", "check_opening", "digest_of", "from_bytes", "from_plain",
-    "merkle_root", "open_merkle", "read_json", "to_bytes", "to_plain",
+    "FindingName", "FitReport", "ImageSampling", "Level", "Measurement", "Opened", "Opening", "Outcome", "Radius", "Rate",
+    "Receipt", "Recipe", "Sampling", "Sequential", "Tally", "TextSampling", "Verdict", "canonical_bytes", "check_opening",
+    "digest_of", "from_bytes", "from_plain", "merkle_root", "open_merkle", "read_json", "to_bytes", "to_plain",
 ]  # fmt: skip

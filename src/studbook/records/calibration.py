@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from studbook.errors import RecordError
 from studbook.records.ballot import FindingName
 from studbook.records.canonical import digest_of
-from studbook.records.claim import Environment, require_sha
+from studbook.records.claim import Environment, ImageSampling, TextSampling, require_sha
 from studbook.records.codec import STRICT, to_plain
 
 
@@ -156,6 +156,7 @@ class Calibration:
         false_alarm: An honest output, in whichever of the declared environments it does worst, is beyond the limit with at most this
             probability …
         confidence: … with this confidence (Wilks 1941): the statement is about the limit, before the data were seen.
+        sampling: How the outputs were drawn; a claim's must be alike, but for the number of tokens.
         units: Prompts or pictures that the limits rest on.
         scale_units: Further ones that the scales rest on.
         verifier: The verifier's environment.
@@ -175,6 +176,7 @@ class Calibration:
     model: str
     false_alarm: float
     confidence: float
+    sampling: TextSampling | ImageSampling
     units: int
     scale_units: int
     verifier: Environment
@@ -191,6 +193,8 @@ class Calibration:
         if not (0 < self.false_alarm < 1 and 0 < self.confidence < 1):
             raise RecordError(f"a calibration has a false-alarm rate of {self.false_alarm} at a confidence of {self.confidence}")
         sizes = [level.size for level in self.levels]
+        if isinstance(self.sampling, TextSampling) != (self.kind == "text"):
+            raise RecordError(f"a calibration of {self.kind}s has the sampling of another kind")
         if not sizes or sizes != sorted(set(sizes)):
             raise RecordError("a calibration has no levels, or not in the order of their sizes")
 

@@ -102,7 +102,7 @@ def calibrate_text(
                 found.append(Observation(unit, setting.name, setting.honest, features))
     honest = [setting.name for setting in plan.settings if setting.honest]
     tests = calibrate_tokens(traces, honest, target=plan.target, error=plan.sequential_error)
-    return _calibration("text", model, plan, levels, len(requests), tests), traces
+    return _calibration("text", model, (plan, sampling), levels, len(requests), tests), traces
 
 
 def make_texts(model: RegisteredModel, requests: Sequence[str], sampling: TextSampling, setting: Setting, seed: int) -> Iterator[Made]:
@@ -143,7 +143,7 @@ def calibrate_pictures(
         for unit, made in enumerate(make_pictures(model, n_units, sampling, setting, plan.seed)):
             features = measure_picture(verifier, made.claim, answer(made.claim, made.states), schemes=(scheme,))
             found.append(Observation(unit, setting.name, setting.honest, features))
-    return _calibration("image", model, plan, {1: found}, n_units)
+    return _calibration("image", model, (plan, sampling), {1: found}, n_units)
 
 
 def make_pictures(model: RegisteredModel, n: int, sampling: ImageSampling, setting: Setting, seed: int) -> Iterator[Made]:
@@ -175,17 +175,19 @@ def _require_units(n: int, target: Target) -> None:
 def _calibration(
     kind: Literal["text", "image"],
     model: RegisteredModel,
-    plan: Plan,
+    how: tuple[Plan, TextSampling | ImageSampling],
     levels: dict[int, list[Observation]],
     n_units: int,
     tests: tuple[Sequential, ...] = (),
 ) -> Calibration:
+    plan, sampling = how
     n_scale = split_units(n_units)
     return Calibration(
         kind=kind,
         model=model.digest,
         false_alarm=plan.target.false_alarm,
         confidence=plan.target.confidence,
+        sampling=sampling,
         units=n_units - n_scale,
         scale_units=n_scale,
         verifier=plan.verifier,

@@ -19,7 +19,7 @@ from studbook.verification.pictures import ImageEngine
 
 MARGIN_CAP = 10.0
 """A margin counts as this much at most in the mean: one impossible token must not hide how the others are."""
-_ROW_TOLERANCE = 1.5 / 24.0
+_ROW_TOLERANCE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,20 @@ def trace_text(engine: TextEngine, claim: Claim, evidence: Evidence) -> TextTrac
     if claim.digests != text_digests(claim.tokens):
         raise EvidenceError("the claim's digests aren't those of its tokens", hint="reject the claim")
     scheme, key = Activations(), projection_key(claim.commitment, evidence.nonce)
-    reading = engine.read(engine.encode(claim.recipe.request), claim.tokens, sampling, claim.recipe.seed)
+    prompt = engine.encode(claim.recipe.request)
+    reading = engine.read(prompt, claim.tokens, sampling, claim.recipe.seed)
     try:
         distances = scheme.distances(evidence.projections, reading.hidden, key)
     except DigestError as error:
         raise EvidenceError(f"the projections don't belong to the claim: {error.message}", hint="reject the claim") from error
     _check_rows(claim, evidence, reading.hidden.shape[1])
-    return TextTrace(reading.drawn != np.asarray(claim.tokens), reading.margins, distances)
+    if sampling.beams == 1:
+        return TextTrace(reading.drawn != np.asarray(claim.tokens), reading.margins, distances)
+    # What beam search chooses can't be told from one pass: it is run again, and a token differs or it doesn't.
+    again = engine.write([prompt], sampling, [claim.recipe.seed])[0]
+    padded = np.array([*again, *[-1] * len(claim.tokens)])[: len(claim.tokens)]
+    differs = padded != np.asarray(claim.tokens)
+    return TextTrace(differs, differs.astype(np.float64), distances)
 
 
 def measure_text(trace: TextTrace, size: int, claim: Claim, nonce: str) -> tuple[Measured, ...]:
@@ -166,7 +173,7 @@ def _check_rows(claim: Claim, evidence: Evidence, width: int) -> None:
     for place, each in zip(places[:OPENED_ROWS], evidence.opened, strict=False):
         row = _floats(each.value, (width,))
         again = np.frombuffer(scheme.digest(row[None], key, first=place).bits, np.int8)
-        if np.abs(again.astype(int) - claimed[place]).max() > _ROW_TOLERANCE * 24:
+        if np.abs(again.astype(int) - claimed[place]).max() > _ROW_TOLERANCE:
             raise EvidenceError(f"the projection of token {place} isn't that of the committed state", hint="reject the claim")
 
 
