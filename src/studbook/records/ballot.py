@@ -25,7 +25,7 @@ class Check:
     Attributes:
         finding: What it bears on: ``identity`` (are these the model's weights?), ``execution`` (was this request run as stated?) or
             ``behaviour`` (is the output what the model gives?).
-        name: What was measured, for example ``"phash distance, bits"``.
+        name: What was measured, for example ``"phash distance in bits"``.
         value: The measured number, 0 or more; the larger, the further from an honest run.
         limit: The largest that is honest at the calibrated false-alarm rate.
         n: Tokens, bits or steps that it rests on, 1 or more.

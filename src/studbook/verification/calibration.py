@@ -18,7 +18,7 @@ from studbook.verification.measure import Measured, TextTrace
 SCALE_SHARE = 0.2
 LEAST_SCALE_UNITS = 8
 # No unit of score is smaller than this: honest runs that agree to the last bit must not make a single bit of difference a crime.
-_FLOORS = {"share": 0.01, "bits": 0.5, "margin": 0.01, "distance": 1e-3}
+_FLOORS = {"disagreement": 0.01, "bits": 0.5, "margin": 0.01, "distance": 1e-3}
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class TextEngine:
             rows = torch.tensor([list(prompt) for prompt in prompts], device=self._device)
             end = self._end if sampling.stop else None
             if sampling.beams > 1:
-                decoding = Decoding(temperature=0.0, beams=sampling.beams)
+                decoding = Decoding(beams=sampling.beams)
                 tokens, counts = generate(self._readable(), rows, decoding=decoding, end=end, max_new=sampling.max_new)
                 return [row[:count] for row, count in zip(tokens.tolist(), counts.tolist(), strict=True)]
             return self._draw(rows, sampling, seeds, end)

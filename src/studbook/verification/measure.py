@@ -59,11 +59,11 @@ class TextTrace:
         margins, distances = np.minimum(self.margins[part], MARGIN_CAP), self.distances[part]
         n = len(margins)
         return (
-            Measured("execution", "token disagreement, share", float(self.differs[part].mean()), n),
-            Measured("execution", "token margin, mean", float(margins.mean()), n),
-            Measured("execution", "token margin, largest", float(margins.max()), n),
-            Measured("identity", "activation distance, mean", float(distances.mean()), n),
-            Measured("identity", "activation distance, largest", float(distances.max()), n),
+            Measured("execution", "token disagreement", float(self.differs[part].mean()), n),
+            Measured("execution", "mean token margin", float(margins.mean()), n),
+            Measured("execution", "largest token margin", float(margins.max()), n),
+            Measured("identity", "mean activation distance", float(distances.mean()), n),
+            Measured("identity", "largest activation distance", float(distances.max()), n),
         )
 
 
@@ -131,8 +131,8 @@ def measure_picture(engine: ImageEngine, claim: Claim, evidence: Evidence, *, sc
     redone = engine.redo(before, step, request, sampling, seed)
     moved = max(_rms(after - before), 1e-6)
     found = [
-        Measured("execution", "start, distance", _rms(states[0] - engine.start(seed)), before.size),
-        Measured("identity", "redone step, distance", _rms(redone - after) / moved, before.size),
+        Measured("execution", "start distance", _rms(states[0] - engine.start(seed)), before.size),
+        Measured("identity", "redone step distance", _rms(redone - after) / moved, before.size),
     ]
     if schemes:
         pixels = engine.write([request], sampling, [seed]).pixels[0]
@@ -141,7 +141,7 @@ def measure_picture(engine: ImageEngine, claim: Claim, evidence: Evidence, *, sc
             if claimed is None:
                 raise EvidenceError(f"the claim has no {scheme}", hint="ask for a claim with it")
             bits = create(scheme).digest(pixels).hamming(claimed)
-            found.append(Measured("behaviour", f"{scheme} distance, bits", float(bits), claimed.n_bits))
+            found.append(Measured("behaviour", f"{scheme} distance in bits", float(bits), claimed.n_bits))
     return tuple(found)
 
 

@@ -1,0 +1,284 @@
+"""What the commands of ``studbook claim`` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from studbook.cli.rendering import Format, show_json, show_table
+from studbook.errors import ConfigError, RecordError
+
+if TYPE_CHECKING:
+    from studbook.provenance import PublicKey
+    from studbook.records import Calibration, Check, Environment, ImageSampling, TextSampling, Verdict
+    from studbook.verification.verifier import Examination
+
+REJECTED, INCONCLUSIVE = 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The options of both kinds of models."""
+
+    max_new: int
+    temperature: float
+    top_k: int
+    top_p: float
+    beams: int
+    steps: int
+    guidance: float
+    eta: float
+
+
+def sampling_of(model: Path, options: Sampling) -> TextSampling | ImageSampling:
+    """The options that the kind of model in a folder has."""
+    from studbook.records import ImageSampling, TextSampling
+    from studbook.verification.models import register_model
+
+    try:
+        if register_model(model).family == "image":
+            return ImageSampling(steps=options.steps, guidance=options.guidance, eta=options.eta)
+        return TextSampling(
+            max_new=options.max_new, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, beams=options.beams
+        )
+    except RecordError as error:
+        raise ConfigError(error.message, hint=error.hint) from error
+
+
+def environment_of(engine: str, dtype: str, threads: int) -> Environment:
+    """An environment from options."""
+    from studbook.records import Environment
+    from studbook.records.codec import from_plain
+
+    try:
+        return from_plain(Environment, {"engine": engine, "dtype": dtype, "threads": threads}, "the environment")
+    except RecordError as error:
+        raise ConfigError(error.message, hint="engines: studbook, transformers; number types: fp32, bf16") from error
+
+
+def resolve_keys(texts: Sequence[str] | None) -> tuple[PublicKey, ...] | None:
+    """Public keys, or ``None`` where none were named."""
+    from studbook.errors import SignatureError
+    from studbook.provenance import PublicKey
+
+    try:
+        return tuple(PublicKey(text) for text in texts) if texts else None
+    except SignatureError as error:
+        raise ConfigError(error.message, hint="studbook key show FILE shows a key's public half") from error
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is being done."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield status.update
+
+
+def show_record(path: Path, format_: Format, *, whole: bool = True, trusted: Sequence[PublicKey] | None = None) -> int:
+    """Check whatever signed record a file holds, show it (``whole``) or say that it holds together; the exit code."""
+    from studbook import records
+    from studbook.provenance import open_signed, payload_schema
+    from studbook.records.codec import to_plain
+    from studbook.verification.folder import CLAIM, read_bounded
+    from studbook.verification.quorum import check_receipt
+
+    file = path / CLAIM if path.is_dir() else path
+    data = read_bounded(file)
+    kinds: dict[str, Any] = {
+        cls.SCHEMA.split("/")[0]: cls for cls in (records.Claim, records.Evidence, records.Ballot, records.Receipt, records.Calibration)
+    }
+    schema = payload_schema(data, file.name)
+    cls = kinds.get(schema.split("/")[0])
+    if cls is None:
+        raise RecordError(f"{file.name} holds {schema[:80]!r}", hint=f"expected one of {', '.join(kinds)}")
+    signed = open_signed(data, cls, file.name, keys=trusted)
+    if format_ is Format.JSON:
+        show_json({"signed_by": str(signed.key), "id": signed.id, "record": to_plain(signed.record)})
+    else:
+        typer.echo(f"{schema}  {signed.id}\nsigned by {signed.key}: nothing was changed since")
+    if cls is records.Receipt:
+        receipt = check_receipt(data, file.name)[0].record
+        return show_verdict(receipt.verdict, receipt.notes, format_)
+    if format_ is Format.TABLE and whole and cls is records.Calibration:
+        show_calibration(signed.record, format_)
+    elif format_ is Format.TABLE and whole:
+        show_table([{"": name, " ": _shortened(value)} for name, value in _flat(to_plain(signed.record))])
+    return 0
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for i, each in enumerate(value):
+                yield from _flat(each, f"{prefix}{name}.{i}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shortened(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}…"
+
+
+def show_rows(rows: list[dict[str, Any]], format_: Format) -> None:
+    """Rows as a table or JSON."""
+    show_json(rows) if format_ is Format.JSON else show_table(rows)
+
+
+def show_calibration(calibration: Calibration, format_: Format) -> None:
+    """Limits and rates, for people or programs."""
+    from studbook.records.codec import to_plain
+
+    if format_ is Format.JSON:
+        show_json(to_plain(calibration))
+        return
+    level = calibration.levels[-1]
+    unit = "prompts" if calibration.kind == "text" else "pictures"
+    size = f"{level.size} tokens" if calibration.kind == "text" else "a picture"
+    rest = f"{calibration.units} {unit}, each in the worst of {len(calibration.environments)} environments"
+    typer.echo(f"\nAn honest output of {size} is beyond the limit with probability {calibration.false_alarm:g} at most")
+    typer.echo(f"(confidence {calibration.confidence:g}; {rest}).")
+    rows = [_rate_row("honest", rate) for rate in level.honest] + [_rate_row("cheat", rate) for rate in level.cheats]
+    show_table(rows, title="flagged")
+    limits = [
+        {"finding": each.finding, "measured": each.name, "honest median": each.centre, "limit": each.centre + each.spread * level.limit}
+        for each in level.features
+    ]
+    show_table(limits, title="limits")
+    if calibration.sequential:
+        tests = [
+            {
+                "cheat": test.cheat, "half found after": f"{test.median_tokens} tokens" if test.median_tokens else "not found",
+                "missed": f"{test.cheat_missed.events} of {test.cheat_missed.units}",
+                "honest taken for it": f"{test.honest_wrong.events} of {test.honest_wrong.units}",
+            }
+            for test in calibration.sequential
+        ]  # fmt: skip
+        show_table(tests, title="token by token, by activations (sequential test)")
+
+
+def _rate_row(kind: str, rate: Any) -> dict[str, Any]:
+    return {
+        "": kind, "setting": rate.name, "flagged": f"{rate.events} of {rate.units}", "rate": rate.rate,
+        "interval": f"{rate.lower:.3f} to {rate.upper:.3f}",
+    }  # fmt: skip
+
+
+def examine_here(
+    folder: Path,
+    evidence: Path | None,
+    models: Sequence[Path],
+    calibrations: Sequence[Path],
+    trusted: Sequence[PublicKey] | None,
+    *,
+    whole: bool,
+) -> Examination:
+    """Examine a claim in this process."""
+    from studbook.records import Calibration
+    from studbook.verification.folder import read_packet, read_signed
+    from studbook.verification.models import ModelStore
+    from studbook.verification.quorum import new_round
+    from studbook.verification.verifier import Verifier
+
+    if not models or not calibrations:
+        message = "a claim is verified with a model and a calibration, or by nodes that have them"
+        raise ConfigError(message, hint="--model FOLDER --calibration FILE, or --verifiers URL#KEY,URL#KEY,URL#KEY")
+    packet = read_packet(folder, evidence=evidence)
+    loaded = [read_signed(path, Calibration, keys=trusted) for path in calibrations]
+    for path, signed in zip(calibrations, loaded, strict=True):
+        if trusted is None:
+            typer.echo(f"{path} is signed by {signed.key}; name whom you trust with --trust", err=True)
+    verifier = Verifier(ModelStore(models), [signed.record for signed in loaded], whole=whole)
+    return verifier.examine(packet.claim.record, packet.evidence.record, new_round())
+
+
+def show_examination(examined: Examination, format_: Format) -> int:
+    """One verifier's measurements, and the exit code."""
+    from studbook.records import FINDINGS
+    from studbook.records.codec import to_plain
+
+    ballot = examined.ballot
+    if format_ is Format.JSON:
+        show_json({"accepts": ballot.accepts, **to_plain(ballot)})
+        return 0 if ballot.accepts else REJECTED
+    show_table([_check_row(check) for check in ballot.checks])
+    words = {True: "holds", False: "broken", None: "not looked at"}
+    typer.echo("\n".join(f"{name}: {words[ballot.finding(name)]}" for name in FINDINGS))
+    for test in examined.tests:
+        if test.verdict == "undecided" and test.more < 1 << 20:
+            typer.echo(f"{test.cheat}: undecided after {test.tokens} tokens; about {test.more} more would tell")
+        elif test.verdict != "undecided":
+            typer.echo(f"{test.cheat}: {'looks like it' if test.verdict == 'cheat' else 'ruled out'} after {test.tokens} tokens")
+    typer.echo("ACCEPT" if ballot.accepts else "REJECT")
+    return 0 if ballot.accepts else REJECTED
+
+
+def _check_row(check: Check) -> dict[str, Any]:
+    return {
+        "finding": check.finding, "measured": check.name, "value": check.value, "limit": check.limit, "of": check.n,
+        "": "" if check.passes else "beyond the limit",
+    }  # fmt: skip
+
+
+def ask_nodes(
+    folder: Path,
+    evidence: Path | None,
+    verifiers: str,
+    k: int | None,
+    token_file: Path | None,
+    key: Path | None,
+    out: Path | None,
+    timeout_s: float,
+) -> tuple[Verdict, Sequence[str]]:
+    """Let nodes vote on a claim, and write the receipt."""
+    from studbook.files import write_file
+    from studbook.provenance import SigningKey
+    from studbook.verification.calibration import now
+    from studbook.verification.coordinator import nodes_of, verify_claim
+    from studbook.verification.folder import read_packet
+    from studbook.verification.quorum import Quorum, make_receipt, new_round
+
+    if (key is None) != (out is None):
+        raise ConfigError("a receipt needs both --key and --out", hint="name the key that signs it and the file to write")
+    secret = None if key is None else SigningKey.load(key)
+    packet = read_packet(folder, evidence=evidence)
+    nodes = nodes_of(verifiers, token_file)
+    quorum = Quorum(len(nodes) // 2 + 1 if k is None else k, tuple(node.key for node in nodes))
+    round_ = packet.evidence.record.nonce or new_round()
+    with progress_on_stderr() as progress:
+        found = verify_claim(packet.claim.data, packet.evidence.data, nodes, quorum, round_, timeout_s=timeout_s, progress=progress)
+    verdict = quorum.judge(packet.claim.record, found.ballots, round_=round_)
+    if secret is not None and out is not None:
+        write_file(out, make_receipt(packet.claim.data, found.ballots, quorum, round_, secret, notes=found.notes, made=now()))
+    return verdict, found.notes
+
+
+def show_verdict(verdict: Verdict, notes: Sequence[str], format_: Format) -> int:
+    """A verdict, and the exit code."""
+    from studbook.records.codec import to_plain
+
+    if format_ is Format.JSON:
+        show_json({**to_plain(verdict), "notes": list(notes)})
+    else:
+        rows = [
+            {
+                "finding": tally.finding, "holds": tally.passed, "broken": tally.failed, "not looked at": tally.unknown,
+                "beyond the limit": ", ".join(tally.broken) or "–",
+            }
+            for tally in verdict.findings
+        ]  # fmt: skip
+        show_table(rows, title="ballots")
+        for note in notes:
+            typer.echo(note)
+        counted = f"{verdict.accepts} accept, {verdict.rejects} reject, {verdict.missing} missing"
+        typer.echo(f"{verdict.outcome.upper()}: {counted}; {verdict.k} of {verdict.n} decide")
+    return {"accept": 0, "reject": REJECTED}.get(verdict.outcome, INCONCLUSIVE)

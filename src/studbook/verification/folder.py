@@ -1,0 +1,109 @@
+"""A claim on disk: the signed claim, the evidence to send with it, the output, and what the claimant keeps for challenges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from studbook.errors import RecordError
+from studbook.files import replacing_folder
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
+from studbook.records import Claim, Evidence
+from studbook.records.canonical import MAX_BYTES
+
+if TYPE_CHECKING:
+    from studbook.verification.claimant import Made
+
+CLAIM, EVIDENCE, STATES, TEXT = "claim.json", "evidence.json", "states.safetensors", "output.txt"
+
+RecordT = TypeVar("RecordT")
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What a verifier is sent.
+
+    Attributes:
+        claim: The signed claim.
+        evidence: The signed evidence, of the same claimant.
+    """
+
+    claim: Signed[Claim]
+    evidence: Signed[Evidence]
+
+
+def read_signed(path: Path, cls: type[RecordT], *, keys: Sequence[PublicKey] | None = None) -> Signed[RecordT]:
+    """A signed record from a file.
+
+    Raises:
+        RecordError: No such file, too long, or not such a record.
+        SignatureError: It was changed, or its signer isn't trusted.
+    """
+    return open_signed(read_bounded(path), cls, path.name, keys=keys)
+
+
+def read_bounded(path: Path) -> bytes:
+    """A record's bytes; a longer file isn't read whole.
+
+    Raises:
+        RecordError: No such file, or too long.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecordError(f"{path} can't be read: {error.strerror or error}", hint="name the file of a signed record") from error
+    if len(data) > MAX_BYTES:
+        raise RecordError(f"{path} has more than {MAX_BYTES:,} bytes", hint="this isn't one of our records")
+    return data
+
+
+def read_packet(folder: Path, *, evidence: Path | None = None) -> Packet:
+    """Claim and evidence out of a claim's folder.
+
+    Raises:
+        RecordError: One is missing, or they belong to different claims or claimants.
+        SignatureError: One was changed.
+    """
+    claim = read_signed(folder / CLAIM, Claim)
+    shown = read_signed(evidence or folder / EVIDENCE, Evidence)
+    return pair(claim, shown)
+
+
+def pair(claim: Signed[Claim], evidence: Signed[Evidence]) -> Packet:
+    """Claim and evidence that belong together.
+
+    Raises:
+        RecordError: They don't.
+    """
+    if evidence.key != claim.key:
+        raise RecordError("claim and evidence are signed by different keys", hint="the claimant signs both")
+    if evidence.record.claim != claim.id:
+        raise RecordError("the evidence is for another claim", hint="ask the claimant for that of this one")
+    return Packet(claim, evidence)
+
+
+def write_claim_folder(folder: Path, made: Made, key: SigningKey, files: Mapping[str, bytes] | None = None) -> Packet:
+    """Write a claim with all that belongs to it, whole or not at all; an existing folder is replaced.
+
+    Args:
+        folder: Where.
+        made: What is claimed.
+        key: The claimant's.
+        files: Further files by name: the picture.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    from studbook.verification.claimant import answer, save_states
+
+    claim, evidence = sign(made.claim, key), sign(answer(made.claim, made.states), key)
+    with replacing_folder(folder) as temporary:
+        (temporary / CLAIM).write_bytes(claim)
+        (temporary / EVIDENCE).write_bytes(evidence)
+        save_states(temporary / STATES, made.states)
+        for name, content in {**({TEXT: made.text.encode()} if made.text else {}), **(files or {})}.items():
+            (temporary / name).write_bytes(content)
+    return pair(open_signed(claim, Claim, CLAIM), open_signed(evidence, Evidence, EVIDENCE))
