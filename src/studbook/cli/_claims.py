@@ -50,13 +50,24 @@ def sampling_of(model: Path, options: Sampling) -> TextSampling | ImageSampling:
         raise ConfigError(error.message, hint=error.hint) from error
 
 
-def environment_of(engine: str, dtype: str, threads: int) -> Environment:
+def declared(texts: Sequence[str] | None) -> tuple[Environment, ...]:
+    """Environments from ``ENGINE/DTYPE/THREADS/BATCH``."""
+    found = []
+    for text in texts or ():
+        parts = text.split("/")
+        if len(parts) != 4 or not all(part.isdigit() and len(part) < 8 for part in parts[2:]):
+            raise ConfigError(f"--environment is {text[:80]!r}, expected ENGINE/DTYPE/THREADS/BATCH", hint="for example studbook/bf16/1/8")
+        found.append(environment_of(parts[0], parts[1], int(parts[2]), int(parts[3])))
+    return tuple(found)
+
+
+def environment_of(engine: str, dtype: str, threads: int, batch: int = 1) -> Environment:
     """An environment from options."""
     from studbook.records import Environment
     from studbook.records.codec import from_plain
 
     try:
-        return from_plain(Environment, {"engine": engine, "dtype": dtype, "threads": threads}, "the environment")
+        return from_plain(Environment, {"engine": engine, "dtype": dtype, "threads": threads, "batch": batch}, "the environment")
     except RecordError as error:
         raise ConfigError(error.message, hint="engines: studbook, transformers; number types: fp32, bf16") from error
 
@@ -154,6 +165,10 @@ def show_calibration(calibration: Calibration, format_: Format) -> None:
         for each in level.features
     ]
     show_table(limits, title="limits")
+    if calibration.radii:
+        show_table(
+            [_radius_row(radius) for radius in calibration.radii], title="fingerprints: radius, and bounds on other pictures within it"
+        )
     if calibration.sequential:
         tests = [
             {
@@ -164,6 +179,13 @@ def show_calibration(calibration: Calibration, format_: Format) -> None:
             for test in calibration.sequential
         ]  # fmt: skip
         show_table(tests, title="token by token, by activations (sequential test)")
+
+
+def _radius_row(radius: Any) -> dict[str, Any]:
+    return {
+        "scheme": radius.scheme, "radius in bits": radius.radius_bits, "same class, other seed": f"at most {radius.same_class:.3g}",
+        "other class": f"at most {radius.other_class:.3g}", "pairs": radius.pairs,
+    }  # fmt: skip
 
 
 def _rate_row(kind: str, rate: Any) -> dict[str, Any]:

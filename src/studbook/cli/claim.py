@@ -76,6 +76,14 @@ def make(
     typer.echo(f"{packet.claim.id}\nclaimed by {packet.claim.key}, in {out}", err=True)
 
 
+@app.command("challenge")
+def challenge() -> None:
+    """Draw a nonce: what a verifier asks a claimant to answer, and the name of the round of votes that follows."""
+    from studbook.verification.quorum import new_round
+
+    typer.echo(new_round())
+
+
 @app.command("answer")
 def answer_challenge(
     folder: ClaimFolder,
@@ -142,10 +150,15 @@ def calibrate(
     scheme: Annotated[str, typer.Option(help="Pictures: fingerprint that is compared.")] = "phash",
     batch: Annotated[int, typer.Option(min=2, help="Outputs side by side, in the environments that have several.")] = 8,
     bf16: Annotated[bool, typer.Option(help="Whether bf16 is honest.")] = True,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENGINE/DTYPE/THREADS/BATCH", help="An honest environment, such as studbook/bf16/1/8; may be repeated."),
+    ] = None,
+    smaller: Annotated[Path | None, typer.Option(help="Folder of a smaller model whose use is a cheat.")] = None,
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Run honest environments and cheats; choose the limits that keep a false-alarm rate, and say how often each cheat is caught."""
-    from studbook.cli._claims import progress_on_stderr
+    from studbook.cli._claims import declared, progress_on_stderr
     from studbook.files import write_file
     from studbook.provenance import SigningKey, sign
     from studbook.verification.calibration import Target
@@ -157,17 +170,9 @@ def calibrate(
     asked = None if prompts is None else read_prompts(prompts)
     with progress_on_stderr() as progress:
         found = calibrate_model(
-            model,
-            how,
-            target,
-            seed=seed,
-            batch=batch,
-            bf16=bf16,
-            prompts=asked,
-            prompt_tokens=prompt_tokens,
-            scheme=scheme,
-            progress=progress,
-        )
+            model, how, target, seed=seed, batch=batch, bf16=bf16, environments=declared(environment), smaller=smaller, prompts=asked,
+            prompt_tokens=prompt_tokens, scheme=scheme, progress=progress,
+        )  # fmt: skip
     write_file(out, sign(found, secret))
     show_calibration(found, format_)
 

@@ -1,7 +1,7 @@
 """Frozen values that are stored and passed between floors."""
 
 from studbook.records.ballot import FINDINGS, Ballot, Check, FindingName
-from studbook.records.calibration import Calibration, Feature, Level, Radius, Rate, Sequential
+from studbook.records.calibration import Calibration, Feature, Level, Radius, Rate, Sequential, Spread
 from studbook.records.canonical import canonical_bytes, digest_of, read_json
 from studbook.records.claim import Claim, Dtype, Engine, Environment, ImageSampling, Recipe, Sampling, TextSampling
 from studbook.records.codec import from_bytes, from_plain, to_bytes, to_plain
@@ -15,6 +15,6 @@ from studbook.records.verdict import Outcome, Receipt, Tally, Verdict
 __all__ = [
     "FINDINGS", "Ballot", "Calibration", "Check", "Claim", "Digest", "Dtype", "Engine", "Environment", "Evidence", "Feature",
     "FindingName", "FitReport", "ImageSampling", "Level", "Measurement", "Opened", "Opening", "Outcome", "Radius", "Rate",
-    "Receipt", "Recipe", "Sampling", "Sequential", "Tally", "TextSampling", "Verdict", "canonical_bytes", "check_opening",
+    "Receipt", "Recipe", "Sampling", "Sequential", "Spread", "Tally", "TextSampling", "Verdict", "canonical_bytes", "check_opening",
     "digest_of", "from_bytes", "from_plain", "merkle_root", "open_merkle", "read_json", "to_bytes", "to_plain",
 ]  # fmt: skip

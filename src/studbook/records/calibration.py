@@ -67,6 +67,23 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How a measured number was distributed over the units in one setting.
+
+    Attributes:
+        setting: The environment or cheat.
+        name: What was measured.
+        quantiles: At 0, 5, 25, 50, 75, 95 and 100 %.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    setting: str
+    name: str
+    quantiles: tuple[float, float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Level:
     """The limit for outputs of one size.
 
@@ -76,6 +93,7 @@ class Level:
         features: What is measured.
         honest: How often each honest environment is beyond the limit.
         cheats: How often each cheat is.
+        spreads: Distributions of what was measured.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -85,6 +103,7 @@ class Level:
     features: tuple[Feature, ...]
     honest: tuple[Rate, ...]
     cheats: tuple[Rate, ...]
+    spreads: tuple[Spread, ...]
 
     def __post_init__(self) -> None:
         if self.size < 1 or not math.isfinite(self.limit) or self.limit < 0:

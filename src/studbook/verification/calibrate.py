@@ -11,7 +11,7 @@ import numpy as np
 from studbook import __version__
 from studbook.arrays import AnyArray
 from studbook.errors import CalibrationError, ConfigError
-from studbook.records import Calibration, Environment, ImageSampling, Recipe, Sequential, TextSampling
+from studbook.records import Calibration, Claim, Environment, ImageSampling, Radius, Recipe, Sequential, TextSampling
 from studbook.rng import stream
 from studbook.verification.calibration import (
     Observation,
@@ -26,8 +26,9 @@ from studbook.verification.calibration import (
 from studbook.verification.claimant import Made, answer, claim_picture, claim_text
 from studbook.verification.language import TextEngine
 from studbook.verification.measure import TextTrace, measure_picture, measure_text, trace_text
-from studbook.verification.models import RegisteredModel
+from studbook.verification.models import RegisteredModel, register_model
 from studbook.verification.pictures import ImageEngine
+from studbook.verification.radii import radii_of
 from studbook.verification.settings import Setting
 
 Progress = Callable[[str], None]
@@ -107,7 +108,8 @@ def calibrate_text(
 
 def make_texts(model: RegisteredModel, requests: Sequence[str], sampling: TextSampling, setting: Setting, seed: int) -> Iterator[Made]:
     """Texts, and what is claimed of them, in one setting."""
-    engine = TextEngine(model, setting.environment, weight_bits=setting.weight_bits, half=setting.trick == "layers")
+    used = model if setting.other is None else register_model(setting.other)
+    engine = TextEngine(used, setting.environment, weight_bits=setting.weight_bits, half=setting.trick == "layers")
     reader = TextEngine(model, replace(setting.environment, batch=1)) if setting.trick == "prefill" else engine
     seeds = seeds_of(seed, len(requests))
     asked = _turned(requests) if setting.trick == "prompt" else list(requests)
@@ -138,17 +140,22 @@ def calibrate_pictures(
     _require_units(n_units, plan.target)
     verifier = ImageEngine(model, plan.verifier)
     found: list[Observation] = []
+    pictures: dict[str, list[Claim]] = {setting.name: [] for setting in plan.settings if setting.honest}
     for setting in plan.settings:
         progress(setting.name)
         for unit, made in enumerate(make_pictures(model, n_units, sampling, setting, plan.seed)):
+            if setting.honest:
+                pictures[setting.name].append(made.claim)
             features = measure_picture(verifier, made.claim, answer(made.claim, made.states), schemes=(scheme,))
             found.append(Observation(unit, setting.name, setting.honest, features))
-    return _calibration("image", model, (plan, sampling), {1: found}, n_units)
+    radii = radii_of(list(pictures.values()), plan.target, rng=stream(plan.seed, "calibration", "bootstrap"))
+    return _calibration("image", model, (plan, sampling), {1: found}, n_units, radii=radii)
 
 
 def make_pictures(model: RegisteredModel, n: int, sampling: ImageSampling, setting: Setting, seed: int) -> Iterator[Made]:
     """Pictures, and what is claimed of them, in one setting."""
-    engine = ImageEngine(model, setting.environment, weight_bits=setting.weight_bits)
+    used = model if setting.other is None else register_model(setting.other)
+    engine = ImageEngine(used, setting.environment, weight_bits=setting.weight_bits)
     requests = [str(engine.classes[i % len(engine.classes)]) if engine.classes else "" for i in range(n)]
     asked = _turned(requests) if setting.trick == "prompt" else requests
     seeds = seeds_of(seed, n)
@@ -179,6 +186,7 @@ def _calibration(
     levels: dict[int, list[Observation]],
     n_units: int,
     tests: tuple[Sequential, ...] = (),
+    radii: tuple[Radius, ...] = (),
 ) -> Calibration:
     plan, sampling = how
     n_scale = split_units(n_units)
@@ -194,7 +202,7 @@ def _calibration(
         environments=tuple(setting.environment for setting in plan.settings if setting.honest),
         levels=tuple(calibrate_level(size, found, plan.target) for size, found in levels.items()),
         sequential=tests,
-        radii=(),
+        radii=radii,
         seed=plan.seed,
         code=f"studbook {__version__}",
         made=now(),

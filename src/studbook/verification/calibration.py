@@ -11,12 +11,13 @@ import numpy as np
 
 from studbook.arrays import AnyArray, Floats
 from studbook.errors import CalibrationError, ConfigError
-from studbook.records import Calibration, Feature, Level, Rate, Sequential
+from studbook.records import Calibration, Feature, Level, Rate, Sequential, Spread
 from studbook.theory.error_rates import clopper_pearson
 from studbook.verification.measure import Measured, TextTrace
 
 SCALE_SHARE = 0.2
 LEAST_SCALE_UNITS = 8
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 # No unit of score is smaller than this: honest runs that agree to the last bit must not make a single bit of difference a crime.
 _FLOORS = {"disagreement": 0.01, "bits": 0.5, "margin": 0.01, "distance": 1e-3}
 
@@ -123,7 +124,7 @@ def calibrate_level(size: int, observations: Sequence[Observation], target: Targ
             worst[each.unit] = max(worst.get(each.unit, 0.0), score)
     limit = target.limit(np.array(list(worst.values())))
     rates = {kind: _rates(scored, limit, target.confidence, honest=kind) for kind in (True, False)}
-    return Level(size, limit, features, rates[True], rates[False])
+    return Level(size, limit, features, rates[True], rates[False], _spreads(observations))
 
 
 def score_of(features: Iterable[Feature], measured: Iterable[Measured]) -> float:
@@ -143,6 +144,18 @@ def _scales(observations: Sequence[Observation]) -> tuple[Feature, ...]:
         centre = float(np.median(worst))
         floor = next((size for word, size in _FLOORS.items() if word in like.name), 1e-6)
         found.append(Feature(like.finding, like.name, centre, max(float(np.quantile(worst, 0.9)) - centre, floor)))
+    return tuple(found)
+
+
+def _spreads(observations: Sequence[Observation]) -> tuple[Spread, ...]:
+    values: dict[tuple[str, str], list[float]] = {}
+    for each in observations:
+        for measured in each.features:
+            values.setdefault((each.setting, measured.name), []).append(measured.value)
+    found = []
+    for (setting, name), numbers in values.items():
+        least, low, quarter, middle, three, high, most = (float(x) for x in np.quantile(numbers, QUANTILES))
+        found.append(Spread(setting, name, (least, low, quarter, middle, three, high, most)))
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from studbook.verification.language import TextEngine
 from studbook.verification.models import register_model
 from studbook.verification.pictures import ImageEngine
 from studbook.verification.prompts import cut_prompts, paragraphs
-from studbook.verification.settings import cheating_settings, honest_settings
+from studbook.verification.settings import cheating_settings, declared_settings, honest_settings
 
 
 def make_claim(folder: Path, request: str, sampling: TextSampling | ImageSampling, seed: int, environment: Environment) -> Made:
@@ -49,6 +49,8 @@ def calibrate_model(
     seed: int = 0,
     batch: int = 8,
     bf16: bool = True,
+    environments: Sequence[Environment] = (),
+    smaller: Path | None = None,
     prompts: Sequence[str] | None = None,
     prompt_tokens: int = 24,
     scheme: str = "phash",
@@ -63,6 +65,8 @@ def calibrate_model(
         seed: Everything is drawn from.
         batch: Of the environments with several outputs side by side.
         bf16: Whether bf16 is honest.
+        environments: The honest ones; empty: those that number types, batches, threads and engines give.
+        smaller: Folder of a smaller model whose use is a cheat.
         prompts: Of claims' kind, one number of tokens each; ``None`` cuts them out of Python's documentation.
         prompt_tokens: Tokens of a prompt that is cut.
         scheme: Fingerprint whose distance counts for pictures.
@@ -77,19 +81,16 @@ def calibrate_model(
     kind = "text" if isinstance(sampling, TextSampling) else "image"
     if kind != model.family:
         raise ConfigError(f"{folder} makes {model.family}s, the sampling is for {kind}s")
+    runs_elsewhere = "config.json" in model.files and not (isinstance(sampling, TextSampling) and sampling.beams > 1)
+    usual = honest_settings(model.family, batch=batch, bf16=bf16, transformers=runs_elsewhere)
+    seeded = isinstance(sampling, ImageSampling) or sampling.temperature > 0
+    cheats = cheating_settings(model.family, batch=batch, seeded=seeded, smaller=smaller)
+    plan = Plan((*(declared_settings(environments) or usual), *cheats), target, seed)
+    n = total_units(target)
     if isinstance(sampling, ImageSampling):
-        settings = (*honest_settings("image", batch=batch, bf16=bf16), *cheating_settings("image", batch=batch))
-        return calibrate_pictures(model, total_units(target), sampling, Plan(settings, target, seed), scheme=scheme, progress=progress)
-    runs_elsewhere = "config.json" in model.files
-    seeded = sampling.temperature > 0
-    honest = honest_settings("text", batch=batch, bf16=bf16, transformers=runs_elsewhere and sampling.beams == 1)
-    settings = (*honest, *cheating_settings("text", batch=batch, seeded=seeded))
-    requests = (
-        list(prompts)
-        if prompts is not None
-        else documentation_prompts(TextEngine(model, Environment()), total_units(target), prompt_tokens)
-    )
-    return calibrate_text(model, requests, sampling, Plan(settings, target, seed), progress=progress)[0]
+        return calibrate_pictures(model, n, sampling, plan, scheme=scheme, progress=progress)
+    requests = documentation_prompts(TextEngine(model, Environment()), n, prompt_tokens) if prompts is None else list(prompts)
+    return calibrate_text(model, requests, sampling, plan, progress=progress)[0]
 
 
 def documentation_prompts(engine: TextEngine, n: int, length: int) -> list[str]:
