@@ -25,7 +25,7 @@ def row(found: Comparison) -> dict:
         "peer_s": found.peer_s,
         "ratio": found.ratio,
         "target": found.wanted,
-        "detail": f"{SIZE:,} × {SIZE:,} strings; {found.peer} finds the same",
+        "detail": f"{found.pairs // SIZE:,} × {SIZE:,} strings; {found.peer} finds the same",
     }
 
 

@@ -46,7 +46,7 @@ def bench_command(
     rows = [_row(each) for each in found]
     show_json(rows) if format_ is Format.JSON else show_table(rows, f"{size:,} × {size:,} strings")
     if absent := sorted({each.peer for each in found if each.peer_s is None}):
-        console.print(f"not installed: {', '.join(absent)}; to compare with them: {INSTALL}", highlight=False, markup=False)
+        console.print(f"not installed: {', '.join(absent)}; to compare with them: {INSTALL}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _row(found: Comparison) -> dict[str, Any]:
