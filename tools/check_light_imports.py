@@ -20,9 +20,20 @@ LEAVES = {
     "studbook.learners._ngram_decoding": "Numba",
     "studbook.learners._ngram_kernels": "Numba",
     "studbook.neural": "PyTorch, but for the modules in LIGHT",
+    "studbook.fingerprints._image_kernels": "Numba",
+    "studbook.fingerprints._text_kernels": "Numba",
     "studbook.metrics._neighbour_kernels": "Numba",
     "studbook.metrics.text_kernels": "Numba",
     "studbook.planning._support_kernels": "Numba",
+    "studbook.verification._noise_kernels": "Numba",
+    "studbook.verification.calibrate": "PyTorch",
+    "studbook.verification.claimant": "PyTorch",
+    "studbook.verification.consensus": "PyTorch",
+    "studbook.verification.language": "PyTorch",
+    "studbook.verification.measure": "PyTorch",
+    "studbook.verification.pictures": "PyTorch",
+    "studbook.verification.quantised": "PyTorch",
+    "studbook.verification.workflow": "PyTorch",
 }
 LIGHT = {"studbook.neural", "studbook.neural.options"}
 

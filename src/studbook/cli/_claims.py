@@ -35,6 +35,13 @@ class Sampling:
     eta: float
 
 
+def model_folder(name: str) -> Path:
+    """The folder of a model that was named."""
+    from studbook.neural.pretrained import find_folder
+
+    return Path(name) if Path(name).is_dir() else find_folder(name)
+
+
 def sampling_of(model: Path, options: Sampling) -> TextSampling | ImageSampling:
     """The options that the kind of model in a folder has."""
     from studbook.records import ImageSampling, TextSampling
@@ -219,7 +226,7 @@ def examine_here(
     for path, signed in zip(calibrations, loaded, strict=True):
         if trusted is None:
             typer.echo(f"{path} is signed by {signed.key}; name whom you trust with --trust", err=True)
-    verifier = Verifier(ModelStore(models), [signed.record for signed in loaded], whole=whole)
+    verifier = Verifier(ModelStore(map(model_folder, models)), [signed.record for signed in loaded], whole=whole)
     return verifier.examine(packet.claim.record, packet.evidence.record, new_round())
 
 

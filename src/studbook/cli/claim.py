@@ -22,7 +22,7 @@ from studbook.cli.rendering import Format
 app = typer.Typer(help="Did that model really produce this output?", no_args_is_help=True, rich_markup_mode=None)
 
 Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="Your private key: studbook key new FILE.")]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a language or diffusion model.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a language or diffusion model, a hub id, or smollm2.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write the answer.")]
 ClaimFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a claim.")]
@@ -68,8 +68,9 @@ def make(
     from studbook.verification.workflow import make_claim
 
     secret = SigningKey.load(key)
-    how = sampling_of(model, Sampling(max_new, temperature, top_k, top_p, beams, steps, guidance, eta))
-    made = make_claim(model, request, how, seed, environment_of(engine, dtype, threads))
+    place = model_folder(model)
+    how = sampling_of(place, Sampling(max_new, temperature, top_k, top_p, beams, steps, guidance, eta))
+    made = make_claim(place, request, how, seed, environment_of(engine, dtype, threads))
     files = {} if made.pixels is None else {"output.png": encode_png(made.pixels)}
     packet = write_claim_folder(out, made, secret, files)
     typer.echo(made.text or str(out / "output.png"))
@@ -166,11 +167,12 @@ def calibrate(
     from studbook.verification.workflow import calibrate_model
 
     secret, target = SigningKey.load(key), Target(false_alarm, confidence)
-    how = sampling_of(model, Sampling(max_new, temperature, top_k, top_p, beams, steps, guidance, eta))
+    place = model_folder(model)
+    how = sampling_of(place, Sampling(max_new, temperature, top_k, top_p, beams, steps, guidance, eta))
     asked = None if prompts is None else read_prompts(prompts)
     with progress_on_stderr() as progress:
         found = calibrate_model(
-            model, how, target, seed=seed, batch=batch, bf16=bf16, environments=declared(environment), smaller=smaller, prompts=asked,
+            place, how, target, seed=seed, batch=batch, bf16=bf16, environments=declared(environment), smaller=smaller, prompts=asked,
             prompt_tokens=prompt_tokens, scheme=scheme, progress=progress,
         )  # fmt: skip
     write_file(out, sign(found, secret))
@@ -182,7 +184,7 @@ def verify(
     folder: ClaimFolder,
     evidence: Annotated[Path | None, typer.Option(help="File of the evidence; default: evidence.json in the folder.")] = None,
     model: Annotated[
-        list[Path] | None, typer.Option("--model", metavar="FOLDER", help="Model that may be run here; may be repeated.")
+        list[Path] | None, typer.Option("--model", metavar="MODEL", help="Model that may be run here; may be repeated.")
     ] = None,
     calibration: Annotated[
         list[Path] | None, typer.Option("--calibration", metavar="FILE", help="Signed calibration; may be repeated.")
@@ -225,6 +227,13 @@ def consensus(
     widths = [int(width) for width in beams.split(",") if width.strip().isdigit()]
     with progress_on_stderr() as progress:
         rows = consensus_rows(
-            model, widths, n=n, max_new=max_new, prompt_tokens=prompt_tokens, confidence=confidence, batch=batch, progress=progress
+            model_folder(model),
+            widths,
+            n=n,
+            max_new=max_new,
+            prompt_tokens=prompt_tokens,
+            confidence=confidence,
+            batch=batch,
+            progress=progress,
         )
     show_rows(rows, format_)
