@@ -226,7 +226,7 @@ def examine_here(
     for path, signed in zip(calibrations, loaded, strict=True):
         if trusted is None:
             typer.echo(f"{path} is signed by {signed.key}; name whom you trust with --trust", err=True)
-    verifier = Verifier(ModelStore(map(model_folder, models)), [signed.record for signed in loaded], whole=whole)
+    verifier = Verifier(ModelStore([model_folder(name) for name in models]), [signed.record for signed in loaded], whole=whole)
     return verifier.examine(packet.claim.record, packet.evidence.record, new_round())
 
 

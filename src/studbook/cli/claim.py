@@ -10,6 +10,7 @@ import typer
 from studbook.cli._claims import (
     Sampling,
     environment_of,
+    model_folder,
     resolve_keys,
     sampling_of,
     show_calibration,
