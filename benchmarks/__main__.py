@@ -17,7 +17,21 @@ from pathlib import Path
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-NAMES = ("oreilly", "zipf", "ngram", "workers", "cost_in_law", "prdc", "decoding", "language_training", "loop_cost", "help")
+NAMES = (
+    "oreilly",
+    "zipf",
+    "ngram",
+    "workers",
+    "cost_in_law",
+    "prdc",
+    "hamming",
+    "fingerprints",
+    "verifying",
+    "decoding",
+    "language_training",
+    "loop_cost",
+    "help",
+)
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
 START, END = "<!-- table: python -m benchmarks --write -->", "<!-- end of table -->"
 
