@@ -185,7 +185,7 @@ def verify(
     folder: ClaimFolder,
     evidence: Annotated[Path | None, typer.Option(help="File of the evidence; default: evidence.json in the folder.")] = None,
     model: Annotated[
-        list[Path] | None, typer.Option("--model", metavar="MODEL", help="Model that may be run here; may be repeated.")
+        list[str] | None, typer.Option("--model", metavar="MODEL", help="Model that may be run here; may be repeated.")
     ] = None,
     calibration: Annotated[
         list[Path] | None, typer.Option("--calibration", metavar="FILE", help="Signed calibration; may be repeated.")
