@@ -53,14 +53,14 @@ class Block(nn.Module):
 
     def mlp(self, x: Tensor, *, up: Callable[[Tensor], Tensor] | None = None, down: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What the MLP adds to the stream; ``up`` and ``down`` stand in for its own products."""
-        inner = (up or self.up)(self.mlp_norm(x))
+        inner = (up or self.up)(self.mlp_norm(x).view(-1, x.shape[-1]))
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
             inner = activate(gate, self.activation) * inner
         else:
             inner = inner.relu_() if self.activation == "relu" else activate(inner, self.activation)
         added: Tensor = (down or self.down)(inner)
-        return added
+        return added.view(x.shape)
 
 
 def activate(x: Tensor, name: str) -> Tensor:
