@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from studbook.neural import vectors
 from studbook.neural.attention_kernels import attend, locate, padded
+from studbook.neural.causal_attention import LONGEST, causal_attention
 from studbook.neural.decoder import Decoder, DecoderConfig
 from studbook.neural.generate import generate
 from studbook.neural.kv_cache import FIRST_SLOTS
@@ -90,6 +91,48 @@ def test_attention_of_new_tokens(head_width: int, heads: int, kv_heads: int, bea
                 bias = slope * torch.arange(keys.shape[1], dtype=torch.float32).expand(heads, 1, -1)
                 expected = functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias).reshape(-1)
                 np.testing.assert_allclose(out[i * beams + j], expected.numpy(), atol=3e-6)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "head_width"), [(4, 4, 32), (4, 2, 20), (6, 1, 8), (1, 1, 48)])
+@pytest.mark.parametrize("length", [1, 7, 16, 50, 64, LONGEST])
+def test_causal_attention_and_its_slopes(heads: int, kv_heads: int, head_width: int, length: int) -> None:
+    rng = torch.Generator().manual_seed(length)
+    projected = torch.randn(3, length, (heads + 2 * kv_heads) * head_width, generator=rng, requires_grad=True)
+    slopes = torch.randn(3, length, heads * head_width, generator=rng)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            mixed = causal_attention(projected, heads, kv_heads)
+            found.append((mixed, *torch.autograd.grad(mixed, projected, slopes)))
+    finally:
+        torch.set_num_threads(before)
+    parts = projected.double().view(3, length, -1, head_width).transpose(1, 2)
+    query, key, value = parts.split([heads, kv_heads, kv_heads], dim=1)
+    exact = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(2)
+    expected = exact, *torch.autograd.grad(exact, projected, slopes.double())
+    for got, again, wanted in zip(*found, expected, strict=True):
+        assert (got == again).all()
+        torch.testing.assert_close(got.double(), wanted.double(), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 30.0])
+def test_causal_attention_of_large_scores(scale: float) -> None:
+    projected = torch.randn(2, 40, 3 * 16, generator=torch.Generator().manual_seed(1)) * scale
+    query, key, value = projected.double()[:, None].chunk(3, dim=-1)
+    expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True)[:, 0]
+    torch.testing.assert_close(causal_attention(projected, 1, 1).double(), expected, atol=2e-4 * scale, rtol=0.0)
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [3, 20, 40])
+def test_a_number_that_is_none_spoils_what_reads_it(spoilt: float, place: int) -> None:
+    projected = torch.ones(1, 30, 3 * 16)
+    projected[0, 18, place] = spoilt
+    spoils = ~causal_attention(projected, 1, 1).isfinite().all(dim=2)[0]
+    assert spoils[18]
+    assert place < 16 or spoils[18:].all()  # a query is its own token's alone
+    assert not spoils[:16].any()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from studbook.neural.causal_attention import causal_attention, fits
+
 
 class Block(nn.Module):
     """Attention and MLP, each behind a norm and added to the stream."""
@@ -35,25 +37,33 @@ class Block(nn.Module):
             rotary: Cosines and sines ``(2, t, head_width)``, or ``None``.
             bias: Added to the attention's scores, ``(heads, t, t)`` with the causal mask in it; ``None``: the causal mask alone.
         """
-        query, key, value = self.project(x, rotary)
+        projected = self.qkv(self.attention_norm(x))
         dropout = self.dropout if self.training else 0.0
-        shared = self.heads != self.kv_heads
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=bias is None, enable_gqa=shared
-        )
-        x = x + F.dropout(self.out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
+        if rotary is None and bias is None and not dropout and fits(projected):
+            mixed = causal_attention(projected, self.heads, self.kv_heads)
+        else:
+            query, key, value = self._split(projected, rotary)
+            shared = self.heads != self.kv_heads
+            read = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=bias is None, enable_gqa=shared
+            )
+            mixed = read.transpose(1, 2).flatten(2)
+        x = x + F.dropout(self.out(mixed), self.dropout, self.training)
         return x + F.dropout(self.mlp(x), self.dropout, self.training)
 
     def project(self, x: Tensor, rotary: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries ``(b, heads, t, head_width)``, keys and values ``(b, kv_heads, t, head_width)``."""
-        b, t, _ = x.shape
-        parts = self.qkv(self.attention_norm(x)).view(b, t, -1, self.head_width).transpose(1, 2)
-        query, key, value = parts.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        return self._split(self.qkv(self.attention_norm(x)), rotary)
+
+    def _split(self, projected: Tensor, rotary: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        b, t, _ = projected.shape
+        parts = projected.view(b, t, -1, self.head_width).transpose(1, 2)
+        query, key, value = torch.split(parts, [self.heads, self.kv_heads, self.kv_heads], dim=1)
         return (query, key, value) if rotary is None else (rotate(query, rotary), rotate(key, rotary), value)
 
     def mlp(self, x: Tensor, *, up: Callable[[Tensor], Tensor] | None = None, down: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What the MLP adds to the stream; ``up`` and ``down`` stand in for its own products."""
-        inner = (up or self.up)(self.mlp_norm(x).view(-1, x.shape[-1]))
+        inner = (up or self.up)(self.mlp_norm(x).flatten(0, -2))
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
             inner = activate(gate, self.activation) * inner
