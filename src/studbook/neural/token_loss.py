@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from studbook.neural.choice_kernels import descend
+from studbook.neural.parts import in_parts
 from studbook.neural.sampling import compiled, survey
 
 SLICE_BYTES = 8 << 20
@@ -84,18 +85,19 @@ def _logits(states: Tensor, weight: Tensor, buffer: Tensor | None) -> Tensor:
 
 def _descend(logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
     """The targets' log-probabilities ``(n,)``; the logits become the slopes of the loss, times ``shares`` ``(n,)``."""
-    if compiled(logits) and torch.get_num_threads() == 1:
+    if compiled(logits):
         found = logits.new_empty(len(logits))
         if int(targets.max()) >= logits.shape[1]:
             raise IndexError(f"a target is {int(targets.max())}, the vocabulary has {logits.shape[1]} tokens")
-        descend(logits.view(-1).numpy(), logits.shape[1], targets.numpy(), shares.numpy(), found.numpy())
+        rows, chosen, scales, out = logits.numpy(), targets.numpy(), shares.numpy(), found.numpy()
+        in_parts(lambda part: descend(rows[part].reshape(-1), rows.shape[1], chosen[part], scales[part], out[part]), len(rows))
         return found
-    chosen = targets[:, None]
+    places = targets[:, None]
     logits -= logits.amax(dim=1, keepdim=True)
-    found = logits.gather(1, chosen)
+    found = logits.gather(1, places)
     sums = logits.exp_().sum(dim=1, keepdim=True)
     logits *= shares[:, None] / sums
-    logits.scatter_add_(1, chosen, -shares[:, None])
+    logits.scatter_add_(1, places, -shares[:, None])
     return (found - sums.log())[:, 0]
 
 
