@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from studbook.arrays import AnyArray
-from studbook.neural.attention_kernels import LINE, LOG2_E, F, U
+from studbook.neural.attention_kernels import LINE, LOG2_E, F, U, _fetch
 from studbook.neural.parts import in_parts
 from studbook.neural.vectors import LANES, add, exp2, load, maximum, multiply, multiply_add, splat, store
 
@@ -96,6 +96,7 @@ def read(projected: AnyArray, out: AnyArray, sums: AnyArray, sizes: tuple[int, .
     for i in range(U(sums.size) // (heads * t)):
         for h in range(heads):
             first, g = i * t * width, heads + h // (heads // kv_heads)
+            _fetch(projected, first + t * width + h * t * width // heads, t * width // heads)
             _take(projected, first + h * d, width, (t, d), scale, (U(1), columns), queries)
             _take(projected, first + g * d, width, (t, d), one, (span, U(1)), keys)
             _take(projected, first + (g + kv_heads) * d, width, (t, d), one, (span, U(1)), values)
@@ -139,6 +140,9 @@ def descend(projected: AnyArray, sums: AnyArray, slopes: AnyArray, to_projected:
     for i in range(U(sums.size) // (heads * t)):
         for h in range(heads):
             first, g, place = i * t * width, heads + h // group, (i * t * heads + h) * d
+            _fetch(projected, first + t * width + h * t * width // heads, t * width // heads)
+            _fetch(to_projected, first + t * width + h * t * width // heads, t * width // heads)
+            _fetch(slopes, i * t * heads * d + (heads + h) * t * d, t * d)
             _take(projected, first + h * d, width, (t, d), scale * LOG2_E, (U(1), columns), across)
             _take(projected, first + h * d, width, (t, d), scale, (span, U(1)), queries)
             _take(slopes, place, heads * d, (t, d), one, (U(1), columns), slopes_across)
