@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import LINE, LOG2_E, F, U, _fetch
@@ -70,6 +71,7 @@ class _CausalAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
         projected, sums = ctx.saved_tensors
         to_projected = torch.empty_like(projected)
