@@ -1,0 +1,96 @@
+"""The forms of a verifier's requests and answers, as its OpenAPI schema shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from studbook.records.canonical import MAX_BYTES
+
+Hex32: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Hex64: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Key: TypeAlias = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$")]
+SignedText: TypeAlias = Annotated[str, Field(min_length=2, max_length=MAX_BYTES)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ProblemForm(_Form):
+    """Why a request was refused, or why there is no ballot."""
+
+    code: str = Field(description="Stable: a code of studbook's errors such as SB707, or a word such as queue-full.")
+    message: str
+    hint: str | None = Field(description="What to do about it.")
+
+
+class Health(_Form):
+    """Who the node is, and how busy."""
+
+    version: str
+    key: Key = Field(description="The public key that its ballots are signed with.")
+    state: Literal["serving", "stopping"]
+    n_queued: int
+    n_running: int
+    queue: int = Field(description="Claims that may wait.")
+    accepts_offline_evidence: bool
+
+
+class ModelForm(_Form):
+    """A registered model."""
+
+    digest: str
+    family: Literal["text", "image"]
+    calibrations: list[str] = Field(description="Digests of its calibrations.")
+
+
+class Models(_Form):
+    """What claims may be about."""
+
+    models: list[ModelForm]
+
+
+class Submission(_Form):
+    """A claim to examine."""
+
+    claim: SignedText = Field(description="The signed claim, as canonical JSON.")
+    evidence: SignedText = Field(description="The signed evidence, by the same key.")
+    round: Hex32 = Field(description="128 random bits of the coordinator's; the evidence's nonce.")
+
+
+class Ticket(_Form):
+    """Where to ask for the ballot."""
+
+    job: Hex32
+    position: int = Field(description="Place in the queue from 1; 0 once it has left it.")
+
+
+class JobForm(_Form):
+    """How far a claim is."""
+
+    job: Hex32
+    state: Literal["queued", "running", "sealed", "failed"]
+    position: int
+    voter: Key
+    seal: Hex64 | None = Field(description="Commitment to the signed ballot, once there is one.")
+    error: ProblemForm | None = Field(description="Why there is no ballot, where it failed.")
+
+
+class Reveal(_Form):
+    """The seals of a round."""
+
+    seals: dict[Key, Hex64] = Field(
+        min_length=1,
+        max_length=1024,
+        description="Of all voters that gave one, this node's among them.",
+        json_schema_extra={"additionalProperties": False},
+    )
+
+
+class RevealedForm(_Form):
+    """A ballot that fits its seal."""
+
+    ballot: str = Field(description="The signed ballot, as canonical JSON.")
+    salt: Hex32
