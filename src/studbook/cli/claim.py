@@ -18,6 +18,7 @@ from studbook.cli._claims import (
     show_record,
     show_verdict,
 )
+from studbook.cli.billion import billion_command
 from studbook.cli.rendering import Format
 
 app = typer.Typer(help="Did that model really produce this output?", no_args_is_help=True, rich_markup_mode=None)
@@ -238,3 +239,6 @@ def consensus(
             progress=progress,
         )
     show_rows(rows, format_)
+
+
+app.command("billion")(billion_command)

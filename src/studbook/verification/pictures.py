@@ -77,13 +77,14 @@ class ImageEngine:
         """Steps that a run really has: as many as there are noise levels, at most."""
         return len(sampling_levels(len(self._noising), sampling.steps))
 
-    def write(self, requests: Sequence[str], sampling: ImageSampling, seeds: Sequence[int]) -> Drawing:
+    def write(self, requests: Sequence[str], sampling: ImageSampling, seeds: Sequence[int], *, keep_states: bool = True) -> Drawing:
         """Draw pictures side by side.
 
         Args:
             requests: The class of each, in decimal digits; empty texts for an unconditional model.
             sampling: How.
             seeds: One a picture.
+            keep_states: Whether the drawing has the states before each step, or only the last one.
 
         Raises:
             DataError: A class that the model doesn't know.
@@ -95,7 +96,7 @@ class ImageEngine:
             states = [_state_of(run)]
             for step in range(self.n_steps(sampling)):
                 run = self._advance(run, step, classes, sampling, seeds)
-                states.append(_state_of(run))
+                states = [*(states if keep_states else ()), _state_of(run)]
         whole = np.stack(states, axis=1)
         return Drawing(self.pixels_of(whole[:, -1]), whole)
 
