@@ -81,12 +81,6 @@ def truncate(scores: Tensor, decoding: Decoding) -> Tensor:
     return scores
 
 
-def lowest_kept(logits: Tensor, decoding: Decoding) -> Tensor:
-    """The lowest of each row ``(b, 1)`` that ``truncate`` leaves, after the temperature."""
-    scores = truncate(logits, decoding)
-    return scores.masked_fill(scores.isinf(), torch.inf).amin(dim=-1, keepdim=True)
-
-
 def _nucleus(scores: Tensor, top_p: float) -> Tensor:
     """The lowest score ``(b, 1)`` of the fewest likeliest tokens that hold ``top_p`` of the probability."""
     total = scores.logsumexp(dim=-1, keepdim=True)

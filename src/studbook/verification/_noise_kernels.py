@@ -73,3 +73,16 @@ def gumbel_best(
     if claimed >= 0 and logits[claimed] < lowest:
         claimed_score = min(claimed_score, best_score) - (lowest - logits[claimed]) * inverse
     return best, best_score, claimed_score
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def mass_above(logits: AnyArray, inverse: float, value: float, lowest: float) -> float:  # pragma: no cover - compiled
+    """The share of probability of logits above ``value``, among those of ``lowest`` and more."""
+    top = np.float64(logits.max())
+    above, total = 0.0, 0.0
+    for logit in logits:
+        if logit >= lowest:
+            weight = math.exp((logit - top) * inverse)
+            total += weight
+            above += weight if logit > value else 0.0
+    return above / total

@@ -21,11 +21,10 @@ from studbook.neural.device import choose_device
 from studbook.neural.foreign import Foreign, ForeignWriting, read_foreign
 from studbook.neural.generate import Readable, Writing, generate
 from studbook.neural.options import Decoding
-from studbook.neural.sampling import lowest_kept
 from studbook.neural.tokens import Encoder, has_tokenizer, read_encoder
 from studbook.records import Environment, TextSampling
 from studbook.verification.models import RegisteredModel
-from studbook.verification.noise import draw_token
+from studbook.verification.noise import Law, draw_token
 from studbook.verification.quantised import quantise_weights
 
 _LOGIT_BYTES = 256 << 20
@@ -181,12 +180,10 @@ class TextEngine:
         self, hidden: Tensor, tokens: Sequence[int], start: int, step: int, how: tuple[TextSampling, int]
     ) -> Iterator[tuple[int, float]]:
         sampling, seed = how
-        logits = self._network.logits(hidden[start : start + step]).float().cpu()
-        lowest = _lowest(logits, sampling)
-        for i, row in enumerate(logits.numpy()):
-            at = start + i
-            temperature = sampling.temperature
-            yield draw_token(row, temperature=temperature, lowest=lowest[i], seed=seed, position=at, claimed=tokens[at])
+        law = Law(sampling.temperature, sampling.top_k, sampling.top_p)
+        logits = self._network.logits(hidden[start : start + step]).float().cpu().numpy()
+        for i, row in enumerate(logits):
+            yield draw_token(row, law, seed=seed, position=start + i, claimed=tokens[start + i])
 
     def _readable(self) -> Readable:
         return self._network.prepare() if isinstance(self._network, Decoder) else self._network
@@ -281,18 +278,7 @@ def _ids_of(request: str) -> list[int]:
     return ids
 
 
-def _lowest(logits: Tensor, sampling: TextSampling) -> Floats:
-    """The lowest logit of each row that the truncations leave."""
-    if sampling.temperature == 0.0 or (sampling.top_k == 0 and sampling.top_p == 1.0):
-        return np.full(len(logits), -np.inf)
-    decoding = Decoding(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-    return np.asarray(lowest_kept(logits, decoding)[:, 0].double().numpy() * sampling.temperature)
-
-
 def _chosen(logits: Tensor, sampling: TextSampling, seeds: Sequence[int], position: int) -> list[int]:
-    scores = logits.float().cpu()
-    lowest = _lowest(scores, sampling)
-    return [
-        draw_token(row, temperature=sampling.temperature, lowest=lowest[i], seed=seeds[i], position=position)[0]
-        for i, row in enumerate(scores.numpy())
-    ]
+    law = Law(sampling.temperature, sampling.top_k, sampling.top_p)
+    rows = logits.float().cpu().numpy()
+    return [draw_token(row, law, seed=seed, position=position)[0] for row, seed in zip(rows, seeds, strict=True)]

@@ -8,6 +8,7 @@ a small change of the logits changes it with the smallest probability that any c
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,30 +48,68 @@ def normals(seed: int, stream: int, position: int, n: int) -> Floats:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
 
 
-def draw_token(logits: AnyArray, *, temperature: float, lowest: float, seed: int, position: int, claimed: int = -1) -> tuple[int, float]:
+@dataclass(frozen=True, slots=True)
+class Law:
+    """What a token is drawn from, beside its logits.
+
+    Attributes:
+        temperature: 0 is greedy: no noise.
+        top_k: The likeliest tokens that can be drawn; 0 is all.
+        top_p: The fewest likeliest of them that hold this probability, in (0, 1].
+    """
+
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+def draw_token(logits: AnyArray, law: Law, *, seed: int, position: int, claimed: int = -1) -> tuple[int, float]:
     """The token that the seed draws at a position, and how far a claimed one is from it.
 
     Args:
         logits: ``(vocabulary,)`` float32.
-        temperature: 0 is greedy: no noise.
-        lowest: Tokens with lower logits can't be drawn.
+        law: Temperature and truncations.
         seed: Of the text.
         position: Of the token in the text, 0 for the first new one.
         claimed: The claimed token, or -1.
 
     Returns:
-        The token, and the margin: its score less that of the claimed one, 0 where they are the same; a claimed one below ``lowest`` lacks
-        that much more. In units of logit / temperature (greedy: of logits).
+        The token, and the margin: its score less that of the claimed one, 0 where they are the same; a claimed one that the truncations
+        exclude lacks that much more. In units of logit / temperature (greedy: of logits).
 
     Raises:
         VerifierError: The logits aren't numbers.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.verification.noise import Law, draw_token
+        >>> logits = np.array([0.0, 1.0, 2.0], np.float32)
+        >>> [draw_token(logits, Law(1.0), seed=5, position=i)[0] for i in range(8)]
+        [2, 2, 2, 2, 2, 0, 2, 2]
+        >>> draw_token(logits, Law(0.0), seed=5, position=5, claimed=1)
+        (2, 1.0)
     """
     if not np.isfinite(logits.max()):
         raise VerifierError("the model's logits aren't numbers", hint="the weights are damaged, or the number type is too narrow for them")
-    if temperature == 0.0:
+    if law.temperature == 0.0:
         best = int(logits.argmax())
         return best, float(logits[best] - logits[claimed]) if claimed >= 0 else 0.0
-    from studbook.verification._noise_kernels import gumbel_best
+    from studbook.verification._noise_kernels import gumbel_best, mass_above
 
-    token, score, claimed_score = gumbel_best(logits, 1.0 / temperature, lowest, seed, TOKENS, position, claimed)
+    inverse = 1.0 / law.temperature
+    lowest = float(np.partition(logits, -law.top_k)[-law.top_k]) if 0 < law.top_k < len(logits) else -math.inf
+    token, score, claimed_score = gumbel_best(logits, inverse, lowest, seed, TOKENS, position, claimed)
+    if law.top_p < 1.0 and (token != claimed >= 0 or mass_above(logits, inverse, logits[token], lowest) >= law.top_p):
+        # Seldom: what the nucleus excludes is worked out only where it may matter.
+        lowest = _nucleus(logits, inverse, law.top_p, lowest)
+        token, score, claimed_score = gumbel_best(logits, inverse, lowest, seed, TOKENS, position, claimed)
     return int(token), float(score - claimed_score) if claimed >= 0 else 0.0
+
+
+def _nucleus(logits: AnyArray, inverse: float, top_p: float, lowest: float) -> float:
+    """The lowest logit of the fewest likeliest tokens that hold ``top_p`` of the probability of those of ``lowest`` and more."""
+    ordered = np.sort(logits[logits >= lowest].astype(np.float64))[::-1]
+    weights = np.exp((ordered - ordered[0]) * inverse)
+    before = np.cumsum(weights) - weights
+    kept = int(np.searchsorted(before, top_p * weights.sum()))
+    return float(ordered[max(kept, 1) - 1])
