@@ -325,14 +325,14 @@ def test_coordinators_wait_for_a_full_queue(site, nodes):
 
 
 def test_the_time_limit_ends_the_worker_and_the_node_goes_on(site):
-    with HELPERS.running(site, "hasty", "--time-limit-s", "8") as node:
+    with HELPERS.running(site, "hasty", "--time-limit-s", "10") as node:
         round_ = new_round()
         (worker,) = node.workers
         os.kill(worker, signal.SIGSTOP)  # an examination that never ends
         job = httpx.post(f"{node.url}/claims", json=submission(*site.claim("1", 20, round_), round_)).json()["job"]
         seen = wait_for(node.url, job)
         assert (seen["state"], seen["error"]["code"]) == ("failed", "SB707")
-        assert "longer than 8 s" in seen["error"]["message"]
+        assert "longer than 10 s" in seen["error"]["message"]
         job = httpx.post(f"{node.url}/claims", json=submission(*site.claim("1", 21, round_), round_)).json()["job"]
         assert wait_for(node.url, job)["state"] == "sealed"
         assert node.workers != [worker]

@@ -186,9 +186,9 @@ class NodeClient:
             raise NodeFault("down", plain_text(f"{type(error).__name__}: {error}")) from error
 
     def _body(self, response: httpx.Response) -> bytes:
-        """However much a node sends, and however slowly: no more than an answer has, and no longer than until the deadline."""
+        """However much a node sends, and however slowly: no more than an answer has, no longer than until the deadline, nothing unpacked."""
         data = bytearray()
-        for part in response.iter_bytes(1 << 16):
+        for part in response.iter_raw(1 << 16):
             data += part
             if len(data) > _MAX_ANSWER:
                 raise NodeFault("lying", f"its answer is longer than {_MAX_ANSWER:,} bytes")

@@ -101,7 +101,7 @@ def verify_claim(
     _check(nodes, quorum, timeout_s, retries)
     body = {"claim": claim_bytes.decode(), "evidence": evidence_bytes.decode("utf-8", "replace"), "round": round_}
     notes = {voter: "no node was named for this voter" for voter in quorum.voters if voter not in {node.key for node in nodes}}
-    with _http_client() as http:
+    with _http_client([node.url for node in nodes]) as http:
         deadline = time.monotonic() + timeout_s
         clients = [NodeClient(node, http, deadline, retries) for node in nodes]
         sealed = _side_by_side(clients, lambda client: _seal(client, body), "sealed", notes, progress)  # 1, 2
@@ -182,7 +182,7 @@ def fetch_key(url: str, *, timeout_s: float = 10.0) -> PublicKey:
     from studbook.provenance import SigningKey
 
     nobody = Node(url, SigningKey.generate().public)
-    with _http_client() as http:
+    with _http_client([url]) as http:
         try:
             health = NodeClient(nobody, http, time.monotonic() + timeout_s, retries=0).ask("GET", "/health").require(200)
             return PublicKey(health.get("key"))  # type: ignore[arg-type]
@@ -200,15 +200,18 @@ def _check(nodes: Sequence[Node], quorum: Quorum, timeout_s: float, retries: int
         raise ConfigError(f"timeout {timeout_s} s and {retries} retries, expected above 0 and 0 to 1,000")
 
 
-def _http_client() -> httpx.Client:
+def _http_client(urls: Sequence[str]) -> httpx.Client:
     try:
         import httpx
     except ImportError as error:
         from studbook.errors import MissingExtraError
 
         raise MissingExtraError("asking verifiers over HTTP needs httpx, not installed", hint="pip install 'studbook[serve]'") from error
-    # Straight to the nodes: no proxy or password of the surroundings, and no redirect.
-    return httpx.Client(trust_env=False, follow_redirects=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=1024))
+    # Straight to the nodes: no proxy or password of the surroundings, and no redirect. Authorities' certificates take a while to read,
+    # and aren't where nothing is encrypted.
+    encrypted = any(url.startswith("https:") for url in urls)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=1024)
+    return httpx.Client(verify=encrypted, trust_env=False, follow_redirects=False, limits=limits)
 
 
 def _side_by_side(

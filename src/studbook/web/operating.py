@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from studbook.errors import CalibrationError, ConfigError, KeyFileError, MissingExtraError, RecordError
+from studbook.errors import CalibrationError, ConfigError, KeyFileError, MissingExtraError, RecordError, VerifierError
 from studbook.provenance import PublicKey, open_signed
 from studbook.records import Calibration
 from studbook.web.examiner import Setup
@@ -18,6 +18,7 @@ from studbook.web.guard import Tokens, is_loopback
 from studbook.web.verifier_node import VerifierNode
 
 _MAX_FILE = 1 << 20
+_MOST_CONNECTIONS = 1000
 
 
 def require_service() -> None:
@@ -107,14 +108,14 @@ def serve_until_stopped(app: Any, node: VerifierNode, address: tuple[str, int], 
 
     Raises:
         ConfigError: The address can't be bound.
-        StudbookError: The node can't start.
+        StudbookError: The node can't start, or the server ended by itself.
     """
     import uvicorn
 
     listener = _bind(address)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, ws="none", timeout_keep_alive=15,
-        timeout_graceful_shutdown=5, backlog=256,
+        timeout_graceful_shutdown=5, backlog=256, limit_concurrency=_MOST_CONNECTIONS,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -125,6 +126,7 @@ def serve_until_stopped(app: Any, node: VerifierNode, address: tuple[str, int], 
         ready(_url(listener))
         while thread.is_alive():
             thread.join(0.5)
+        raise VerifierError("the server ended by itself", hint="its log says why")
     except KeyboardInterrupt:
         node.close(drain_s)
     finally:
@@ -139,9 +141,11 @@ def serve_until_stopped(app: Any, node: VerifierNode, address: tuple[str, int], 
 def _bind(address: tuple[str, int]) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        return socket.create_server(address, family=family, backlog=256)
+        plain = socket.create_server(address, family=family, backlog=256)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"{address[0]} port {address[1]} can't be bound: {error}", hint="choose another --host or --port") from error
+    # asyncio sends small answers at once (TCP_NODELAY) only where a socket says that it is TCP; else each waits for 40 ms.
+    return socket.socket(plain.family, plain.type, socket.IPPROTO_TCP, fileno=plain.detach())
 
 
 def _url(listener: socket.socket) -> str:

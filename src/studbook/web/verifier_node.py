@@ -27,6 +27,7 @@ State: TypeAlias = Literal["queued", "running", "sealed", "failed"]
 _LOG = logging.getLogger("studbook.web")
 _STOPPING = Problem("SB707", "the node stopped before the claim was examined; there is no ballot", "ask it again later, or another node")
 _LINGER_S = 10.0
+_OPENED_AT_ONCE = 2  # JSON of a few megabytes may become a hundred times as much in memory
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +119,7 @@ class VerifierNode:
         self.models = tuple((model.digest, model.family) for model in ModelStore(setup.models))
         self._shelf = _Shelf()
         self._changed = threading.Condition()
+        self._opening = threading.BoundedSemaphore(_OPENED_AT_ONCE)
         self._stopping = self._ended = False
         self._mean_s = 1.0
         self._examiners = [Examiner(setup, limits) for _ in range(limits.workers)]
@@ -162,7 +164,8 @@ class VerifierNode:
             RefusedError: 409 where the round was begun with other evidence or by somebody else, 422 for what isn't a claim with its
                 evidence, 429 where the queue is full, 503 where the node is stopping.
         """
-        task = self._open(claim, evidence, round_)
+        with self._opening:
+            task = self._open(claim, evidence, round_)
         key, digest = (task.claim.id, round_), hashlib.sha256(evidence).hexdigest()
         with self._changed:
             known = self._shelf.by_key.get(key)

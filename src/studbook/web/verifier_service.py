@@ -56,7 +56,7 @@ def create_app(node: VerifierNode, limits: Limits, tokens: Tokens | None = None)
 
 def _add_open_routes(app: FastAPI, node: VerifierNode) -> None:
     @app.get("/health", responses=_responses(503), summary="Who the node is, and how busy")
-    def health() -> Health:
+    async def health() -> Health:
         return Health(
             version=__version__, key=str(node.public), state="stopping" if node.stopping else "serving", n_queued=node.n_queued,
             n_running=node.n_running, queue=node.limits.queue, accepts_offline_evidence=node.limits.accept_offline_evidence,
@@ -64,11 +64,11 @@ def _add_open_routes(app: FastAPI, node: VerifierNode) -> None:
 
 
 def _add_job_routes(app: FastAPI, node: VerifierNode, *, secured: bool) -> None:
-    # The guard checks tokens, before a body is read; this says so in the schema.
+    # The guard checks tokens, before a body is read; this says so in the schema. Only opening a claim takes time, and gets a thread.
     secure: Any = {"dependencies": [Depends(HTTPBearer(auto_error=False))]} if secured else {}
 
     @app.get("/models", responses=_responses(*_GUARDED), summary="What claims may be about", **secure)
-    def models() -> Models:
+    async def models() -> Models:
         return Models(models=[_model_form(node, digest, family) for digest, family in node.models])
 
     @app.post(
@@ -84,7 +84,7 @@ def _add_job_routes(app: FastAPI, node: VerifierNode, *, secured: bool) -> None:
         return Ticket(job=seen.job, position=seen.position)
 
     @app.get("/jobs/{job}", responses=_responses(404, 422, *_GUARDED), summary="How far a claim is", **secure)
-    def look(job: JobId, request: Request) -> JobForm:
+    async def look(job: JobId, request: Request) -> JobForm:
         seen = node.look(request.state.caller, job)
         error = None if seen.problem is None else ProblemForm.model_validate(seen.problem.plain())
         return JobForm(job=seen.job, state=seen.state, position=seen.position, voter=str(node.public), seal=seen.seal, error=error)
@@ -95,7 +95,7 @@ def _add_job_routes(app: FastAPI, node: VerifierNode, *, secured: bool) -> None:
         summary="The sealed ballot, in return for the seals of all voters",
         **secure,
     )
-    def reveal(job: JobId, body: Reveal, request: Request) -> RevealedForm:
+    async def reveal(job: JobId, body: Reveal, request: Request) -> RevealedForm:
         shown = node.reveal(request.state.caller, job, body.seals)
         return RevealedForm(ballot=shown.ballot.decode(), salt=shown.salt)
 
