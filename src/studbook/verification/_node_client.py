@@ -186,7 +186,7 @@ class NodeClient:
             raise NodeFault("down", plain_text(f"{type(error).__name__}: {error}")) from error
 
     def _body(self, response: httpx.Response) -> bytes:
-        """However much a node sends, and however slowly: no more than an answer has, no longer than until the deadline, nothing unpacked."""
+        """However much a node sends, and however slowly: no more than an answer has, no longer than the deadline, nothing unpacked."""
         data = bytearray()
         for part in response.iter_raw(1 << 16):
             data += part
