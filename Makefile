@@ -1,4 +1,4 @@
-# studbook: make setup | check | test | test-all | bench | demo | docs
+# studbook: make setup | check | test | test-all | bench | demo | demo-claims | docs
 # Everything is installed into .venv, with the exact versions of constraints.txt.
 
 PYTHON ?= python3
@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export RAY_USAGE_STATS_ENABLED := 0
-# Two test processes on two cores; loadgroup keeps tests that share a cluster or a browser together.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# Two test processes on two cores; a file's tests stay together, so that what they share (a model, a cluster, a browser) is made once.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: setup check test test-all bench demo docs clean
+.PHONY: setup check test test-all bench demo demo-claims docs clean
 
 setup: $(VENV)/.ready
 
@@ -50,6 +50,9 @@ bench: setup $(VENV)/.bench
 
 demo: setup
 	@$(BIN)/python tools/demo.py
+
+demo-claims: setup
+	@$(BIN)/python tools/claims_demo.py
 
 docs: setup
 	$(BIN)/mkdocs build --strict

@@ -37,7 +37,10 @@ LEAVES = {
     "studbook.verification.measure": "PyTorch",
     "studbook.verification.pictures": "PyTorch",
     "studbook.verification.quantised": "PyTorch",
+    "studbook.verification.radii": "PyTorch",
     "studbook.verification.workflow": "PyTorch",
+    "studbook.web.schema": "pydantic",
+    "studbook.web.verifier_service": "FastAPI",
 }
 LIGHT = {"studbook.neural", "studbook.neural.options"}
 

@@ -205,7 +205,7 @@ def _rate_row(kind: str, rate: Any) -> dict[str, Any]:
 def examine_here(
     folder: Path,
     evidence: Path | None,
-    models: Sequence[Path],
+    models: Sequence[str],
     calibrations: Sequence[Path],
     trusted: Sequence[PublicKey] | None,
     *,

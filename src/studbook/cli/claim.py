@@ -195,7 +195,7 @@ def verify(
     one_step: Annotated[bool, typer.Option("--one-step", help="Pictures: redo one step instead of all.")] = False,
     verifiers: Annotated[str | None, typer.Option(help="Ask these nodes instead: URL#KEY,URL#KEY,… (key: ed25519:…).")] = None,
     quorum: Annotated[int | None, typer.Option(help="Votes that decide; more than half of the nodes.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File of the token that the nodes want.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File of the nodes' tokens: lines of KEY or URL, a blank, and the token.")] = None,
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Key that signs the receipt.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File of the receipt.")] = None,
     timeout_s: Annotated[float, typer.Option(min=1.0, help="Seconds until a node counts as missing.")] = 120.0,

@@ -6,6 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from studbook.arrays import AnyArray, Floats
 from studbook.errors import CalibrationError, ConfigError
 from studbook.records import Calibration, Feature, Level, Rate, Sequential, Spread
 from studbook.theory.error_rates import clopper_pearson
-from studbook.verification.measure import Measured, TextTrace
+
+if TYPE_CHECKING:
+    from studbook.verification.measure import Measured, TextTrace
 
 SCALE_SHARE = 0.2
 LEAST_SCALE_UNITS = 8

@@ -66,6 +66,17 @@ class Verifier:
         self.models, self.calibrations, self._whole = models, tuple(calibrations), whole
         self._engines: dict[tuple[str, str], object] = {}
 
+    def prepare(self) -> None:
+        """Load every model that a calibration is for, so that the first claim doesn't wait for it.
+
+        Raises:
+            CheckpointError: A model can't be loaded.
+            DeviceError: A calibration's device isn't there.
+        """
+        for model in self.models:
+            for calibration in (each for each in self.calibrations if each.model == model.digest):
+                (self._text_engine if calibration.kind == "text" else self._image_engine)(model, calibration)
+
     def examine(self, claim: Claim, evidence: Evidence, round_: str) -> Examination:
         """Measure a claim and cast a ballot on it.
 

@@ -82,6 +82,7 @@ def work(message: Setup | Task) -> Ballot | None:
         from studbook.verification.verifier import Verifier
 
         _Desk.verifier = Verifier(ModelStore(message.models), message.calibrations, whole=message.whole)
+        _Desk.verifier.prepare()
         return None
     assert _Desk.verifier is not None
     return _Desk.verifier.examine(message.claim, message.evidence, message.round).ballot
