@@ -176,6 +176,21 @@ class TextEngine:
         drawn, margins = zip(*found, strict=True)
         return Reading(np.array(drawn), np.array(margins, np.float64), states)
 
+    def check_end(self, tokens: Sequence[int], sampling: TextSampling) -> None:
+        """Return nothing where a text ends where it should: at its full length, or with the only end token in it.
+
+        Raises:
+            DataError: It was cut off, or goes on after its end.
+        """
+        end = self._end if sampling.stop else None
+        ended = end is not None and tokens[-1] == end
+        if len(tokens) < sampling.max_new and not ended:
+            message = f"the text has {len(tokens)} tokens and no end token, {sampling.max_new} were asked for"
+            raise DataError(message, hint="it was cut off: it isn't what the model gives")
+        if end is not None and end in tokens[:-1]:
+            place = list(tokens).index(end)
+            raise DataError(f"the text goes on after its end token, token {place}", hint="it isn't what the model gives")
+
     def _margins(
         self, hidden: Tensor, tokens: Sequence[int], start: int, step: int, how: tuple[TextSampling, int]
     ) -> Iterator[tuple[int, float]]:

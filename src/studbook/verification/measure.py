@@ -82,6 +82,7 @@ def trace_text(engine: TextEngine, claim: Claim, evidence: Evidence) -> TextTrac
     if claim.digests != text_digests(claim.tokens):
         raise EvidenceError("the claim's digests aren't those of its tokens", hint="reject the claim")
     scheme, key = Activations(), projection_key(claim.commitment, evidence.nonce)
+    engine.check_end(claim.tokens, sampling)
     prompt = engine.encode(claim.recipe.request)
     reading = engine.read(prompt, claim.tokens, sampling, claim.recipe.seed)
     try:
