@@ -214,7 +214,7 @@ def test_whatever_is_packed_is_not_unpacked(name: str) -> None:
     assert opened.value == data
 
 
-@pytest.mark.parametrize("data", [*bombs().values(), b"", b"{}", (8).to_bytes(8, "little") + b'{"a":{}}'])
+@pytest.mark.parametrize("data", [*bombs().values(), b"", b"{}", (8).to_bytes(8, "little") + b'{"a":{}}'], ids=lambda _: "data")
 def test_stored_states_that_are_bombs_are_refused(data: bytes, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra 'neural'")
     from studbook.verification.claimant import load_states

@@ -33,6 +33,7 @@ from studbook.verification.quorum import Quorum, check_receipt, make_receipt
 from studbook.verification.settings import Setting
 
 pytest.importorskip("torch", reason="needs the extra 'neural'")
+pytestmark = pytest.mark.xdist_group("claims")  # its models and calibrations are made once
 
 from studbook.arrays import text
 from studbook.data import open_source

@@ -135,6 +135,7 @@ RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         (pem(ed448.Ed448PrivateKey.generate()), "another kind"),
         (pem(x25519.X25519PrivateKey.generate()), "another kind"),
     ],
+    ids=lambda _: "text",  # keys are new in every run
 )
 def test_what_is_no_ed25519_key_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(KeyFileError, match=message):
@@ -193,6 +194,7 @@ def test_known_signature() -> None:
         str(KEY.public).upper(), str(KEY.public).replace("ed25519", "rsa"), " " + str(KEY.public), "ed25519:" + 42 * "A" + "B", None, 5,
         b"ed25519:" + 43 * b"A", ["ed25519:" + 43 * "A"],
     ],
+    ids=lambda _: "text",  # keys are new in every run
 )  # fmt: skip
 def test_what_is_no_public_key_is_refused(text) -> None:
     with pytest.raises(SignatureError, match="is no public key"):
