@@ -26,6 +26,7 @@ TITLE = "The billion comparisons"
 SOURCE = 'Kim, Isozaki, Sirkin, Robson, "Generative Artificial Intelligence Reproducibility and Consensus", arXiv 2307.01898'
 _NBSP = "\u00a0"
 _SPRITE = 132
+_APART = "margin-top:26px"
 
 
 def write_billion_report(result: BillionResult, pictures: AnyArray, out: Path) -> Path:
@@ -90,16 +91,16 @@ def rate_text(rate: float) -> str:
 
 
 def detection_text(rate: float) -> str:
-    r"""A rate near 1 as per cent, with two digits of what is missing, rounded down.
+    r"""A rate near 1 as per cent, with three digits of what is missing, rounded down.
 
     Examples:
-        >>> [detection_text(x) for x in (0.9989, 0.99993, 0.5, 0.9999999, 1.0 - 1e-13)]
-        ['99.89\xa0%', '99.993\xa0%', '50\xa0%', '99.99999\xa0%', '>\xa099.9999999\xa0%']
+        >>> [detection_text(x) for x in (0.98073, 0.9989, 0.99993, 0.5, 0.9999999, 1.0 - 1e-13)]
+        ['98.07\xa0%', '99.89\xa0%', '99.993\xa0%', '50\xa0%', '99.99999\xa0%', '>\xa099.9999999\xa0%']
     """
     missing = 1.0 - rate
     if missing < 1e-9:
         return f">{_NBSP}99.9999999{_NBSP}%"
-    digits = 0 if missing > 0.1 else math.ceil(-math.log10(missing) - 1e-9) - 1
+    digits = math.ceil(-math.log10(missing) - 1e-9)
     text = f"{math.floor(100.0 * rate * 10.0**digits + 1e-6) / 10.0**digits:.{digits}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{_NBSP}%"
 
@@ -206,7 +207,10 @@ def _environments(result: BillionResult) -> Html:
         rows.append(cells)
     about = "The same recipes in the other honest environments, against the reference."
     return tag(
-        "div", tag("h3", "Honest environments"), tag("p", about, class_="intro"), _table(("scheme", "radius", *result.honest), rows, about)
+        "div",
+        tag("h3", "Honest environments", style=_APART),
+        tag("p", about, class_="intro"),
+        _table(("scheme", "radius", *result.honest), rows, about),
     )
 
 
@@ -216,8 +220,9 @@ def _cheats(result: BillionResult) -> Html:
         for s in result.schemes
     ]
     about = (
-        "How often a picture that was made otherwise than promised is accepted as the promised one. A cheat that changes the picture as "
-        "little as an honest environment does can't be told from it by any hash of the picture: redo a step, or compare activations."
+        "How often a picture that was made otherwise than promised is accepted as the promised one. A cheat that changes the picture "
+        "hardly more than an honest environment does can hardly be told from it by a hash of the picture: that takes evidence from inside "
+        "the run."
     )
     head = ("scheme", "radius", *result.cheats, "another seed")
     return tag("div", tag("p", about, class_="intro"), _table(head, rows, "Cheats accepted"))
@@ -234,7 +239,7 @@ def _votes(result: BillionResult) -> Html:
         if votes.correlation == 0.0:
             rows.append([tag("b", "the source"), *(_published(r.n, r.detection, r.collision) for r in source)])
         head = ("scheme", *(f"{r.n} verifier{'s' if r.n > 1 else ''}, {r.k} decide{'s' if r.k == 1 else ''}" for r in votes.rows))
-        parts += [tag("h3", title), _table(head, rows, title)]
+        parts += [tag("h3", title, style=_APART), _table(head, rows, title)]
     about = (
         "Honest pictures accepted, at least / pictures of the same class and another seed accepted, at most: what follows from the bounds "
         "of one verifier in the table above. The source states its row of three; its other entries follow from that if its verifiers "

@@ -365,7 +365,8 @@ def _closest(
         candidates: list[tuple[int, int, int, int]] = []
         for number, setting in enumerate(HONEST):
             pairs = close[setting.name].of(design)
-            first = np.lexsort((pairs.columns, pairs.rows, pairs.distances))[: 4 * CLOSEST * len(HONEST)]
+            # Pairs are listed by row and column; every picture pair is there at most twice in each environment.
+            first = np.argsort(pairs.distances.astype(np.int16), kind="stable")[: 2 * CLOSEST]
             candidates += [(int(pairs.distances[i]), number, int(pairs.rows[i]), int(pairs.columns[i])) for i in first]
             row, column, distance = compared.nearest[setting.name][group_number].tolist()
             candidates += [(distance, number, row, column)] if row >= 0 else []

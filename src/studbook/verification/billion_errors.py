@@ -145,7 +145,7 @@ def collision_curve(close: ClosePairs, design: Design, counts: Ints, confidence:
         confidence: Of each bound on its own.
     """
     n, total, curve = len(design.classes), design.n_comparisons, []
-    degrees, by_distance = np.zeros(n), np.argsort(close.distances, kind="stable")
+    degrees, by_distance = np.zeros(n), np.argsort(close.distances.astype(np.int16), kind="stable")
     ends = np.searchsorted(close.distances[by_distance], np.arange(len(counts)), side="right")
     events = start = 0
     for radius, count in enumerate(counts):
