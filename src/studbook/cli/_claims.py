@@ -205,6 +205,7 @@ def _rate_row(kind: str, rate: Any) -> dict[str, Any]:
 def examine_here(
     folder: Path,
     evidence: Path | None,
+    nonce: str | None,
     models: Sequence[str],
     calibrations: Sequence[Path],
     trusted: Sequence[PublicKey] | None,
@@ -226,8 +227,9 @@ def examine_here(
     for path, signed in zip(calibrations, loaded, strict=True):
         if trusted is None:
             typer.echo(f"{path} is signed by {signed.key}; name whom you trust with --trust", err=True)
-    verifier = Verifier(ModelStore([model_folder(name) for name in models]), [signed.record for signed in loaded], whole=whole)
-    return verifier.examine(packet.claim.record, packet.evidence.record, new_round())
+    store = ModelStore([model_folder(name) for name in models])
+    verifier = Verifier(store, [signed.record for signed in loaded], whole=whole, offline=nonce is None)
+    return verifier.examine(packet, new_round() if nonce is None else nonce)
 
 
 def show_examination(examined: Examination, format_: Format) -> int:
@@ -240,6 +242,8 @@ def show_examination(examined: Examination, format_: Format) -> int:
         show_json({"accepts": ballot.accepts, **to_plain(ballot)})
         return 0 if ballot.accepts else REJECTED
     show_table([_check_row(check) for check in ballot.checks])
+    if examined.contradiction:
+        typer.echo(examined.contradiction)
     words = {True: "holds", False: "broken", None: "not looked at"}
     typer.echo("\n".join(f"{name}: {words[ballot.finding(name)]}" for name in FINDINGS))
     for test in examined.tests:
@@ -261,6 +265,7 @@ def _check_row(check: Check) -> dict[str, Any]:
 def ask_nodes(
     folder: Path,
     evidence: Path | None,
+    nonce: str | None,
     verifiers: str,
     k: int | None,
     token_file: Path | None,
@@ -274,7 +279,7 @@ def ask_nodes(
     from studbook.verification.calibration import now
     from studbook.verification.coordinator import nodes_of, verify_claim
     from studbook.verification.folder import read_packet
-    from studbook.verification.quorum import Quorum, make_receipt, new_round
+    from studbook.verification.quorum import Quorum, make_receipt
 
     if (key is None) != (out is None):
         raise ConfigError("a receipt needs both --key and --out", hint="name the key that signs it and the file to write")
@@ -282,10 +287,15 @@ def ask_nodes(
     packet = read_packet(folder, evidence=evidence)
     nodes = nodes_of(verifiers, token_file)
     quorum = Quorum(len(nodes) // 2 + 1 if k is None else k, tuple(node.key for node in nodes))
-    round_ = packet.evidence.record.nonce or new_round()
+    if nonce is None:
+        message = "nodes vote on evidence that answers a challenge of yours"
+        raise ConfigError(
+            message, hint="studbook claim challenge, then claim answer --nonce, then claim verify --nonce NONCE --evidence FILE"
+        )
+    round_ = nonce
     with progress_on_stderr() as progress:
         found = verify_claim(packet.claim.data, packet.evidence.data, nodes, quorum, round_, timeout_s=timeout_s, progress=progress)
-    verdict = quorum.judge(packet.claim.record, found.ballots, round_=round_)
+    verdict = quorum.judge(packet.claim, found.ballots, round_=round_)
     if secret is not None and out is not None:
         write_file(out, make_receipt(packet.claim.data, found.ballots, quorum, round_, secret, notes=found.notes, made=now()))
     return verdict, found.notes

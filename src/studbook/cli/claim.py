@@ -185,6 +185,7 @@ def calibrate(
 def verify(
     folder: ClaimFolder,
     evidence: Annotated[Path | None, typer.Option(help="File of the evidence; default: evidence.json in the folder.")] = None,
+    nonce: Annotated[str | None, typer.Option(help="The challenge that you drew, which the evidence must answer: 32 hex digits.")] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", metavar="MODEL", help="Model that may be run here; may be repeated.")
     ] = None,
@@ -205,9 +206,9 @@ def verify(
     from studbook.cli import _claims
 
     if verifiers is None:
-        examined = _claims.examine_here(folder, evidence, model or [], calibration or [], resolve_keys(trust), whole=not one_step)
+        examined = _claims.examine_here(folder, evidence, nonce, model or [], calibration or [], resolve_keys(trust), whole=not one_step)
         raise typer.Exit(show_examination(examined, format_))
-    verdict, notes = _claims.ask_nodes(folder, evidence, verifiers, quorum, token_file, key, out, timeout_s)
+    verdict, notes = _claims.ask_nodes(folder, evidence, nonce, verifiers, quorum, token_file, key, out, timeout_s)
     raise typer.Exit(show_verdict(verdict, notes, format_))
 
 

@@ -65,7 +65,7 @@ def verifier_command(
     tokens = None if token_file is None else Tokens.of(read_tokens(token_file))
     check_binding(host, tokens)
     claimants = read_keys(trust_claimants) if trust_claimants else None
-    setup = read_setup(model, calibration, read_keys(trust_calibrations), whole=not one_step)
+    setup = read_setup(model, calibration, read_keys(trust_calibrations), whole=not one_step, offline=accept_offline_evidence)
     node = VerifierNode(SigningKey.load(key), setup, limits, claimants=claimants)
     serve_until_stopped(create_app(node, limits, tokens), node, (host, port), drain_s=drain_s, ready=lambda url: _say(node.public, url))
 

@@ -100,7 +100,7 @@ class Activations:
         if len(digest.bits) != self.size * len(hidden):
             raise DigestError(f"there are projections of {len(digest.bits) / self.size:g} tokens, the text has {len(hidden)}")
         claimed = np.frombuffer(digest.bits, np.int8).reshape(len(hidden), self.size) / _STEP
-        difference = claimed - self._project(hidden, key)
+        difference = claimed - np.clip(self._project(hidden, key), -_LARGEST / _STEP, _LARGEST / _STEP)
         return np.asarray(np.sqrt((difference**2).mean(axis=1)))
 
     def _project(self, hidden: AnyArray, key: bytes, first: int = 0) -> Floats:

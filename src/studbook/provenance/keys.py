@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _PUBLIC = "ed25519:"
 _TEXT = re.compile(r"ed25519:[A-Za-z0-9_-]{43}")
 _MAX_FILE = 1 << 14
+_FIELD = 2**255 - 19
+_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+# y of the points of small order, in every encoding: under such a key everybody can sign.
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _EIGHTH, _FIELD - _EIGHTH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class PublicKey:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not _TEXT.fullmatch(self.text) or _public_text(self._bytes()) != self.text:
             raise SignatureError(f"{str(self.text)[:80]!r} is no public key", hint="expected ed25519: and 43 characters of base64url")
+        if int.from_bytes(self._bytes(), "little") % 2**255 in _SMALL_ORDER:
+            raise SignatureError(f"{self.text} is a key under which everybody can sign", hint="make one: studbook key new")
 
     def _bytes(self) -> bytes:
         try:
@@ -132,9 +138,9 @@ class SigningKey:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 data = file.read(_MAX_FILE + 1)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise KeyFileError(
-                f"the key {path} can't be read: {error.strerror or error}", hint=f"make one: studbook key new {path}"
+                f"the key {path} can't be read: {getattr(error, 'strerror', None) or error}", hint=f"make one: studbook key new {path}"
             ) from error
         if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyFileError(

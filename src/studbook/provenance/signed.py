@@ -76,7 +76,7 @@ def sign(record: Any, key: SigningKey) -> bytes:
 
 
 def open_signed(
-    data: bytes, cls: type[RecordT], what: str, *, keys: Collection[PublicKey] | None = None, max_bytes: int = MAX_BYTES
+    data: bytes, cls: type[RecordT], what: str, *, keys: Collection[PublicKey] | None = None, max_bytes: int | None = None
 ) -> Signed[RecordT]:
     """The record in signed bytes, once everything about them was checked; whoever gets a value back may rely on it.
 
@@ -88,20 +88,21 @@ def open_signed(
         cls: The record's class.
         what: What it should be, for the messages.
         keys: Keys that are trusted; ``None`` takes any, and says nothing about who signed.
-        max_bytes: Longest that is read.
+        max_bytes: Longest that is read; by default what the class allows.
 
     Raises:
         RecordError: Not a signed record of that class.
         SchemaVersionError: Of a newer version.
         SignatureError: Changed after it was signed (the message names the part), or signed by somebody else.
     """
-    envelope = read_json(data, what, max_bytes=max_bytes)  # 1
+    longest: int = getattr(cls, "MAX_BYTES", MAX_BYTES) if max_bytes is None else max_bytes
+    envelope = read_json(data, what, max_bytes=longest)  # 1
     check_canonical(envelope, data, what)
     payload, sums, key, signature = _parts(envelope, what)  # 2
     if keys is not None and key not in keys:  # 3
         raise SignatureError(f"{what} is signed by {key}, who isn't trusted here", hint="name the key among those that are trusted")
     key.check(_signed_bytes(sums, key), signature)  # 4
-    found = dict(_sums(payload))
+    found = _table(payload, what)
     changed = sorted(name for name in found.keys() | sums.keys() if found.get(name) != sums.get(name))  # 5
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -146,6 +147,14 @@ def _signature(text: object, what: str) -> bytes:
 
 def _signed_bytes(sums: Mapping[str, str], key: PublicKey) -> bytes:
     return canonical_bytes({"schema": SCHEMA, "key": str(key), "sums": dict(sums)})
+
+
+def _table(payload: Mapping[str, Any], what: str) -> dict[str, str]:
+    parts = list(_sums(payload))
+    found = dict(parts)
+    if len(found) < len(parts):
+        raise RecordError(f"{what} has two parts of one name", hint="ask for it again")
+    return found
 
 
 def _sums(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

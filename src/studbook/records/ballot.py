@@ -57,8 +57,11 @@ class Ballot:
 
     Attributes:
         claim: The claim's ``id``.
+        claimant: Public key of whoever signed it: nobody else inherits its votes.
         task: The recipe's ``task``.
         round: 128 random bits in hex that the round's coordinator drew: a ballot counts in no other round.
+        electorate: Digest of who votes and how many votes decide (``Quorum.electorate``): a ballot counts in no other company. Empty for
+            an examination that isn't a vote.
         calibration: Digest of the calibration that the limits are from.
         checks: One or more for each finding that was looked at, execution among them.
 
@@ -67,17 +70,22 @@ class Ballot:
     """
 
     SCHEMA: ClassVar[str] = "studbook.ballot/1"
+    MAX_BYTES: ClassVar[int] = 64 << 10
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     claim: str
+    claimant: str
     task: str
     round: str
+    electorate: str
     calibration: str
     checks: tuple[Check, ...]
 
     def __post_init__(self) -> None:
-        for name in ("claim", "task", "calibration"):
+        for name in ("claim", "task", "calibration", *(["electorate"] if self.electorate else [])):
             require_sha(getattr(self, name), f"ballot.{name}")
+        if not 1 <= len(self.claimant) <= 100:
+            raise RecordError(f"ballot.claimant is {self.claimant[:80]!r}, expected a public key")
         if not _HEX32.fullmatch(self.round):
             raise RecordError(f"ballot.round is {self.round[:80]!r}, expected 32 hex digits")
         if not any(check.finding == "execution" for check in self.checks):

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from studbook.errors import RecordError
 from studbook.records.ballot import FindingName
 from studbook.records.canonical import digest_of
-from studbook.records.claim import Environment, ImageSampling, TextSampling, require_sha
+from studbook.records.claim import Environment, ImageSampling, TextSampling, require_sha, require_time
 from studbook.records.codec import STRICT, to_plain
 
 
@@ -32,6 +32,10 @@ class Rate:
     units: int
     lower: float
     upper: float
+
+    def __post_init__(self) -> None:
+        if not (self.units >= 1 and 0 <= self.events <= self.units and 0 <= self.lower <= self.upper <= 1):
+            raise RecordError(f"a rate is {self.events} of {self.units}, between {self.lower} and {self.upper}")
 
     @property
     def rate(self) -> float:
@@ -143,6 +147,11 @@ class Sequential:
     cheat_missed: Rate
     median_tokens: int
 
+    def __post_init__(self) -> None:
+        finite = all(math.isfinite(x) for x in (self.honest_mean, self.cheat_mean, self.deviation, self.inflation))
+        if not (finite and self.deviation > 0 and self.inflation >= 1 and 0 < self.error < 0.5):
+            raise RecordError(f"a sequential test has deviation {self.deviation}, inflation {self.inflation} and error {self.error}")
+
 
 @dataclass(frozen=True, slots=True)
 class Radius:
@@ -189,6 +198,7 @@ class Calibration:
     """
 
     SCHEMA: ClassVar[str] = "studbook.calibration/1"
+    MAX_BYTES: ClassVar[int] = 1 << 20
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     kind: Literal["text", "image"]
@@ -209,6 +219,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         require_sha(self.model, "calibration.model")
+        require_time(self.made, "calibration.made")
         if not (0 < self.false_alarm < 1 and 0 < self.confidence < 1):
             raise RecordError(f"a calibration has a false-alarm rate of {self.false_alarm} at a confidence of {self.confidence}")
         sizes = [level.size for level in self.levels]

@@ -11,6 +11,7 @@ from studbook.errors import RecordError
 MAX_BYTES = 8 << 20
 """No record is longer; what comes from outside is measured before it is read."""
 MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -64,7 +65,7 @@ def read_json(data: bytes, what: str, *, max_bytes: int = MAX_BYTES) -> Any:
     except UnicodeDecodeError as error:
         raise RecordError(f"{what} isn't UTF-8: byte {error.start} is {data[error.start]:#04x}", hint="copy it again") from error
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise RecordError(f"{what} isn't JSON: line {error.lineno}, column {error.colno}: {error.msg}", hint="copy it again") from error
     except RecursionError as error:
@@ -82,6 +83,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key[:80]!r} occurs twice")
         found[key] = value
     return found
+
+
+def _integer(digits: str) -> int | float:
+    """Numbers are doubles (RFC 8785): what is beyond 53 bits is a float that happens to be whole."""
+    value = int(digits)
+    return value if -MAX_INTEGER <= value <= MAX_INTEGER else float(digits)
 
 
 def _refuse(name: str) -> Any:

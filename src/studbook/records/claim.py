@@ -20,7 +20,7 @@ MAX_TOKENS = 1 << 17
 MAX_SEED = 2**53 - 1
 _SHA = re.compile(r"sha256:[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]+")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_TIME = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z")
 
 
 def _require(condition: bool, name: str, got: object, expected: str) -> None:
@@ -35,6 +35,15 @@ def require_sha(value: str, name: str) -> None:
         RecordError: It isn't.
     """
     _require(_SHA.fullmatch(value) is not None, name, value, "sha256: and 64 hex digits")
+
+
+def require_time(value: str, name: str) -> None:
+    """Refuse what isn't a time in UTC.
+
+    Raises:
+        RecordError: It isn't.
+    """
+    _require(_TIME.fullmatch(value) is not None, name, value, "a time such as 2026-01-31T12:00:00Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +99,8 @@ class TextSampling:
 
     def __post_init__(self) -> None:
         _require(1 <= self.max_new <= MAX_TOKENS, "sampling.max_new", self.max_new, f"1 to {MAX_TOKENS:,}")
-        _require(math.isfinite(self.temperature) and 0 <= self.temperature <= 100, "sampling.temperature", self.temperature, "0 to 100")
+        warm = math.isfinite(self.temperature) and 1e-3 <= self.temperature <= 100
+        _require(warm or self.temperature == 0, "sampling.temperature", self.temperature, "0 (greedy), or 0.001 to 100")
         _require(0 <= self.top_k <= 1 << 22, "sampling.top_k", self.top_k, "0 (all) or more")
         _require(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "above 0, at most 1")
         _require(1 <= self.beams <= 192, "sampling.beams", self.beams, "1 to 192")
@@ -191,6 +201,7 @@ class Claim:
     """
 
     SCHEMA: ClassVar[str] = "studbook.claim/1"
+    MAX_BYTES: ClassVar[int] = 4 << 20
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     recipe: Recipe
@@ -215,7 +226,7 @@ class Claim:
             len(self.commitment) == 64 and _HEX.fullmatch(self.commitment) is not None, "claim.commitment", self.commitment, "64 hex digits"
         )
         _require(len(self.nonce) == 32 and _HEX.fullmatch(self.nonce) is not None, "claim.nonce", self.nonce, "32 hex digits")
-        _require(_TIME.fullmatch(self.made) is not None, "claim.made", self.made, "a time such as 2026-01-31T12:00:00Z")
+        require_time(self.made, "claim.made")
 
     def digest(self, scheme: str) -> Digest | None:
         """The digest of a scheme, or ``None``."""

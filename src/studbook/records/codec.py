@@ -55,7 +55,10 @@ def from_plain(cls: type[RecordT], value: object, what: str) -> RecordT:
     schema = getattr(cls, "SCHEMA", None)
     if schema is not None:
         check_schema(plain.pop("schema", None), schema, what)
-    return _validated(cls, canonical_bytes(plain), what)
+    found = _validated(cls, canonical_bytes(plain), what)
+    if canonical_bytes(to_plain(found)) != canonical_bytes(value):
+        raise RecordError(f"{what} isn't in its only form: it leaves out what has a default", hint="ask for it again")
+    return found
 
 
 def from_bytes(cls: type[RecordT], data: bytes, what: str, *, max_bytes: int = MAX_BYTES) -> RecordT:

@@ -52,6 +52,8 @@ class Digest:
         if not isinstance(self.bits, bytes) or not 0 < len(self.bits) <= MAX_DIGEST_BYTES:
             size = len(self.bits) if isinstance(self.bits, bytes) else type(self.bits).__name__
             raise DigestError(f"a digest has {size} bytes, expected 1 to {MAX_DIGEST_BYTES:,}", hint="an empty digest proves nothing")
+        if len({name for name, _ in self.parameters}) < len(self.parameters):
+            raise DigestError("a digest has a parameter twice", hint="name each once")
         object.__setattr__(self, "parameters", tuple(sorted((str(name), value) for name, value in self.parameters)))
 
     @property

@@ -42,9 +42,12 @@ class Opened:
         if len(self.data) > 2 * MAX_VALUE:
             raise RecordError(f"an opened value has {len(self.data):,} characters, expected at most {2 * MAX_VALUE:,}")
         try:
-            return base64.b64decode(self.data, validate=True)
+            value = base64.b64decode(self.data, validate=True)
         except (binascii.Error, ValueError) as error:
             raise RecordError(f"an opened value isn't base64: {error}") from error
+        if base64.b64encode(value).decode() != self.data:
+            raise RecordError("an opened value isn't base64 in its only form")
+        return value
 
     @classmethod
     def of(cls, value: bytes, opening: Opening) -> Opened:

@@ -6,6 +6,7 @@ Unlike there, the root binds the number of values too: else a proof for one size
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,6 +15,7 @@ from studbook.errors import RecordError
 from studbook.records.codec import STRICT
 
 _LEAF, _NODE, _SIZE = b"\x00", b"\x01", b"\x02"
+_HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,9 @@ def check_opening(root: str, value: bytes, opening: Opening) -> None:
     if not 0 <= index <= last < 1 << 48:
         raise RecordError(f"an opening names value {index} of {opening.size}", hint="this isn't an opening of ours")
     node = _hash(_LEAF + value)
-    try:
-        path = [bytes.fromhex(each) for each in opening.path]
-    except ValueError as error:
-        raise RecordError("an opening's path isn't made of SHA-256 in hex") from error
+    if len(opening.path) > 48 or not all(_HEX64.fullmatch(each) for each in opening.path):
+        raise RecordError("an opening's path is too long, or not made of SHA-256 in lower-case hex", hint="this isn't an opening of ours")
+    path = [bytes.fromhex(each) for each in opening.path]
     # RFC 9162, section 2.1.3.2: walk up, and be the right child wherever the index is odd or the last one.
     for neighbour in path:
         if last == 0 or len(neighbour) != 32:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from studbook.errors import RecordError
 from studbook.records.ballot import FindingName
-from studbook.records.claim import require_sha
+from studbook.records.claim import require_sha, require_time
 from studbook.records.codec import STRICT
 
 _HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -110,6 +110,7 @@ class Receipt:
     made: str
 
     def __post_init__(self) -> None:
+        require_time(self.made, "receipt.made")
         if not _HEX32.fullmatch(self.round):
             raise RecordError(f"receipt.round is {self.round[:80]!r}, expected 32 hex digits")
         if len(self.ballots) > 1024 or len(self.voters) > 1024 or len(self.notes) > 1024:

@@ -99,7 +99,7 @@ def calibrate_text(
             trace = trace_text(verifier, made.claim, answer(made.claim, made.states))
             traces[setting.name].append(trace)
             for size, found in levels.items():
-                features = measure_text(trace, size, made.claim, "")
+                features = measure_text(trace.first(2 * size), size)
                 found.append(Observation(unit, setting.name, setting.honest, features))
     honest = [setting.name for setting in plan.settings if setting.honest]
     tests = calibrate_tokens(traces, honest, target=plan.target, error=plan.sequential_error)

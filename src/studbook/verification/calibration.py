@@ -263,8 +263,12 @@ def level_for(calibration: Calibration, size: int) -> Level:
     """The level of the largest calibrated size that an output has.
 
     Raises:
-        CalibrationError: It is shorter than all of them; the message says how many more tokens are needed.
+        CalibrationError: It is shorter than all of them (the message says how many more tokens are needed), or longer.
     """
+    longest = calibration.levels[-1].size
+    if calibration.kind == "text" and size > longest:
+        message = f"the text has {size} tokens, the calibration ends at {longest}"
+        raise CalibrationError(message, hint=f"calibrate longer texts: --max-new {size}")
     fitting = [level for level in calibration.levels if level.size <= size]
     if not fitting:
         least = calibration.levels[0].size

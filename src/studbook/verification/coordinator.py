@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from studbook.errors import BallotError, ConfigError, SignatureError, VerifierError
-from studbook.provenance import PublicKey, open_signed
+from studbook.provenance import PublicKey, Signed, open_signed
 from studbook.records import Claim
 from studbook.verification._node_client import Node, NodeClient, NodeFault, check_url, plain_text, problem_text
 from studbook.verification.quorum import Quorum, Revealed, unseal
@@ -97,9 +97,14 @@ def verify_claim(
         ConfigError: A node that isn't an expected voter, or two of one voter; a time or number of retries out of range.
         MissingExtraError: httpx isn't installed.
     """
-    claim = open_signed(claim_bytes, Claim, "the claim").record
+    claim = open_signed(claim_bytes, Claim, "the claim")
     _check(nodes, quorum, timeout_s, retries)
-    body = {"claim": claim_bytes.decode(), "evidence": evidence_bytes.decode("utf-8", "replace"), "round": round_}
+    body = {
+        "claim": claim_bytes.decode(),
+        "evidence": evidence_bytes.decode("utf-8", "replace"),
+        "round": round_,
+        "electorate": quorum.electorate,
+    }
     notes = {voter: "no node was named for this voter" for voter in quorum.voters if voter not in {node.key for node in nodes}}
     with _http_client([node.url for node in nodes]) as http:
         deadline = time.monotonic() + timeout_s
@@ -287,7 +292,7 @@ def _submit(client: NodeClient, body: Mapping[str, Any]) -> str:
 class _Reveal:
     """Asks a node for its ballot, and checks it."""
 
-    claim: Claim
+    claim: Signed[Claim]
     quorum: Quorum
     round: str
     sealed: Mapping[PublicKey, _Sealed]

@@ -19,6 +19,8 @@ from studbook.verification.pictures import ImageEngine
 
 MARGIN_CAP = 10.0
 """A margin counts as this much at most in the mean: one impossible token must not hide how the others are."""
+LARGEST = 1e6
+"""No hidden state or pixel of a model that works has larger numbers."""
 _ROW_TOLERANCE = 1
 
 
@@ -52,6 +54,10 @@ class TextTrace:
     differs: AnyArray
     margins: Floats
     distances: Floats
+
+    def first(self, n: int) -> TextTrace:
+        """The first ``n`` tokens."""
+        return TextTrace(self.differs[:n], self.margins[:n], self.distances[:n])
 
     def features(self, start: int, size: int) -> tuple[Measured, ...]:
         """What ``size`` tokens from ``start`` on measure."""
@@ -99,12 +105,10 @@ def trace_text(engine: TextEngine, claim: Claim, evidence: Evidence) -> TextTrac
     return TextTrace(differs, differs.astype(np.float64), distances)
 
 
-def measure_text(trace: TextTrace, size: int, claim: Claim, nonce: str) -> tuple[Measured, ...]:
-    """The features of a part of ``size`` tokens that the challenge draws."""
-    from studbook.fingerprints.challenge import draw_places
-
-    start = draw_places("window", claim.commitment, nonce, 1, len(claim.tokens) - size + 1)[0]
-    return trace.features(start, size)
+def measure_text(trace: TextTrace, size: int) -> tuple[Measured, ...]:
+    """The features of a text of ``size`` to ``2 * size`` tokens: of its first and of its last ``size``, each feature at its worse."""
+    first, last = trace.features(0, size), trace.features(len(trace.distances) - size, size)
+    return tuple(a if a.value >= b.value else b for a, b in zip(first, last, strict=True))
 
 
 def measure_picture(engine: ImageEngine, claim: Claim, evidence: Evidence, *, schemes: Sequence[str]) -> tuple[Measured, ...]:
@@ -188,8 +192,8 @@ def _floats(value: bytes, shape: tuple[int, ...]) -> AnyArray:
     if len(value) != 4 * int(np.prod(shape)):
         raise EvidenceError(f"an opened value has {len(value)} bytes, expected {4 * int(np.prod(shape))}", hint="it isn't this model's run")
     found = np.frombuffer(value, "<f4").reshape(shape)
-    if not np.isfinite(found).all():
-        raise EvidenceError("an opened value isn't made of finite numbers", hint="reject the claim")
+    if not (np.abs(found) <= LARGEST).all():
+        raise EvidenceError(f"an opened value isn't made of numbers up to {LARGEST:g}", hint="reject the claim")
     return found.astype(np.float32)
 
 

@@ -18,8 +18,9 @@ Family: TypeAlias = Literal["text", "image"]
 
 _WEIGHTS = "*.safetensors"
 _BESIDE = (
-    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
 )  # fmt: skip
 _CHUNK = 1 << 22
 
@@ -39,6 +40,15 @@ class RegisteredModel:
     digest: str
     family: Family
     files: Mapping[str, str]
+
+    def check(self) -> None:
+        """Return nothing where the files still are what they were.
+
+        Raises:
+            CheckpointError: One was changed since the model was registered.
+        """
+        if register_model(self.folder).digest != self.digest:
+            raise CheckpointError(f"{self.folder} was changed since it was registered", hint="start again with the model that claims name")
 
 
 def register_model(folder: Path) -> RegisteredModel:

@@ -36,7 +36,7 @@ def words(seed: int, stream: int, position: int, n: int) -> AnyArray:
     from studbook.verification._noise_kernels import philox_words
 
     out = np.empty(n, np.uint32)
-    philox_words(seed, stream, position, out)
+    philox_words(np.uint64(seed), np.uint64(stream), np.uint64(position), out)
     return out
 
 
@@ -98,11 +98,11 @@ def draw_token(logits: AnyArray, law: Law, *, seed: int, position: int, claimed:
 
     inverse = 1.0 / law.temperature
     lowest = float(np.partition(logits, -law.top_k)[-law.top_k]) if 0 < law.top_k < len(logits) else -math.inf
-    token, score, claimed_score = gumbel_best(logits, inverse, lowest, seed, TOKENS, position, claimed)
+    token, score, claimed_score = gumbel_best(logits, inverse, lowest, np.uint64(seed), np.uint64(TOKENS), np.uint64(position), claimed)
     if law.top_p < 1.0 and (token != claimed >= 0 or mass_above(logits, inverse, logits[token], lowest) >= law.top_p):
         # Seldom: what the nucleus excludes is worked out only where it may matter.
         lowest = _nucleus(logits, inverse, law.top_p, lowest)
-        token, score, claimed_score = gumbel_best(logits, inverse, lowest, seed, TOKENS, position, claimed)
+        token, score, claimed_score = gumbel_best(logits, inverse, lowest, np.uint64(seed), np.uint64(TOKENS), np.uint64(position), claimed)
     return int(token), float(score - claimed_score) if claimed >= 0 else 0.0
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from studbook.errors import BallotError, ConfigError, RecordError, SignatureError
+from studbook.errors import BallotError, ConfigError, RecordError, SchemaVersionError, SignatureError
 from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.records import FINDINGS, Ballot, Claim, Outcome, Receipt, Tally, Verdict
-from studbook.records.canonical import canonical_bytes
+from studbook.records.canonical import canonical_bytes, digest_of
 
 
 def new_round() -> str:
@@ -54,16 +54,21 @@ class Quorum:
         """Expected voters."""
         return len(self.voters)
 
-    def judge(self, claim: Claim, ballots: Sequence[bytes], *, round_: str) -> Verdict:
+    @property
+    def electorate(self) -> str:
+        """Digest of voters and ``k``: a ballot says in which company it was cast, so that nobody can leave others out."""
+        return digest_of({"k": self.k, "voters": sorted(map(str, self.voters))})
+
+    def judge(self, claim: Signed[Claim], ballots: Sequence[bytes], *, round_: str) -> Verdict:
         """Count signed ballots.
 
         Args:
-            claim: What is voted on.
+            claim: What is voted on, its signature checked.
             ballots: Signed ballots, at most one of each expected voter.
             round_: The round that they were cast in.
 
         Raises:
-            BallotError: One is from a stranger, unsigned or changed, cast twice, or for another claim, task or round.
+            BallotError: One is from a stranger, unsigned or changed, cast twice, or for another claim, claimant, task, round or electorate.
         """
         opened = [self.open_ballot(claim, data, round_=round_) for data in ballots]
         seen: set[PublicKey] = set()
@@ -80,7 +85,7 @@ class Quorum:
             missing=self.n - len(votes), findings=_tallies(votes),
         )  # fmt: skip
 
-    def open_ballot(self, claim: Claim, data: bytes, *, round_: str) -> Signed[Ballot]:
+    def open_ballot(self, claim: Signed[Claim], data: bytes, *, round_: str) -> Signed[Ballot]:
         """A signed ballot, once it belongs here.
 
         Raises:
@@ -88,14 +93,14 @@ class Quorum:
         """
         try:
             signed = open_signed(data, Ballot, "a ballot", keys=self.voters)
-        except (SignatureError, RecordError) as error:
+        except (SignatureError, RecordError, SchemaVersionError) as error:
             raise BallotError(f"a ballot doesn't count: {error.message}", hint=error.hint) from error
         ballot = signed.record
-        for what, got, expected in (
-            ("claim", ballot.claim, claim.id),
-            ("task", ballot.task, claim.recipe.task),
-            ("round", ballot.round, round_),
-        ):
+        expected_parts = {
+            "claim": claim.id, "claimant": str(claim.key), "task": claim.record.recipe.task, "round": round_, "electorate": self.electorate,
+        }  # fmt: skip
+        for what, expected in expected_parts.items():
+            got = getattr(ballot, what)
             if got != expected:
                 raise BallotError(
                     f"the ballot of {signed.key} is for the {what} {got[:20]}…, expected {expected[:20]}…", hint="it counts for nobody"
@@ -146,6 +151,10 @@ def unseal(seals: Mapping[PublicKey, str], revealed: Mapping[PublicKey, Revealed
             raise BallotError(f"{voter} revealed a ballot that it hadn't sealed", hint="it counts for nobody")
         if seal_ballot(each.ballot, each.salt, voter) != seals[voter]:
             raise BallotError(f"{voter} revealed another ballot than it had sealed", hint="it counts for nobody")
+        try:
+            open_signed(each.ballot, Ballot, "the ballot", keys=[voter])
+        except (SignatureError, RecordError, SchemaVersionError) as error:
+            raise BallotError(f"{voter} revealed a ballot that isn't its own: {error.message}", hint="it counts for nobody") from error
         ballots.append(each.ballot)
     return ballots
 
@@ -159,7 +168,7 @@ def make_receipt(
         BallotError: See ``Quorum.judge``.
         SignatureError: The claim was changed.
     """
-    claim = open_signed(signed_claim, Claim, "the claim").record
+    claim = open_signed(signed_claim, Claim, "the claim")
     verdict = quorum.judge(claim, ballots, round_=round_)
     receipt = Receipt(
         claim=signed_claim.decode(), ballots=tuple(each.decode() for each in ballots), voters=tuple(map(str, quorum.voters)), round=round_,
@@ -168,21 +177,30 @@ def make_receipt(
     return sign(receipt, key)
 
 
-def check_receipt(data: bytes, what: str = "the receipt") -> tuple[Signed[Receipt], Signed[Claim]]:
+def check_receipt(
+    data: bytes, what: str = "the receipt", *, coordinators: Collection[PublicKey] | None = None, quorum: Quorum | None = None
+) -> tuple[Signed[Receipt], Signed[Claim]]:
     """Judge again from the signed ballots in a receipt; needs no model and no network.
 
-    Whose keys they are is for the reader to know: coordinator, claimant and voters are shown.
+    Args:
+        data: The receipt.
+        what: What it should be called in messages.
+        coordinators: Who may have signed it; ``None``: anybody, and who it was is for the reader to look at.
+        quorum: The expected voters and the number that decides; ``None``: those that the receipt names.
 
     Raises:
         RecordError: Not a receipt, or one whose verdict isn't what its ballots say.
         SignatureError: Changed after it was signed.
         BallotError: A ballot in it doesn't count.
     """
-    signed = open_signed(data, Receipt, what)
+    signed = open_signed(data, Receipt, what, keys=coordinators)
     receipt = signed.record
     claim = open_signed(receipt.claim.encode(), Claim, f"the claim in {what}")
-    quorum = Quorum(receipt.k, tuple(PublicKey(voter) for voter in receipt.voters))
-    again = quorum.judge(claim.record, [ballot.encode() for ballot in receipt.ballots], round_=receipt.round)
+    named = Quorum(receipt.k, tuple(PublicKey(voter) for voter in receipt.voters))
+    if quorum is not None and quorum.electorate != named.electorate:
+        raise RecordError(f"{what} is of another quorum than the expected one", hint="reject it, or look at whose votes it counts")
+    quorum = named
+    again = quorum.judge(claim, [ballot.encode() for ballot in receipt.ballots], round_=receipt.round)
     if again != receipt.verdict:
         raise RecordError(f"{what} says {receipt.verdict.outcome}, its ballots say {again.outcome}", hint="reject it")
     return signed, claim

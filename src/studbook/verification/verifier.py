@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from studbook.errors import CalibrationError
+from studbook.errors import CalibrationError, DataError, EvidenceError
 from studbook.records import Ballot, Calibration, Check, Claim, Evidence, ImageSampling, Level, TextSampling
 from studbook.verification.calibration import decide, level_for, more_tokens
 from studbook.verification.models import ModelStore, RegisteredModel
 
 if TYPE_CHECKING:
+    from studbook.verification.folder import Packet
     from studbook.verification.language import TextEngine
     from studbook.verification.measure import Measured
     from studbook.verification.pictures import ImageEngine
+
+
+CONTRADICTION = "contradiction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,12 @@ class Examination:
     Attributes:
         ballot: What counts.
         tests: The sequential tests of a text's tokens.
+        contradiction: What can't be, where evidence and claim contradict each other, or the output can't be the model's.
     """
 
     ballot: Ballot
     tests: tuple[TokenTest, ...] = ()
+    contradiction: str = ""
 
 
 class Verifier:
@@ -54,6 +60,8 @@ class Verifier:
         models: What may be run.
         calibrations: Where the limits come from.
         whole: Pictures are drawn again as a whole, and their fingerprints compared; else one step is redone.
+        offline: Evidence whose challenge was drawn from the commitment alone is taken, too: the claimant may have committed again and again
+            until it liked what is drawn.
 
     Examples:
         >>> from studbook.verification.models import ModelStore
@@ -62,8 +70,8 @@ class Verifier:
         ()
     """
 
-    def __init__(self, models: ModelStore, calibrations: Iterable[Calibration], *, whole: bool = True) -> None:
-        self.models, self.calibrations, self._whole = models, tuple(calibrations), whole
+    def __init__(self, models: ModelStore, calibrations: Iterable[Calibration], *, whole: bool = True, offline: bool = False) -> None:
+        self.models, self.calibrations, self._whole, self._offline = models, tuple(calibrations), whole, offline
         self._engines: dict[tuple[str, str], object] = {}
 
     def prepare(self) -> None:
@@ -77,40 +85,40 @@ class Verifier:
             for calibration in (each for each in self.calibrations if each.model == model.digest):
                 (self._text_engine if calibration.kind == "text" else self._image_engine)(model, calibration)
 
-    def examine(self, claim: Claim, evidence: Evidence, round_: str) -> Examination:
+    def examine(self, packet: Packet, round_: str, electorate: str = "") -> Examination:
         """Measure a claim and cast a ballot on it.
 
+        An output that can't be the model's, and evidence that contradicts the claim, are rejected: the claimant signed both.
+
         Args:
-            claim: Opened, its signature checked.
-            evidence: The claimant's answer to the challenge, opened as well.
-            round_: The round of votes, 32 hex digits.
+            packet: The claim and the claimant's answer to the challenge, their signatures checked.
+            round_: The round of votes, 32 hex digits: the challenge's nonce.
+            electorate: Who votes: ``Quorum.electorate``; empty where nobody counts.
 
         Raises:
             VerifierError: The model isn't registered here, or can't be run.
-            CalibrationError: No calibration covers the claim, or the text is too short for its false-alarm rate.
-            EvidenceError: The evidence contradicts the claim.
-            DataError: The output can't be one of this model.
+            CalibrationError: No calibration covers the claim, or the text is too short or too long for it.
+            EvidenceError: The evidence is for another claim or another challenge.
         """
+        claim, evidence = packet.claim.record, packet.evidence.record
+        if evidence.nonce != round_ and not (self._offline and not evidence.nonce):
+            raise EvidenceError("the evidence answers another challenge than this round's", hint="answer with the round as the nonce")
         model = self.models.find(claim.recipe.model, claim.recipe.kind)
         calibration = self.find_calibration(claim)
-        if claim.recipe.kind == "text":
-            level, measured, tests = self._text(model, calibration, claim, evidence)
-        else:
-            level, measured, tests = self._picture(model, calibration, claim, evidence)
-        values = {each.name: each for each in measured}
-        checks = tuple(
-            Check(
-                feature.finding,
-                feature.name,
-                values[feature.name].value,
-                feature.centre + feature.spread * level.limit,
-                values[feature.name].n,
-            )
-            for feature in level.features
-            if feature.name in values
-        )
-        ballot = Ballot(claim=claim.id, task=claim.recipe.task, round=round_, calibration=calibration.id, checks=checks)
-        return Examination(ballot, tests)
+        tests: tuple[TokenTest, ...] = ()
+        reason = ""
+        try:
+            measure = self._text if claim.recipe.kind == "text" else self._picture
+            level, measured, tests = measure(model, calibration, claim, evidence)
+            checks = tuple(_checks(level, measured, whole=self._whole))
+        except (EvidenceError, DataError) as error:
+            reason = error.message
+            checks = (Check("execution", CONTRADICTION, 1.0, 0.0, 1),)
+        ballot = Ballot(
+            claim=claim.id, claimant=str(packet.claim.key), task=claim.recipe.task, round=round_, electorate=electorate,
+            calibration=calibration.id, checks=checks,
+        )  # fmt: skip
+        return Examination(ballot, tests, reason)
 
     def find_calibration(self, claim: Claim) -> Calibration:
         """The calibration that covers a claim: its model, its sampling, and its environment.
@@ -144,7 +152,7 @@ class Verifier:
         for test in calibration.sequential:
             verdict, tokens = decide(test, trace.distances)
             tests.append(TokenTest(test.cheat, verdict, tokens, more_tokens(test, trace.distances)))
-        return level, measure_text(trace, level.size, claim, evidence.nonce), tuple(tests)
+        return level, measure_text(trace, level.size), tuple(tests)
 
     def _picture(
         self, model: RegisteredModel, calibration: Calibration, claim: Claim, evidence: Evidence
@@ -162,6 +170,7 @@ class Verifier:
         key = (model.digest, str(calibration.verifier))
         if key not in self._engines:
             self._engines[key] = TextEngine(model, calibration.verifier)
+            model.check()
         return self._engines[key]  # type: ignore[return-value]
 
     def _image_engine(self, model: RegisteredModel, calibration: Calibration) -> ImageEngine:
@@ -170,7 +179,26 @@ class Verifier:
         key = (model.digest, str(calibration.verifier))
         if key not in self._engines:
             self._engines[key] = ImageEngine(model, calibration.verifier)
+            model.check()
         return self._engines[key]  # type: ignore[return-value]
+
+
+def _checks(level: Level, measured: Iterable[Measured], *, whole: bool) -> Iterator[Check]:
+    """What was measured beside its limits.
+
+    Raises:
+        CalibrationError: The calibration has a feature that isn't measured.
+    """
+    values = {each.name: each for each in measured}
+    for feature in level.features:
+        if feature.name in values:
+            # A little above, so that a value right at the limit isn't lost to rounding.
+            limit = (feature.centre + feature.spread * level.limit) * (1.0 + 1e-9)
+            yield Check(feature.finding, feature.name, values[feature.name].value, limit, values[feature.name].n)
+        elif whole or feature.finding != "behaviour":
+            raise CalibrationError(
+                f"the calibration has a limit for {feature.name!r}, which isn't measured", hint="calibrate with this studbook"
+            )
 
 
 def _alike(sampling: TextSampling | ImageSampling) -> TextSampling | ImageSampling:

@@ -25,7 +25,8 @@ from studbook.errors import (
 from studbook.execution.launch import Worker, start_worker
 from studbook.execution.outcomes import Failure, Success, dump, pack_function
 from studbook.execution.worker import Hello
-from studbook.records import Ballot, Calibration, Claim, Evidence
+from studbook.records import Ballot, Calibration
+from studbook.verification.folder import Packet
 from studbook.web.limits import Limits
 
 if TYPE_CHECKING:
@@ -48,20 +49,22 @@ class Setup:
         models: Folders of the registered models.
         calibrations: Of them.
         whole: Pictures are drawn again as a whole; else one step is redone.
+        offline: Evidence whose challenge was drawn from the commitment alone is taken, too.
     """
 
     models: tuple[Path, ...]
     calibrations: tuple[Calibration, ...]
     whole: bool = True
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One claim to examine; signatures were checked."""
 
-    claim: Claim
-    evidence: Evidence
+    packet: Packet
     round: str
+    electorate: str
 
 
 class _Desk:
@@ -81,11 +84,11 @@ def work(message: Setup | Task) -> Ballot | None:
         from studbook.verification.models import ModelStore
         from studbook.verification.verifier import Verifier
 
-        _Desk.verifier = Verifier(ModelStore(message.models), message.calibrations, whole=message.whole)
+        _Desk.verifier = Verifier(ModelStore(message.models), message.calibrations, whole=message.whole, offline=message.offline)
         _Desk.verifier.prepare()
         return None
     assert _Desk.verifier is not None
-    return _Desk.verifier.examine(message.claim, message.evidence, message.round).ballot
+    return _Desk.verifier.examine(message.packet, message.round, message.electorate).ballot
 
 
 class Examiner:

@@ -59,7 +59,9 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
-def read_setup(models: Sequence[Path], calibrations: Sequence[Path], trusted: Collection[PublicKey], *, whole: bool = True) -> Setup:
+def read_setup(
+    models: Sequence[Path], calibrations: Sequence[Path], trusted: Collection[PublicKey], *, whole: bool, offline: bool
+) -> Setup:
     """Models and signed calibrations.
 
     Raises:
@@ -74,7 +76,7 @@ def read_setup(models: Sequence[Path], calibrations: Sequence[Path], trusted: Co
         raise CalibrationError("no calibration is registered: no claim could be judged", hint="--calibration FILE")
     if not trusted:
         raise ConfigError("nobody's calibrations are trusted", hint="--trust-calibrations ed25519:…, whoever signed them")
-    return Setup(tuple(models), tuple(_read_calibration(path, trusted) for path in calibrations), whole)
+    return Setup(tuple(models), tuple(_read_calibration(path, trusted) for path in calibrations), whole, offline)
 
 
 def _read_calibration(path: Path, trusted: Collection[PublicKey]) -> Calibration:

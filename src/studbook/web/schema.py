@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from studbook.records.canonical import MAX_BYTES
 
+Sha: TypeAlias = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Hex32: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Hex64: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key: TypeAlias = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$")]
@@ -58,6 +59,7 @@ class Submission(_Form):
     claim: SignedText = Field(description="The signed claim, as canonical JSON.")
     evidence: SignedText = Field(description="The signed evidence, by the same key.")
     round: Hex32 = Field(description="128 random bits of the coordinator's; the evidence's nonce.")
+    electorate: Sha = Field(description="Digest of the voters and of how many votes decide; the ballot counts in no other company.")
 
 
 class Ticket(_Form):

@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from studbook.errors import EvidenceError, StudbookError
 from studbook.provenance import PublicKey, SigningKey, open_signed, sign
 from studbook.records import Claim, Evidence
+from studbook.verification.folder import pair
 from studbook.verification.models import ModelStore
 from studbook.verification.quorum import Revealed, seal_ballot
 from studbook.web.examiner import IN_THE_LOG, Examiner, Setup, Task
@@ -151,22 +152,24 @@ class VerifierNode:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, caller: str, claim: bytes, evidence: bytes, round_: str) -> View:
+    def submit(self, caller: str, claim: bytes, evidence: bytes, vote: tuple[str, str]) -> View:
         """Check a claim with its evidence, and queue it; the same again gives the job that is there.
 
         Args:
             caller: Who asks.
             claim: Signed.
             evidence: Signed by the same key.
-            round_: 32 hex digits.
+            vote: The round, 32 hex digits, and the electorate: see ``Ballot``.
 
         Raises:
             RefusedError: 409 where the round was begun with other evidence or by somebody else, 422 for what isn't a claim with its
                 evidence, 429 where the queue is full, 503 where the node is stopping.
         """
         with self._opening:
-            task = self._open(claim, evidence, round_)
-        key, digest = (task.claim.id, round_), hashlib.sha256(evidence).hexdigest()
+            task = self._open(claim, evidence, vote)
+        # Of a claim: what its bytes are, claimant and all.
+        key = (hashlib.sha256(claim).hexdigest(), vote[0])
+        digest = hashlib.sha256(evidence + vote[1].encode()).hexdigest()
         with self._changed:
             known = self._shelf.by_key.get(key)
             if known is not None:
@@ -228,24 +231,24 @@ class VerifierNode:
             if thread.is_alive():
                 thread.join(5.0)
 
-    def _open(self, claim: bytes, evidence: bytes, round_: str) -> Task:
+    def _open(self, claim: bytes, evidence: bytes, vote: tuple[str, str]) -> Task:
+        round_, electorate = vote
         try:
             signed = open_signed(claim, Claim, "the claim", keys=self._claimants)
-            shown = open_signed(evidence, Evidence, "the evidence", keys={signed.key}).record
-            if shown.claim != signed.record.id:
-                raise EvidenceError("the evidence is for another claim", hint="send that of this one")
-            fresh = shown.nonce == round_ or (self.limits.accept_offline_evidence and shown.nonce == "")
+            packet = pair(signed, open_signed(evidence, Evidence, "the evidence", keys={signed.key}))
+            nonce = packet.evidence.record.nonce
+            fresh = nonce == round_ or (self.limits.accept_offline_evidence and not nonce)
             if not fresh:
                 raise EvidenceError("the evidence answers another challenge than this round's", hint="answer with the round as the nonce")
         except StudbookError as error:
             raise RefusedError(422, Problem(error.code, error.message, error.hint)) from error
-        return Task(signed.record, shown, round_)
+        return Task(packet, round_, electorate)
 
     def _known(self, job: Job, caller: str, digest: str) -> View:
         if job.caller != caller:
             raise _conflict("this round of the claim was begun by another caller", "draw another round")
         if job.evidence != digest:
-            raise _conflict("this round of the claim was begun with other evidence", "draw another round")
+            raise _conflict("this round of the claim was begun with other evidence or voters", "draw another round")
         return self._view(job)
 
     def _require_room(self) -> None:

@@ -79,7 +79,7 @@ def _add_job_routes(app: FastAPI, node: VerifierNode, *, secured: bool) -> None:
         **secure,
     )
     def submit(body: Submission, request: Request, response: Response) -> Ticket:
-        seen = node.submit(request.state.caller, _bytes(body.claim), _bytes(body.evidence), body.round)
+        seen = node.submit(request.state.caller, _bytes(body.claim), _bytes(body.evidence), (body.round, body.electorate))
         response.status_code = 202 if seen.created else 200
         return Ticket(job=seen.job, position=seen.position)
 
