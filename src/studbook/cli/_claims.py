@@ -74,7 +74,9 @@ def environment_of(engine: str, dtype: str, threads: int, batch: int = 1) -> Env
     from studbook.records.codec import from_plain
 
     try:
-        return from_plain(Environment, {"engine": engine, "dtype": dtype, "threads": threads, "batch": batch}, "the environment")
+        return from_plain(
+            Environment, {"engine": engine, "dtype": dtype, "device": "cpu", "threads": threads, "batch": batch}, "the environment"
+        )
     except RecordError as error:
         raise ConfigError(error.message, hint="engines: studbook, transformers; number types: fp32, bf16") from error
 
