@@ -30,6 +30,8 @@ LEAVES = {
     "studbook.metrics.text_kernels": "Numba",
     "studbook.planning._support_kernels": "Numba",
     "studbook.verification._noise_kernels": "Numba",
+    "studbook.verification.billion": "PyTorch",
+    "studbook.verification.billion_hashes": "PyTorch",
     "studbook.verification.calibrate": "PyTorch",
     "studbook.verification.claimant": "PyTorch",
     "studbook.verification.consensus": "PyTorch",

@@ -12,7 +12,7 @@ from studbook.report.billion_figures import billion_figures
 from studbook.report.figure import Figure
 from studbook.report.markup import Content, Html, json_script, tag
 from studbook.report.numerals import count, number
-from studbook.report.page import _footer, _head, asset, vega_bundle
+from studbook.report.page import page_footer, page_head, asset, vega_bundle
 from studbook.report.parts import emphasised
 from studbook.report.png import data_uri, encode_png, pack_sprite
 from studbook.report.specs import page_spec, static_spec
@@ -70,8 +70,8 @@ def render_billion(result: BillionResult, pictures: AnyArray) -> str:
         _script(asset("report.js")),
     ]
     nav = tag("nav", tag("div", *links), aria_label="Contents")
-    body = tag("body", tag("header", masthead), nav, tag("main", *made), _footer(), *scripts)
-    return f"<!doctype html>\n{tag('html', _head(TITLE), body, lang='en').text}\n"
+    body = tag("body", tag("header", masthead), nav, tag("main", *made), page_footer(), *scripts)
+    return f"<!doctype html>\n{tag('html', page_head(TITLE), body, lang='en').text}\n"
 
 
 def _script(text: str) -> Html:

@@ -22,8 +22,8 @@ def render_page(parts: Sequence[Part]) -> str:
     else:
         masthead, contents, main = _of_several(named)
     header = tag("header", tag("div", *masthead, class_="masthead"))
-    body = tag("body", header, tag("nav", *contents, aria_label="Contents"), tag("main", *main), _footer(), *_scripts(parts))
-    return f"<!doctype html>\n{tag('html', _head(listed([p.run.name for p in parts])), body, lang='en').text}\n"
+    body = tag("body", header, tag("nav", *contents, aria_label="Contents"), tag("main", *main), page_footer(), *_scripts(parts))
+    return f"<!doctype html>\n{tag('html', page_head(listed([p.run.name for p in parts])), body, lang='en').text}\n"
 
 
 def _of_one(part: Part, made: list[Section]) -> tuple[list[Html], list[Html], list[Html]]:
@@ -63,7 +63,7 @@ def vega_bundle() -> str:
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _head(title: str) -> Html:
+def page_head(title: str) -> Html:
     # The hashes let the page's own two scripts run and no other; Vega's expressions are interpreted, so that no eval is needed.
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (vega_bundle(), asset("report.js")))
     policy = (
@@ -93,5 +93,5 @@ def _scripts(parts: Sequence[Part]) -> list[Html]:
     return [*data, Html(f"<script>{vega_bundle()}</script>"), Html(f"<script>{asset('report.js')}</script>")]
 
 
-def _footer() -> Html:
+def page_footer() -> Html:
     return tag("footer", tag("p", "Made by studbook. This file works offline and asks nothing of the network."))
