@@ -118,8 +118,8 @@ def judge(name: str, expected: str, verifiers: str) -> bool:
     folder = OUT / slug(name)
     nonce = run("claim", "challenge").strip()
     evidence = run("claim", "answer", folder, "--nonce", nonce, "--key", OUT / "provider.key").strip()
-    command = ("claim", "verify", folder, "--nonce", nonce, "--evidence", evidence, "--verifiers", verifiers, "--quorum", "2", "--format", "json",
-               "--key", OUT / "buyer.key", "--out", OUT / "receipt.json")  # fmt: skip
+    command = ("claim", "verify", folder, "--nonce", nonce, "--evidence", evidence, "--verifiers", verifiers, "--quorum", "2",
+               "--format", "json", "--key", OUT / "buyer.key", "--out", OUT / "receipt.json")  # fmt: skip
     done = subprocess.run([STUDBOOK, *map(str, command)], capture_output=True, text=True, check=False)
     if done.returncode not in {0, 3, 4}:
         raise SystemExit(done.stderr)

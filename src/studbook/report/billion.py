@@ -12,7 +12,7 @@ from studbook.report.billion_figures import billion_figures
 from studbook.report.figure import Figure
 from studbook.report.markup import Content, Html, json_script, tag
 from studbook.report.numerals import count, number
-from studbook.report.page import page_footer, page_head, asset, vega_bundle
+from studbook.report.page import asset, page_footer, page_head, vega_bundle
 from studbook.report.parts import emphasised
 from studbook.report.png import data_uri, encode_png, pack_sprite
 from studbook.report.specs import page_spec, static_spec

@@ -64,6 +64,7 @@ def vega_bundle() -> str:
 
 
 def page_head(title: str) -> Html:
+    """The head of a page: it lets the page's own scripts run, and nothing be fetched."""
     # The hashes let the page's own two scripts run and no other; Vega's expressions are interpreted, so that no eval is needed.
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (vega_bundle(), asset("report.js")))
     policy = (
@@ -94,4 +95,5 @@ def _scripts(parts: Sequence[Part]) -> list[Html]:
 
 
 def page_footer() -> Html:
+    """The foot of a page."""
     return tag("footer", tag("p", "Made by studbook. This file works offline and asks nothing of the network."))
