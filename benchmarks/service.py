@@ -27,6 +27,7 @@ from studbook.verification.calibrate import Plan, calibrate_pictures
 from studbook.verification.calibration import Target, total_units
 from studbook.verification.claimant import answer, draw_pictures
 from studbook.verification.coordinator import Node, verify_claim
+from studbook.verification.folder import pair
 from studbook.verification.models import ModelStore, register_model
 from studbook.verification.pictures import ImageEngine
 from studbook.verification.quorum import Quorum, new_round
@@ -84,8 +85,8 @@ def throughput(engine: ImageEngine, verifier: Verifier, node: Node) -> dict:
         return len(verify_claim(packet[0], packet[1], [node], quorum, packet[2], timeout_s=60.0).ballots)
 
     def here(packet: tuple[bytes, bytes, str]) -> None:
-        claim, evidence = open_signed(packet[0], Claim, "claim").record, open_signed(packet[1], Evidence, "evidence").record
-        verifier.examine(claim, evidence, packet[2])
+        claim, evidence = open_signed(packet[0], Claim, "claim"), open_signed(packet[1], Evidence, "evidence")
+        verifier.examine(pair(claim, evidence), packet[2], quorum.electorate)
 
     for packet in claims(engine, 2, 10_000):
         here(packet)
@@ -112,12 +113,14 @@ def throughput(engine: ImageEngine, verifier: Verifier, node: Node) -> dict:
 
 def flood(engine: ImageEngine, node: Node) -> dict:
     """Four times as many claims as the queue holds, as fast as they can be sent: none that was accepted is lost."""
-    packets = claims(engine, 4 * QUEUE, 20_000)
+    packets, company = claims(engine, 4 * QUEUE, 20_000), Quorum(1, (node.key,)).electorate
     with httpx.Client(base_url=node.url, trust_env=False) as http:
 
         def send(packet: tuple[bytes, bytes, str]) -> httpx.Response:
             claim, evidence, round_ = packet
-            return http.post("/claims", json={"claim": claim.decode(), "evidence": evidence.decode(), "round": round_})
+            return http.post(
+                "/claims", json={"claim": claim.decode(), "evidence": evidence.decode(), "round": round_, "electorate": company}
+            )
 
         start = time.perf_counter()
         with ThreadPoolExecutor(16) as pool:

@@ -13,7 +13,16 @@ from typer.testing import CliRunner
 
 from studbook.cli.main import app
 from studbook.data import open_source
-from studbook.errors import CalibrationError, ConfigError, DataError, KeyFileError, RecordError, SignatureError, StudbookError
+from studbook.errors import (
+    CalibrationError,
+    ConfigError,
+    DataError,
+    EvidenceError,
+    KeyFileError,
+    RecordError,
+    SignatureError,
+    StudbookError,
+)
 from studbook.learners import Diffusion
 from studbook.neural.options import Training
 from studbook.provenance import SigningKey, sign
@@ -23,6 +32,7 @@ from studbook.verification.quorum import Quorum, make_receipt
 from studbook.verification.verifier import Verifier
 
 SAMPLING = ("--steps", "4", "--guidance", "1")
+NOBODY = "ed25519:PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"
 
 
 def run(*arguments: object):
@@ -133,7 +143,16 @@ def test_a_challenge_is_answered(place: Path):
     nonce = run("claim", "challenge").stdout.strip()
     answered = run("claim", "answer", place / "honest", "--nonce", nonce, "--key", place / "provider.key")
     assert answered.exit_code == 0, answered.output
-    assert verify(place, "honest", "--evidence", answered.stdout.strip()).exit_code == 0
+    evidence = answered.stdout.strip()
+    assert verify(place, "honest", "--evidence", evidence, "--nonce", nonce).exit_code == 0
+    here = ("--model", place / "model", "--calibration", place / "limits.json")
+    for arguments in (
+        ("--evidence", evidence),  # whose challenge was it?
+        ("--evidence", evidence, "--nonce", 32 * "0"),
+        ("--nonce", nonce),  # the evidence in the folder answers none
+    ):
+        error = error_of("claim", "verify", place / "honest", *here, *arguments)
+        assert isinstance(error, EvidenceError) and "another challenge" in str(error)
     stranger = run("claim", "answer", place / "honest", "--nonce", nonce, "--key", place / "node.key", "--out", place / "stranger.json")
     with pytest.raises(RecordError, match="signed by different keys"):
         assert stranger.exit_code == 0
@@ -155,6 +174,7 @@ def test_a_challenge_is_answered(place: Path):
             "ENGINE/DTYPE",
         ),
         (("verify", "CLAIM"), ConfigError, "--model FOLDER"),
+        (("verify", "CLAIM", "--verifiers", f"http://127.0.0.1:1#{NOBODY}"), ConfigError, "a challenge of yours"),
         (("consensus", "MODEL"), ConfigError, "language model"),
     ],
 )
@@ -180,10 +200,10 @@ def test_a_receipt_is_checked_without_torch(place: Path, tmp_path: Path):
     from studbook.verification.quorum import new_round
 
     packet, round_ = read_packet(place / "honest"), new_round()
-    verifier = Verifier(ModelStore([place / "model"]), [read_signed(place / "limits.json", Calibration).record])
+    verifier = Verifier(ModelStore([place / "model"]), [read_signed(place / "limits.json", Calibration).record], offline=True)
     keys = [SigningKey.generate() for _ in range(3)]
-    ballot = verifier.examine(packet.claim.record, packet.evidence.record, round_).ballot
     quorum = Quorum(2, tuple(key.public for key in keys))
+    ballot = verifier.examine(packet, round_, quorum.electorate).ballot
     receipt = make_receipt(packet.claim.data, [sign(ballot, key) for key in keys[:2]], quorum, round_, keys[0], made="2026-01-31T12:00:00Z")
     file = tmp_path / "receipt.json"
     file.write_bytes(receipt)

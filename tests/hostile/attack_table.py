@@ -16,7 +16,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from studbook.errors import StudbookError
-from studbook.provenance import PublicKey, SigningKey, open_signed, sign
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.provenance.signed import _signed_bytes, _sums
 from studbook.records import (
     Ballot,
@@ -31,7 +31,6 @@ from studbook.records import (
     Level,
     Opened,
     Rate,
-    Receipt,
     Recipe,
     Sequential,
     Spread,
@@ -109,7 +108,16 @@ def image_claim() -> Claim:
 def make_ballot(*, accept: bool = True) -> Ballot:
     claim = text_claim()
     checks = (Check("execution", "tokens", 0.25 if accept else 0.75, 0.5, 64), Check("identity", "activations", 0.013, 0.1, 64))
-    return Ballot(claim=claim.id, task=claim.recipe.task, round=ROUND, calibration=SHA, checks=checks)
+    return Ballot(
+        claim=claim.id, claimant=str(CLAIMANT.public), task=claim.recipe.task, round=ROUND, electorate=QUORUM.electorate, calibration=SHA,
+        checks=checks,
+    )  # fmt: skip
+
+
+@cache
+def signed_claim() -> Signed[Claim]:
+    """What is voted on."""
+    return open_signed(sign(text_claim(), CLAIMANT), Claim, "the claim")
 
 
 @cache
@@ -138,14 +146,13 @@ def make_targets() -> tuple[Target, ...]:
         return lambda data: open_signed(data, cls, "the record", keys={key.public})
 
     def open_receipt(data: bytes) -> object:
-        open_signed(data, Receipt, "the receipt", keys={COORDINATOR.public})
-        return check_receipt(data)
+        return check_receipt(data, coordinators={COORDINATOR.public}, quorum=QUORUM)
 
     return (
         Target("claim of a text", sign(claim, CLAIMANT), CLAIMANT, opener(Claim, CLAIMANT)),
         Target("claim of a picture", sign(image_claim(), CLAIMANT), CLAIMANT, opener(Claim, CLAIMANT)),
         Target("evidence", sign(evidence, CLAIMANT), CLAIMANT, opener(Evidence, CLAIMANT)),
-        Target("ballot", ballots[0], VOTERS[0], lambda data: QUORUM.open_ballot(claim, data, round_=ROUND)),
+        Target("ballot", ballots[0], VOTERS[0], lambda data: QUORUM.open_ballot(signed_claim(), data, round_=ROUND)),
         Target("receipt", receipt, COORDINATOR, open_receipt),
         Target("calibration", sign(calibration, OPERATOR), OPERATOR, opener(Calibration, OPERATOR)),
     )
@@ -387,8 +394,10 @@ HOLLOW = {
     "commitment",
     "nonce",
     "claim",
+    "claimant",
     "task",
     "round",
+    "electorate",
     "calibration",
     "opened",
     "verdict",

@@ -15,6 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("verifier-hostile")
 TOKEN = "a-caller-s-secret-token"
+COMPANY = "sha256:" + 64 * "c"
 PROBLEM = {"code", "message", "hint"}
 
 
@@ -53,12 +54,14 @@ BODIES = {
     "nothing": b"",
     "no JSON": b"{",
     "no UTF-8": b'{"claim": "\xff"}',
-    "a lone surrogate": b'{"claim": "\\ud800{}", "evidence": "\\udfff{}", "round": "00000000000000000000000000000000"}',
+    "a lone surrogate": json.dumps({"claim": "\ud800{}", "evidence": "\udfff{}", "round": 32 * "0", "electorate": COMPANY}).encode(),
     "nested deeply": b"[" * 100_000,
-    "a nested claim": json.dumps({"claim": "[" * 60_000, "evidence": "{}", "round": 32 * "0"}).encode(),
+    "a nested claim": json.dumps({"claim": "[" * 60_000, "evidence": "{}", "round": 32 * "0", "electorate": COMPANY}).encode(),
     "a long number": b'{"claim": ' + b"1" * 100_000 + b"}",
-    "infinity in the claim": json.dumps({"claim": '{"a":1e999}', "evidence": "{}", "round": 32 * "0"}).encode(),
-    "a surrogate in the claim": json.dumps({"claim": '{"a":"\\ud800"}', "evidence": "{}", "round": 32 * "0"}).encode(),
+    "infinity in the claim": json.dumps({"claim": '{"a":1e999}', "evidence": "{}", "round": 32 * "0", "electorate": COMPANY}).encode(),
+    "a surrogate in the claim": json.dumps(
+        {"claim": '{"a":"\\ud800"}', "evidence": "{}", "round": 32 * "0", "electorate": COMPANY}
+    ).encode(),
     "a strange key": json.dumps(
         {
             "claim": json.dumps(
@@ -66,6 +69,7 @@ BODIES = {
             ),
             "evidence": "{}",
             "round": 32 * "0",
+            "electorate": COMPANY,
         }
     ).encode(),
     "a list": b"[]",

@@ -18,8 +18,9 @@ from types import ModuleType
 import httpx
 import pytest
 
-from studbook.provenance import SigningKey, sign
-from studbook.records import Environment, Outcome, Recipe
+from studbook.errors import BallotError
+from studbook.provenance import SigningKey, open_signed, sign
+from studbook.records import Ballot, Claim, Environment, Outcome, Recipe
 from studbook.verification.claimant import answer
 from studbook.verification.coordinator import Node, nodes_of, parse_nodes, verify_claim
 from studbook.verification.quorum import Quorum, check_receipt, make_receipt, new_round, seal_ballot
@@ -79,8 +80,12 @@ def wait_for(url: str, job: str, **headers: str) -> dict:
     raise AssertionError(f"the job isn't finished: {seen}")
 
 
-def submission(claim: bytes, evidence: bytes, round_: str) -> dict[str, str]:
-    return {"claim": claim.decode(), "evidence": evidence.decode(), "round": round_}
+COMPANY = "sha256:" + 64 * "c"
+"""Voters of whom nothing more is known."""
+
+
+def submission(claim: bytes, evidence: bytes, round_: str, electorate: str = COMPANY) -> dict[str, str]:
+    return {"claim": claim.decode(), "evidence": evidence.decode(), "round": round_, "electorate": electorate}
 
 
 def free_port_url() -> str:
@@ -184,9 +189,6 @@ class Liar:
     def ballot(self) -> bytes:
         stolen = self.honest_ballot
         if self.how == "stranger's key":
-            from studbook.provenance import open_signed
-            from studbook.records import Ballot
-
             return sign(open_signed(stolen, Ballot, "stolen").record, SigningKey.generate())
         return stolen
 
@@ -204,18 +206,12 @@ class Liar:
         return wait_for(self.honest.url, job)
 
 
-def steal_ballot(site, honest, claim: bytes, round_: str, evidence: bytes) -> bytes:
-    job = httpx.post(f"{honest.url}/claims", json=submission(claim, evidence, round_)).json()["job"]
-    seal = wait_for(honest.url, job)["seal"]
-    return httpx.post(f"{honest.url}/jobs/{job}/reveal", json={"seals": {str(honest.key): seal}}).json()["ballot"].encode()
-
-
 @pytest.mark.parametrize("how", ["another's ballot", "stranger's key", "copied seal", "no seal", "another voter", "no json", "chatters"])
 def test_a_lying_node_has_no_vote_and_takes_none(site, nodes, how):
     liar, round_, earlier = Liar(how, nodes[1]), new_round(), new_round()
     made = HELPERS.draw_pictures(site.engine, ["2"], HELPERS.SAMPLING, [9])[0]
     claim, evidence = site.signed(made, round_)
-    liar.old_ballot = steal_ballot(site, nodes[1], claim, earlier, site.signed(made, earlier)[1])
+    liar.old_ballot = cast_ballot(nodes[1], submission(claim, site.signed(made, earlier)[1], earlier))
     try:
         verdict, result = ask(site, [nodes[0].node, nodes[1].node, liar.node], claim, evidence, round_)
     finally:
@@ -229,7 +225,7 @@ def test_a_voter_that_signs_for_another_round_is_lying(site, nodes):
     liar, round_, earlier = Liar("replay", nodes[1]), new_round(), new_round()
     made = HELPERS.draw_pictures(site.engine, ["2"], HELPERS.SAMPLING, [10])[0]
     claim, evidence = site.signed(made, round_)
-    liar.old_ballot = steal_ballot(site, nodes[1], claim, earlier, site.signed(made, earlier)[1])
+    liar.old_ballot = cast_ballot(nodes[1], submission(claim, site.signed(made, earlier)[1], earlier))
     liar.key = type("Key", (), {"public": nodes[1].key})
     try:
         _, result = ask(site, [nodes[0].node, liar.node], claim, evidence, round_)
@@ -245,7 +241,8 @@ def test_an_unknown_model_is_a_typed_failure_and_nobody_s_vote(site, nodes):
     recipe = Recipe(model="sha256:" + 64 * "1", request="2", sampling=plain.sampling, seed=9, code=plain.code, environment=Environment())
     other = HELPERS.claim_picture(recipe, made.pixels, made.states)
     claim, evidence = site.signed(other, round_)
-    job = httpx.post(f"{nodes[0].url}/claims", json=submission(claim, evidence, round_)).json()["job"]
+    company = Quorum(2, tuple(each.key for each in nodes)).electorate
+    job = httpx.post(f"{nodes[0].url}/claims", json=submission(claim, evidence, round_, company)).json()["job"]
     seen = wait_for(nodes[0].url, job)
     assert (seen["state"], seen["error"]["code"], seen["seal"]) == ("failed", "SB707", None)
     assert "isn't registered here" in seen["error"]["message"]
@@ -271,6 +268,60 @@ def test_the_same_again_is_the_same_job_and_a_round_has_one_evidence(site, nodes
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
 
 
+def cast_ballot(node, body: dict[str, str]) -> bytes:
+    """A ballot of a node, got as its coordinator gets it."""
+    job = httpx.post(f"{node.url}/claims", json=body).json()["job"]
+    seal = wait_for(node.url, job)["seal"]
+    return httpx.post(f"{node.url}/jobs/{job}/reveal", json={"seals": {str(node.key): seal}}).json()["ballot"].encode()
+
+
+def test_a_coordinator_cannot_have_a_ballot_in_another_electorate(site, nodes):
+    """Two nodes reject, a third accepts for its own reasons; whoever coordinates can't name a company in which the one decides: its ballot
+    doesn't count there, and in this round the node casts no other."""
+    round_ = new_round()
+    claim, evidence = site.claim("4", 17, round_)
+    whole, alone = Quorum(2, tuple(each.key for each in nodes)), Quorum(1, (nodes[1].key,))
+    ballot = cast_ballot(nodes[1], submission(claim, evidence, round_, whole.electorate))
+    opened = open_signed(claim, Claim, "claim")
+    assert whole.judge(opened, [ballot], round_=round_).accepts == 1
+    for other in (alone, Quorum(2, (nodes[1].key, nodes[2].key)), Quorum(3, whole.voters), Quorum(1, (nodes[0].key,))):
+        with pytest.raises(BallotError):
+            make_receipt(claim, [ballot], other, round_, SigningKey.generate(), made="2026-01-31T12:00:00Z")
+    again = httpx.post(f"{nodes[1].url}/claims", json=submission(claim, evidence, round_, alone.electorate))
+    assert (again.status_code, again.json()["code"]) == (409, "conflict") and "voters" in again.json()["message"]
+    result = verify_claim(claim, evidence, [nodes[1].node], alone, round_, timeout_s=PATIENCE_S, retries=1)
+    assert result.ballots == () and "other evidence or voters" in result.faults[nodes[1].key]
+    # A round of its own for the smaller company is a vote of its own; the reader of a receipt says whose votes it expects.
+    later = new_round()
+    forged = cast_ballot(nodes[1], submission(*site.claim("4", 17, later), later, alone.electorate))
+    assert open_signed(forged, Ballot, "ballot").record.electorate == alone.electorate
+
+
+def test_a_ballot_that_was_cast_in_another_company_is_a_lie(site, nodes):
+    """Somebody between coordinator and node shows the node's own ballot, of this round, cast with fewer voters."""
+    liar, round_ = Liar("replay", nodes[1]), new_round()
+    claim, evidence = site.claim("4", 18, round_)
+    liar.old_ballot = cast_ballot(nodes[1], submission(claim, evidence, round_, Quorum(1, (nodes[1].key,)).electorate))
+    liar.key = type("Key", (), {"public": nodes[1].key})
+    try:
+        verdict, result = ask(site, [nodes[0].node, liar.node], claim, evidence, round_)
+    finally:
+        liar.server.shutdown()
+    assert "is for the electorate" in result.faults[nodes[1].key]
+    assert (verdict.outcome, verdict.accepts, verdict.missing) == (Outcome.INCONCLUSIVE, 1, 1)
+
+
+def test_a_contradiction_is_a_rejection_of_every_node(site, nodes):
+    """A step that wasn't opened: no failed job and no missing vote, but a ballot that rejects and says by which check."""
+    round_ = new_round()
+    made = HELPERS.draw_pictures(site.engine, ["2"], HELPERS.SAMPLING, [19])[0]
+    claimed = HELPERS.answer(made.claim, made.states, round_)
+    evidence = sign(HELPERS.replace(claimed, opened=claimed.opened[:1]), site.claimant)
+    verdict, result = ask(site, [each.node for each in nodes], sign(made.claim, site.claimant), evidence, round_)
+    assert (verdict.outcome, verdict.rejects, result.faults) == (Outcome.REJECT, 3, {})
+    assert [each.broken for each in verdict.findings if each.finding == "execution"] == [("contradiction",)]
+
+
 def test_what_isn_t_a_claim_with_fresh_evidence_isn_t_queued(site, nodes):
     round_ = new_round()
     claim, evidence = site.claim("2", 12, round_)
@@ -283,6 +334,9 @@ def test_what_isn_t_a_claim_with_fresh_evidence_isn_t_queued(site, nodes):
         "SB702": submission(evidence, evidence, round_),
         "invalid": {**submission(claim, evidence, round_), "round": "1"},
     }
+    for electorate in ("", "1", COMPANY.upper(), COMPANY + "\n", None):
+        refused = httpx.post(f"{url}/claims", json={**submission(claim, evidence, round_), "electorate": electorate})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     for code, body in cases.items():
         refused = httpx.post(f"{url}/claims", json=body)
         assert (refused.status_code, refused.json()["code"]) == (422, code)

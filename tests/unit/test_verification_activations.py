@@ -34,7 +34,6 @@ def distances(shown: np.ndarray, own: np.ndarray, key: bytes = KEY) -> np.ndarra
 # Projections
 
 
-@pytest.mark.xfail(strict=True, reason="what is beyond the largest number is compared with what isn't clipped")
 def test_the_same_states_are_within_half_a_step() -> None:
     """Whatever the numbers are: 100,000 tokens, some of whose projections are beyond the largest that is kept."""
     hidden = states(1, 100_000, 64)

@@ -27,7 +27,7 @@ from studbook.verification.calibration import (
     split_units,
     total_units,
 )
-from studbook.verification.measure import Measured, TextTrace
+from studbook.verification.measure import Measured, TextTrace, measure_text
 
 NOBODY = Rate("", 0, 1, 0.0, 1.0)
 
@@ -212,6 +212,48 @@ def test_a_short_text_is_refused_and_the_message_says_how_many_more_tokens() -> 
             level_for(calibration((8, 16)), size)
         assert caught.value.hint is not None and caught.value.hint.startswith(f"{8 - size} more")
     assert [level_for(calibration((8, 16)), size).size for size in (8, 15, 16)] == [8, 8, 16]
+
+
+def test_a_text_longer_than_any_that_was_calibrated_is_refused() -> None:
+    for size in (17, 18, 1 << 17):
+        with pytest.raises(CalibrationError, match=f"the text has {size} tokens, the calibration ends at 16") as caught:
+            level_for(calibration((8, 16)), size)
+        assert caught.value.hint == f"calibrate longer texts: --max-new {size}"
+
+
+@pytest.mark.parametrize("longest", [8, 9, 16, 23, 64, 65, 100])
+def test_every_token_of_every_length_counts(longest: int) -> None:
+    """One token of a text is wrong, by each of the numbers that are measured; whichever it is, of any length from the smallest level to the
+    largest, what is measured is more than of an honest text: first and last ``size`` tokens leave none out."""
+    limits = calibration(sizes_up_to(longest))
+    for length in range(8, longest + 1):
+        size = level_for(limits, length).size
+        assert size <= length <= 2 * size
+        for place in range(length):
+            wrong = np.arange(length) == place
+            found = {each.name: each for each in measure_text(TextTrace(wrong, 3.0 * wrong, 0.5 * wrong), size)}
+            assert all(each.n == size for each in found.values())
+            assert found["token disagreement"].value == 1 / size
+            assert found["mean token margin"].value == 3.0 / size and found["largest token margin"].value == 3.0
+            assert found["mean activation distance"].value == 0.5 / size and found["largest activation distance"].value == 0.5
+
+
+def test_a_text_is_as_bad_as_its_worse_end() -> None:
+    """First half honest, second half not: the mean over all of it would hide a part of that."""
+    rng = np.random.default_rng(23)
+    honest, cheat = rng.uniform(0, 0.1, 12), rng.uniform(0.5, 1.0, 12)
+    for order in ([honest, cheat], [cheat, honest]):
+        distances = np.concatenate(order)
+        found = {each.name: each.value for each in measure_text(TextTrace(distances > 0.3, distances, distances), 12)}
+        assert found["token disagreement"] == 1.0
+        assert found["mean activation distance"] == pytest.approx(cheat.mean()) and found["largest activation distance"] == cheat.max()
+
+
+def test_the_first_tokens_of_a_text_are_a_text() -> None:
+    trace = TextTrace(np.arange(9) == 2, np.arange(9.0), np.arange(9.0) / 9)
+    part = trace.first(4)
+    assert [len(each) for each in (part.differs, part.margins, part.distances)] == [4, 4, 4]
+    assert part.features(0, 4) == trace.features(0, 4) == trace.first(99).features(0, 4)
 
 
 @pytest.mark.parametrize("events, units", [(0, 20), (20, 20), (3, 17)])

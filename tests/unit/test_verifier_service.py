@@ -20,7 +20,7 @@ from studbook.errors import (
     StorageError,
     VerifierError,
 )
-from studbook.provenance import SigningKey, sign
+from studbook.provenance import SigningKey, open_signed, sign
 from studbook.records import Claim, Digest, Environment, Evidence, ImageSampling, Opened, Recipe, merkle_root, open_merkle
 from studbook.verification._node_client import Node, NodeClient, NodeFault, plain_text, problem_text
 from studbook.verification.coordinator import nodes_of, parse_nodes, verify_claim
@@ -34,6 +34,8 @@ from studbook.web.verifier_node import VerifierNode
 
 CLAIMANT = SigningKey.generate()
 ROUND = 32 * "a"
+COMPANY = "sha256:" + 64 * "c"
+VOTE = (ROUND, COMPANY)
 TOKEN = "a-token-of-some-length"
 
 
@@ -69,38 +71,58 @@ def refusal(call, *arguments) -> RefusedError:
 
 def test_a_queue_takes_as_many_as_it_holds_and_names_the_place():
     node = new_node()
-    views = [node.submit("me", *packet(seed=seed), ROUND) for seed in range(3)]
+    views = [node.submit("me", *packet(seed=seed), VOTE) for seed in range(3)]
     assert [view.position for view in views] == [1, 2, 3]
-    full = refusal(node.submit, "me", *packet(seed=3), ROUND)
+    full = refusal(node.submit, "me", *packet(seed=3), VOTE)
     assert (full.status, full.problem.code, full.headers) == (429, "queue-full", {"Retry-After": "1"})
-    again = node.submit("me", *packet(seed=1), ROUND)  # also where the queue is full
+    again = node.submit("me", *packet(seed=1), VOTE)  # also where the queue is full
     assert (again.job, again.created, again.position) == (views[1].job, False, 2)
 
 
 def test_jobs_are_their_caller_s_alone():
     node = new_node()
-    view = node.submit("me", *packet(), ROUND)
+    view = node.submit("me", *packet(), VOTE)
     assert refusal(node.look, "you", view.job).status == 404
     assert refusal(node.reveal, "you", view.job, {}).status == 404
-    assert refusal(node.submit, "you", *packet(), ROUND).status == 409
+    assert refusal(node.submit, "you", *packet(), VOTE).status == 409
     assert refusal(node.reveal, "me", view.job, {}).status == 409  # no ballot yet
 
 
 def test_a_round_has_one_evidence():
     node = new_node(accept_offline_evidence=True)
-    node.submit("me", *packet(), ROUND)
-    assert refusal(node.submit, "me", *packet(nonce=""), ROUND).status == 409
+    node.submit("me", *packet(), VOTE)
+    assert refusal(node.submit, "me", *packet(nonce=""), VOTE).status == 409
+
+
+def test_a_round_has_one_electorate():
+    """A coordinator can't have a ballot cast again in a company of its choice: the round is begun, with its voters."""
+    node = new_node()
+    job = node.submit("me", *packet(), VOTE)
+    refused = refusal(node.submit, "me", *packet(), (ROUND, "sha256:" + 64 * "d"))
+    assert (refused.status, refused.problem.code) == (409, "conflict") and "voters" in refused.problem.message
+    assert node.submit("me", *packet(), VOTE).job == job.job
+    assert node.n_queued == 1
+
+
+def test_the_same_claim_of_another_claimant_is_another_claim():
+    """Its ballot names the claimant, so that it is examined for each of them."""
+    node, other = new_node(), SigningKey.generate()
+    claim, evidence = packet()
+    theirs = [sign(open_signed(data, kind, "x").record, other) for data, kind in ((claim, Claim), (evidence, Evidence))]
+    jobs = [node.submit("me", claim, evidence, VOTE), node.submit("you", *theirs, VOTE)]
+    assert jobs[0].job != jobs[1].job
+    assert [job.task.packet.claim.key for job in node._shelf.waiting] == [CLAIMANT.public, other.public]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        ((*packet(nonce=""), ROUND), "SB708"),
-        ((*packet(nonce=32 * "b"), ROUND), "SB708"),
-        ((*packet(key=SigningKey.generate()), ROUND), "SB703"),
-        ((packet()[0], packet(seed=2)[1], ROUND), "SB708"),
-        ((packet()[1], packet()[1], ROUND), "SB702"),
-        ((b"", b"", ROUND), "SB702"),
+        ((*packet(nonce=""), VOTE), "SB708"),
+        ((*packet(nonce=32 * "b"), VOTE), "SB708"),
+        ((*packet(key=SigningKey.generate()), VOTE), "SB703"),
+        ((packet()[0], packet(seed=2)[1], VOTE), "SB702"),
+        ((packet()[1], packet()[1], VOTE), "SB702"),
+        ((b"", b"", VOTE), "SB702"),
     ],
 )
 def test_what_isn_t_a_claim_with_fresh_evidence_is_refused(arguments, code):
@@ -112,21 +134,21 @@ def test_what_isn_t_a_claim_with_fresh_evidence_is_refused(arguments, code):
 
 def test_only_named_claimants_where_there_are_some():
     node = VerifierNode(SigningKey.generate(), Setup((), ()), Limits(), claimants={SigningKey.generate().public})
-    assert refusal(node.submit, "me", *packet(), ROUND).problem.code == "SB703"
+    assert refusal(node.submit, "me", *packet(), VOTE).problem.code == "SB703"
 
 
 def test_a_node_that_stops_fails_what_waits_and_says_so():
     node = new_node()
-    job = node.submit("me", *packet(), ROUND).job
+    job = node.submit("me", *packet(), VOTE).job
     node.close(0.0)
     seen = node.look("me", job)
     assert (seen.state, seen.problem.code) == ("failed", "SB707") and "stopped" in seen.problem.message
-    assert refusal(node.submit, "me", *packet(seed=2), ROUND).status == 503
+    assert refusal(node.submit, "me", *packet(seed=2), VOTE).status == 503
 
 
 def test_the_oldest_finished_jobs_are_dropped():
     node = new_node()
-    jobs = [node.submit("me", *packet(seed=seed), ROUND).job for seed in range(3)]
+    jobs = [node.submit("me", *packet(seed=seed), VOTE).job for seed in range(3)]
     node.close(0.0)
     assert refusal(node.look, "me", jobs[0]).status == 404
     assert [node.look("me", job).state for job in jobs[1:]] == ["failed", "failed"]
@@ -139,7 +161,7 @@ def test_whatever_a_claim_brings_about_is_a_failed_job_and_the_node_lives():
     """A real worker: a model that isn't registered, then something that no worker can be sent."""
     node = new_node()
     (examiner,) = node._examiners
-    jobs = [node.submit("me", *packet(seed=seed), ROUND).job for seed in (1, 2)]
+    jobs = [node.submit("me", *packet(seed=seed), VOTE).job for seed in (1, 2)]
     first, second = node._shelf.waiting.popleft(), node._shelf.waiting.popleft()
     second.task = replace(second.task, round=lambda: "the operator's secret")
     try:
@@ -308,7 +330,7 @@ def test_a_setup_needs_models_calibrations_and_somebody_who_signs_them(tmp_path)
         (([tmp_path], [tmp_path / "none"], {key.public}), RecordError),
     ):
         with pytest.raises(error):
-            read_setup(*arguments)
+            read_setup(*arguments, whole=True, offline=False)
 
 
 def test_the_command_has_help():
