@@ -182,7 +182,6 @@ class EvidenceError(StudbookError, ValueError):
     """Evidence that contradicts the claim that it is for: other values than were committed to, or digests of another output."""
 
     code = "SB708"
-    exit_code = 3
 
 
 class InterruptedRunError(StudbookError):

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from studbook.cli.rendering import Format, show_json, show_table
-from studbook.errors import ConfigError, RecordError
+from studbook.errors import ConfigError, RecordError, SignatureError
 
 if TYPE_CHECKING:
     from studbook.provenance import PublicKey
     from studbook.records import Calibration, Check, Environment, ImageSampling, TextSampling, Verdict
+    from studbook.verification.quorum import Quorum
     from studbook.verification.verifier import Examination
 
 REJECTED, INCONCLUSIVE = 3, 4
@@ -58,24 +59,24 @@ def sampling_of(model: Path, options: Sampling) -> TextSampling | ImageSampling:
 
 
 def declared(texts: Sequence[str] | None) -> tuple[Environment, ...]:
-    """Environments from ``ENGINE/DTYPE/THREADS/BATCH``."""
+    """Environments from ``ENGINE/DTYPE/THREADS/BATCH``, with ``/cuda`` after it where it isn't the CPU."""
     found = []
     for text in texts or ():
-        parts = text.split("/")
-        if len(parts) != 4 or not all(part.isdigit() and len(part) < 8 for part in parts[2:]):
-            raise ConfigError(f"--environment is {text[:80]!r}, expected ENGINE/DTYPE/THREADS/BATCH", hint="for example studbook/bf16/1/8")
-        found.append(environment_of(parts[0], parts[1], int(parts[2]), int(parts[3])))
+        engine, dtype, *rest = [*text.split("/"), ""]
+        if len(rest) not in {3, 4} or not all(part.isdigit() and len(part) < 8 for part in rest[:2]):
+            raise ConfigError(f"an environment is {text[:80]!r}, expected ENGINE/DTYPE/THREADS/BATCH", hint="for example studbook/bf16/1/8")
+        found.append(environment_of(engine, dtype, int(rest[0]), int(rest[1]), device=rest[2] or "cpu"))
     return tuple(found)
 
 
-def environment_of(engine: str, dtype: str, threads: int, batch: int = 1) -> Environment:
+def environment_of(engine: str, dtype: str, threads: int, batch: int = 1, *, device: str = "cpu") -> Environment:
     """An environment from options."""
     from studbook.records import Environment
     from studbook.records.codec import from_plain
 
     try:
         return from_plain(
-            Environment, {"engine": engine, "dtype": dtype, "device": "cpu", "threads": threads, "batch": batch}, "the environment"
+            Environment, {"engine": engine, "dtype": dtype, "device": device, "threads": threads, "batch": batch}, "the environment"
         )
     except RecordError as error:
         raise ConfigError(error.message, hint="engines: studbook, transformers; number types: fp32, bf16") from error
@@ -92,6 +93,19 @@ def resolve_keys(texts: Sequence[str] | None) -> tuple[PublicKey, ...] | None:
         raise ConfigError(error.message, hint="studbook key show FILE shows a key's public half") from error
 
 
+def expected_quorum(voters: Sequence[PublicKey] | None, k: int | None) -> Quorum | None:
+    """The quorum that a reader of a receipt expects, or ``None`` where none was named."""
+    from studbook.verification.quorum import Quorum
+
+    if voters is None and k is None:
+        return None
+    if voters is None or k is None:
+        raise ConfigError(
+            "an expected quorum needs both its voters and how many decide", hint="--voter KEY --voter KEY --voter KEY --quorum 2"
+        )
+    return Quorum(k, tuple(voters))
+
+
 @contextmanager
 def progress_on_stderr() -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is being done."""
@@ -101,13 +115,14 @@ def progress_on_stderr() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def show_record(path: Path, format_: Format, *, whole: bool = True, trusted: Sequence[PublicKey] | None = None) -> int:
+def show_record(
+    path: Path, format_: Format, *, whole: bool = True, trusted: Sequence[PublicKey] | None = None, expected: Quorum | None = None
+) -> int:
     """Check whatever signed record a file holds, show it (``whole``) or say that it holds together; the exit code."""
     from studbook import records
     from studbook.provenance import open_signed, payload_schema
     from studbook.records.codec import to_plain
     from studbook.verification.folder import CLAIM, read_bounded
-    from studbook.verification.quorum import check_receipt
 
     file = path / CLAIM if path.is_dir() else path
     data = read_bounded(file)
@@ -118,19 +133,44 @@ def show_record(path: Path, format_: Format, *, whole: bool = True, trusted: Seq
     cls = kinds.get(schema.split("/")[0])
     if cls is None:
         raise RecordError(f"{file.name} holds {schema[:80]!r}", hint=f"expected one of {', '.join(kinds)}")
+    if cls is records.Receipt:
+        return _show_receipt(data, file.name, format_, trusted, expected)
     signed = open_signed(data, cls, file.name, keys=trusted)
     if format_ is Format.JSON:
         show_json({"signed_by": str(signed.key), "id": signed.id, "record": to_plain(signed.record)})
-    else:
-        typer.echo(f"{schema}  {signed.id}\nsigned by {signed.key}: nothing was changed since")
-    if cls is records.Receipt:
-        receipt = check_receipt(data, file.name)[0].record
-        return show_verdict(receipt.verdict, receipt.notes, format_)
-    if format_ is Format.TABLE and whole and cls is records.Calibration:
+        return 0
+    typer.echo(f"{schema}  {signed.id}\nsigned by {signed.key}: nothing was changed since")
+    if whole and cls is records.Calibration:
         show_calibration(signed.record, format_)
-    elif format_ is Format.TABLE and whole:
+    elif whole:
         show_table([{"": name, " ": _shortened(value)} for name, value in _flat(to_plain(signed.record))])
     return 0
+
+
+def _show_receipt(data: bytes, name: str, format_: Format, trusted: Sequence[PublicKey] | None, expected: Quorum | None) -> int:
+    """Judge again, and say whose votes they are."""
+    from studbook.records.codec import to_plain
+    from studbook.verification.quorum import check_receipt
+
+    receipt, claim = check_receipt(data, name, coordinators=trusted, quorum=expected)
+    record = receipt.record
+    if format_ is Format.JSON:
+        known = {"coordinator": str(receipt.key), "claimant": str(claim.key), "voters_expected": expected is not None}
+        show_json({**known, "recipe": to_plain(claim.record.recipe), "receipt": to_plain(record)})
+        return _exit_code(record.verdict)
+    recipe = claim.record.recipe
+    rows = {
+        "claimed by": claim.key, "model": recipe.model, "request": recipe.request, "seed": recipe.seed, "judged by": receipt.key,
+        **{f"voter {i + 1}": voter for i, voter in enumerate(record.voters)},
+    }  # fmt: skip
+    show_table([{"": row, " ": _shortened(value)} for row, value in rows.items()])
+    if expected is None:
+        typer.echo("whose keys these are, this doesn't say: compare them, or name the voters that you expect (--voter KEY … --quorum K)")
+    return show_verdict(record.verdict, record.notes, format_)
+
+
+def _exit_code(verdict: Verdict) -> int:
+    return {"accept": 0, "reject": REJECTED}.get(verdict.outcome, INCONCLUSIVE)
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -147,6 +187,14 @@ def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _shortened(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 100 else f"{text[:97]}…"
+
+
+def beam_widths(text: str) -> list[int]:
+    """Widths out of a list with commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and 0 < len(part) < 4 for part in parts):
+        raise ConfigError(f"--beams is {text[:80]!r}, expected widths and commas", hint="for example 1,2,4")
+    return [int(part) for part in parts]
 
 
 def show_rows(rows: list[dict[str, Any]], format_: Format) -> None:
@@ -225,10 +273,16 @@ def examine_here(
         message = "a claim is verified with a model and a calibration, or by nodes that have them"
         raise ConfigError(message, hint="--model FOLDER --calibration FILE, or --verifiers URL#KEY,URL#KEY,URL#KEY")
     packet = read_packet(folder, evidence=evidence)
-    loaded = [read_signed(path, Calibration, keys=trusted) for path in calibrations]
+    try:
+        loaded = [read_signed(path, Calibration, keys=trusted) for path in calibrations]
+    except SignatureError as error:  # it says nothing about the claim
+        raise ConfigError(error.message, hint="name who signs your calibrations with --trust") from error
     for path, signed in zip(calibrations, loaded, strict=True):
         if trusted is None:
-            typer.echo(f"{path} is signed by {signed.key}; name whom you trust with --trust", err=True)
+            typer.echo(f"{path} is signed by {signed.key}; name whose calibrations you trust with --trust", err=True)
+    typer.echo(f"claimed by {packet.claim.key}", err=True)
+    if nonce is None:
+        typer.echo("the challenge is the claimant's own, not yours: see studbook claim challenge", err=True)
     store = ModelStore([model_folder(name) for name in models])
     verifier = Verifier(store, [signed.record for signed in loaded], whole=whole, offline=nonce is None)
     return verifier.examine(packet, new_round() if nonce is None else nonce)
@@ -322,4 +376,4 @@ def show_verdict(verdict: Verdict, notes: Sequence[str], format_: Format) -> int
             typer.echo(note)
         counted = f"{verdict.accepts} accept, {verdict.rejects} reject, {verdict.missing} missing"
         typer.echo(f"{verdict.outcome.upper()}: {counted}; {verdict.k} of {verdict.n} decide")
-    return {"accept": 0, "reject": REJECTED}.get(verdict.outcome, INCONCLUSIVE)
+    return _exit_code(verdict)

@@ -10,6 +10,7 @@ import typer
 from studbook.cli._claims import (
     Sampling,
     environment_of,
+    expected_quorum,
     model_folder,
     resolve_keys,
     sampling_of,
@@ -20,6 +21,7 @@ from studbook.cli._claims import (
 )
 from studbook.cli.billion import billion_command
 from studbook.cli.rendering import Format
+from studbook.errors import ConfigError
 
 app = typer.Typer(help="Did that model really produce this output?", no_args_is_help=True, rich_markup_mode=None)
 
@@ -61,18 +63,20 @@ def make(
     eta: Eta = 0.0,
     engine: Annotated[str, typer.Option(help="studbook or transformers.")] = "studbook",
     dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Run a model, and sign the claim that this is what came out."""
     from studbook.provenance import SigningKey
     from studbook.report.png import encode_png
-    from studbook.verification.folder import write_claim_folder
+    from studbook.verification.folder import require_new, write_claim_folder
     from studbook.verification.workflow import make_claim
 
+    require_new(out)
     secret = SigningKey.load(key)
     place = model_folder(model)
     how = sampling_of(place, Sampling(max_new, temperature, top_k, top_p, beams, steps, guidance, eta))
-    made = make_claim(place, request, how, seed, environment_of(engine, dtype, threads))
+    made = make_claim(place, request, how, seed, environment_of(engine, dtype, threads, device=device))
     files = {} if made.pixels is None else {"output.png": encode_png(made.pixels)}
     packet = write_claim_folder(out, made, secret, files)
     typer.echo(made.text or str(out / "output.png"))
@@ -121,13 +125,17 @@ def show(
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Claim, evidence, ballot, receipt or calibration; or a claim's folder.")],
     trust: Trust = None,
+    voter: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Receipts: public key of an expected voter; repeat.")] = None,
+    quorum: Annotated[int | None, typer.Option(help="Receipts: votes that decide, of the expected voters.")] = None,
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Check a record by itself: form, signature, and of a receipt the votes. No model is run, none is needed.
 
-    Exit code 0: what it says was signed and holds together; 3: it doesn't; of a receipt also 3 for a rejected and 4 for an undecided claim.
+    Exit code 0: nothing was changed since it was signed; 3: it was; 1: it is no such record. Of a receipt also 3 for a rejected and 4 for
+    an undecided claim. A receipt is worth what its voters are: name those that you expect with --voter and --quorum.
     """
-    raise typer.Exit(show_record(file, format_, whole=False, trusted=resolve_keys(trust)))
+    expected = expected_quorum(resolve_keys(voter), quorum)
+    raise typer.Exit(show_record(file, format_, whole=False, trusted=resolve_keys(trust), expected=expected))
 
 
 @app.command("calibrate")
@@ -155,8 +163,11 @@ def calibrate(
     bf16: Annotated[bool, typer.Option(help="Whether bf16 is honest.")] = True,
     environment: Annotated[
         list[str] | None,
-        typer.Option(metavar="ENGINE/DTYPE/THREADS/BATCH", help="An honest environment, such as studbook/bf16/1/8; may be repeated."),
+        typer.Option(metavar="ENGINE/DTYPE/THREADS/BATCH", help="An honest environment: studbook/bf16/1/8, or …/cuda; repeat."),
     ] = None,
+    verifier: Annotated[
+        str, typer.Option(metavar="ENGINE/DTYPE/THREADS/BATCH", help="Where verifiers run; some models need transformers' engine.")
+    ] = "studbook/fp32/1/1",
     smaller: Annotated[Path | None, typer.Option(help="Folder of a smaller model whose use is a cheat.")] = None,
     format_: FormatOption = Format.TABLE,
 ) -> None:
@@ -174,8 +185,8 @@ def calibrate(
     asked = None if prompts is None else read_prompts(prompts)
     with progress_on_stderr() as progress:
         found = calibrate_model(
-            place, how, target, seed=seed, batch=batch, bf16=bf16, environments=declared(environment), smaller=smaller, prompts=asked,
-            prompt_tokens=prompt_tokens, scheme=scheme, progress=progress,
+            place, how, target, seed=seed, batch=batch, bf16=bf16, environments=declared(environment),
+            verifier=declared([verifier])[0], smaller=smaller, prompts=asked, prompt_tokens=prompt_tokens, scheme=scheme, progress=progress,
         )  # fmt: skip
     write_file(out, sign(found, secret))
     show_calibration(found, format_)
@@ -208,6 +219,10 @@ def verify(
     if verifiers is None:
         examined = _claims.examine_here(folder, evidence, nonce, model or [], calibration or [], resolve_keys(trust), whole=not one_step)
         raise typer.Exit(show_examination(examined, format_))
+    if model or calibration or trust or one_step:
+        raise ConfigError(
+            "nodes have models, calibrations and ways of their own", hint="leave out --model, --calibration, --trust and --one-step"
+        )
     verdict, notes = _claims.ask_nodes(folder, evidence, nonce, verifiers, quorum, token_file, key, out, timeout_s)
     raise typer.Exit(show_verdict(verdict, notes, format_))
 
@@ -216,7 +231,7 @@ def verify(
 def consensus(
     model: Model,
     beams: Annotated[str, typer.Option(help="Beam widths, comma-separated; 1 is greedy.")] = "1,2,4",
-    n: Annotated[int, typer.Option("--prompts", min=2, help="Number of prompts.")] = 16,
+    n: Annotated[int, typer.Option("-n", min=2, help="Number of prompts.")] = 16,
     max_new: MaxNew = 64,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 24,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
@@ -224,10 +239,10 @@ def consensus(
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Show in which environments greedy decoding and beam search give the same text, token for token."""
-    from studbook.cli._claims import progress_on_stderr, show_rows
+    from studbook.cli._claims import beam_widths, progress_on_stderr, show_rows
     from studbook.verification.consensus import consensus_rows
 
-    widths = [int(width) for width in beams.split(",") if width.strip().isdigit()]
+    widths = beam_widths(beams)
     with progress_on_stderr() as progress:
         rows = consensus_rows(
             model_folder(model),

@@ -56,8 +56,10 @@ def sign(record: Any, key: SigningKey) -> bytes:
         >>> from studbook.records import Ballot, Check
         >>> sha = "sha256:" + 64 * "0"
         >>> checks = (Check("execution", "tokens", 0.0, 0.1, 64),)
-        >>> ballot = Ballot(claim=sha, task=sha, round=32 * "0", calibration=sha, checks=checks)
         >>> key = SigningKey.generate()
+        >>> ballot = Ballot(
+        ...     claim=sha, claimant=str(key.public), task=sha, round=32 * "0", electorate="", calibration=sha, checks=checks
+        ... )
         >>> data = sign(ballot, key)
         >>> open_signed(data, Ballot, "ballot.json", keys={key.public}).record == ballot
         True

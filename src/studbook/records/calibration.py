@@ -155,7 +155,7 @@ class Sequential:
 
 @dataclass(frozen=True, slots=True)
 class Radius:
-    """How far a fingerprint of the same recipe may be, and how often other pictures are nearer.
+    """How far a fingerprint of the same recipe may be, and how often other pictures are nearer: for people who compare fingerprints alone.
 
     Attributes:
         scheme: Of the fingerprint.
@@ -185,6 +185,7 @@ class Calibration:
             probability …
         confidence: … with this confidence (Wilks 1941): the statement is about the limit, before the data were seen.
         sampling: How the outputs were drawn; a claim's must be alike, but for the number of tokens.
+        requests: Digest of the prompts or classes: the promise holds for claims like these.
         units: Prompts or pictures that the limits rest on.
         scale_units: Further ones that the scales rest on.
         verifier: The verifier's environment.
@@ -206,6 +207,7 @@ class Calibration:
     false_alarm: float
     confidence: float
     sampling: TextSampling | ImageSampling
+    requests: str
     units: int
     scale_units: int
     verifier: Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from studbook.errors import RecordError
 from studbook.records.canonical import canonical_bytes, digest_of
@@ -243,8 +243,3 @@ class Claim:
 
 
 Sampling: TypeAlias = TextSampling | ImageSampling
-
-
-def sampling_of(kind: Literal["text", "image"], settings: dict[str, Any]) -> Sampling:
-    """The sampling of a kind of output from its settings by name."""
-    return TextSampling(**settings) if kind == "text" else ImageSampling(**settings)

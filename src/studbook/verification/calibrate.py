@@ -11,7 +11,7 @@ import numpy as np
 from studbook import __version__
 from studbook.arrays import AnyArray
 from studbook.errors import CalibrationError, ConfigError
-from studbook.records import Calibration, Claim, Environment, ImageSampling, Radius, Recipe, Sequential, TextSampling
+from studbook.records import Calibration, Claim, Environment, ImageSampling, Radius, Sequential, TextSampling, digest_of
 from studbook.rng import stream
 from studbook.verification.calibration import (
     Observation,
@@ -23,7 +23,7 @@ from studbook.verification.calibration import (
     split_units,
     total_units,
 )
-from studbook.verification.claimant import Made, answer, claim_picture, claim_text
+from studbook.verification.claimant import Made, answer, claim_picture, claim_text, recipe_of
 from studbook.verification.language import TextEngine
 from studbook.verification.measure import TextTrace, measure_picture, measure_text, trace_text
 from studbook.verification.models import RegisteredModel, register_model
@@ -103,7 +103,7 @@ def calibrate_text(
                 found.append(Observation(unit, setting.name, setting.honest, features))
     honest = [setting.name for setting in plan.settings if setting.honest]
     tests = calibrate_tokens(traces, honest, target=plan.target, error=plan.sequential_error)
-    return _calibration("text", model, (plan, sampling), levels, len(requests), tests), traces
+    return _calibration("text", model, (plan, sampling), levels, requests, tests), traces
 
 
 def make_texts(model: RegisteredModel, requests: Sequence[str], sampling: TextSampling, setting: Setting, seed: int) -> Iterator[Made]:
@@ -123,7 +123,7 @@ def make_texts(model: RegisteredModel, requests: Sequence[str], sampling: TextSa
             place = start + i
             kept = _with_junk(tokens, engine.vocabulary, junk) if setting.trick == "junk" else tokens
             hidden = reader.read(prompts[i], kept, sampling, seeds[place]).hidden
-            recipe = _recipe(model, requests[place], sampling, seeds[place], setting.environment)
+            recipe = recipe_of(model.digest, requests[place], sampling, seeds[place], setting.environment)
             yield claim_text(engine, recipe, kept, hidden)
 
 
@@ -148,15 +148,16 @@ def calibrate_pictures(
                 pictures[setting.name].append(made.claim)
             features = measure_picture(verifier, made.claim, answer(made.claim, made.states), schemes=(scheme,))
             found.append(Observation(unit, setting.name, setting.honest, features))
-    radii = radii_of(list(pictures.values()), plan.target, rng=stream(plan.seed, "calibration", "bootstrap"))
-    return _calibration("image", model, (plan, sampling), {1: found}, n_units, radii=radii)
+    own = [made.claim for made in make_pictures(model, n_units, sampling, Setting("the verifier", plan.verifier), plan.seed)]
+    radii = radii_of(own, list(pictures.values()), plan.target, rng=stream(plan.seed, "calibration", "bootstrap"))
+    return _calibration("image", model, (plan, sampling), {1: found}, requests_of(verifier.classes, n_units), radii=radii)
 
 
 def make_pictures(model: RegisteredModel, n: int, sampling: ImageSampling, setting: Setting, seed: int) -> Iterator[Made]:
     """Pictures, and what is claimed of them, in one setting."""
     used = model if setting.other is None else register_model(setting.other)
     engine = ImageEngine(used, setting.environment, weight_bits=setting.weight_bits)
-    requests = [str(engine.classes[i % len(engine.classes)]) if engine.classes else "" for i in range(n)]
+    requests = requests_of(engine.classes, n)
     asked = _turned(requests) if setting.trick == "prompt" else requests
     seeds = seeds_of(seed, n)
     drawn = [each ^ 1 for each in seeds] if setting.trick == "seed" else seeds
@@ -168,8 +169,13 @@ def make_pictures(model: RegisteredModel, n: int, sampling: ImageSampling, setti
         for i, (pixels, states) in enumerate(zip(drawing.pixels, drawing.states, strict=True)):
             place = start + i
             shown = _stretched(states, engine.n_steps(sampling)) if half else states
-            recipe = _recipe(model, requests[place], sampling, seeds[place], setting.environment)
+            recipe = recipe_of(model.digest, requests[place], sampling, seeds[place], setting.environment)
             yield claim_picture(recipe, pixels, shown)
+
+
+def requests_of(classes: Sequence[int], n: int) -> list[str]:
+    """Requests for the classes by turns; empty ones for an unconditional model."""
+    return [str(classes[i % len(classes)]) if classes else "" for i in range(n)]
 
 
 def _require_units(n: int, target: Target) -> None:
@@ -184,11 +190,12 @@ def _calibration(
     model: RegisteredModel,
     how: tuple[Plan, TextSampling | ImageSampling],
     levels: dict[int, list[Observation]],
-    n_units: int,
+    requests: Sequence[str],
     tests: tuple[Sequential, ...] = (),
     radii: tuple[Radius, ...] = (),
 ) -> Calibration:
     plan, sampling = how
+    n_units = len(requests)
     n_scale = split_units(n_units)
     return Calibration(
         kind=kind,
@@ -196,6 +203,7 @@ def _calibration(
         false_alarm=plan.target.false_alarm,
         confidence=plan.target.confidence,
         sampling=sampling,
+        requests=digest_of(list(requests)),
         units=n_units - n_scale,
         scale_units=n_scale,
         verifier=plan.verifier,
@@ -206,12 +214,6 @@ def _calibration(
         seed=plan.seed,
         code=f"studbook {__version__}",
         made=now(),
-    )
-
-
-def _recipe(model: RegisteredModel, request: str, sampling: TextSampling | ImageSampling, seed: int, environment: Environment) -> Recipe:
-    return Recipe(
-        model=model.digest, request=request, sampling=sampling, seed=seed, code=f"studbook {__version__}", environment=environment
     )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCALE_SHARE = 0.2
 LEAST_SCALE_UNITS = 8
+NEVER = 1 << 30
+"""Tokens that a test needs which can't tell."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 # No unit of score is smaller than this: honest runs that agree to the last bit must not make a single bit of difference a crime.
 _FLOORS = {"disagreement": 0.01, "bits": 0.5, "margin": 0.01, "distance": 1e-3}
@@ -232,31 +234,36 @@ def decide(test: Sequential, distances: AnyArray) -> tuple[str, int]:
     References:
         Wald 1945, "Sequential tests of statistical hypotheses".
     """
-    logs = np.log(np.maximum(np.asarray(distances, np.float64), 1e-4))
-    gap = test.cheat_mean - test.honest_mean
-    if gap <= 0:  # the cheat is nearer than the honest environments: nothing can be told from this
-        return "undecided", len(logs)
-    ratios = gap * (logs - 0.5 * (test.cheat_mean + test.honest_mean)) / test.deviation**2 / test.inflation
-    total = np.cumsum(ratios)
+    if test.cheat_mean <= test.honest_mean:  # the cheat is nearer than the honest environments: nothing can be told from this
+        return "undecided", len(distances)
+    total = _evidence(test, distances)
     bound = math.log((1.0 - test.error) / test.error)
     crossed = np.flatnonzero(np.abs(total) >= bound)
     if not len(crossed):
-        return "undecided", len(logs)
+        return "undecided", len(distances)
     at = int(crossed[0])
     return ("cheat" if total[at] > 0 else "honest"), at + 1
 
 
 def more_tokens(test: Sequential, distances: AnyArray) -> int:
-    """How many more tokens an undecided test is expected to need, whichever is true; 0 where it is decided."""
-    verdict, n = decide(test, distances)
+    """How many more tokens an undecided test is expected to need, whichever is true, after what it has seen; 0 where it is decided."""
+    verdict, _ = decide(test, distances)
     if verdict != "undecided":
         return 0
     gap = test.cheat_mean - test.honest_mean
     if gap <= 0:
-        return 1 << 30
+        return NEVER
     drift = 0.5 * gap**2 / test.deviation**2 / test.inflation
     bound = math.log((1.0 - test.error) / test.error)
-    return max(1, math.ceil((1.0 - 2.0 * test.error) * bound / drift) - n)
+    return max(1, math.ceil((bound + abs(float(_evidence(test, distances)[-1]))) / drift))
+
+
+def _evidence(test: Sequential, distances: AnyArray) -> Floats:
+    """The logarithm of the likelihood ratio of cheat to honest after each token."""
+    logs = np.log(np.maximum(np.asarray(distances, np.float64), 1e-4))
+    gap = test.cheat_mean - test.honest_mean
+    ratios = gap * (logs - 0.5 * (test.cheat_mean + test.honest_mean)) / test.deviation**2 / test.inflation
+    return np.asarray(np.cumsum(ratios))
 
 
 def level_for(calibration: Calibration, size: int) -> Level:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +24,11 @@ from studbook.records import (
     Evidence,
     ImageSampling,
     Opened,
-    Opening,
     Recipe,
     TextSampling,
     open_merkle,
 )
+from studbook.verification.calibration import now
 from studbook.verification.language import TextEngine
 from studbook.verification.pictures import ImageEngine
 
@@ -68,7 +67,7 @@ def write_texts(engine: TextEngine, requests: Sequence[str], sampling: TextSampl
     written = engine.write(prompts, sampling, seeds)
     made = []
     for request, prompt, tokens, seed in zip(requests, prompts, written, seeds, strict=True):
-        recipe = _recipe(engine.model.digest, request, sampling, seed, engine.environment)
+        recipe = recipe_of(engine.model.digest, request, sampling, seed, engine.environment)
         hidden = engine.read(prompt, tokens, sampling, seed).hidden
         made.append(claim_text(engine, recipe, tokens, hidden))
     return made
@@ -86,7 +85,7 @@ def draw_pictures(engine: ImageEngine, requests: Sequence[str], sampling: ImageS
     drawing = engine.write(requests, sampling, seeds)
     made = []
     for i, (request, seed) in enumerate(zip(requests, seeds, strict=True)):
-        recipe = _recipe(engine.model.digest, request, sampling, seed, engine.environment)
+        recipe = recipe_of(engine.model.digest, request, sampling, seed, engine.environment)
         made.append(claim_picture(recipe, drawing.pixels[i], drawing.states[i]))
     return made
 
@@ -163,16 +162,11 @@ def load_states(path: Path) -> AnyArray:
         ) from error
 
 
-def _recipe(model: str, request: str, sampling: TextSampling | ImageSampling, seed: int, environment: Environment) -> Recipe:
+def recipe_of(model: str, request: str, sampling: TextSampling | ImageSampling, seed: int, environment: Environment) -> Recipe:
+    """What a model is run on, by this version."""
     return Recipe(model=model, request=request, sampling=sampling, seed=seed, code=f"studbook {__version__}", environment=environment)
 
 
 def _claim(recipe: Recipe, tokens: tuple[int, ...], digests: tuple[Digest, ...], commitment: str) -> Claim:
-    made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = now()
     return Claim(recipe=recipe, tokens=tokens, digests=digests, commitment=commitment, nonce=secrets.token_hex(16), made=made)
-
-
-__all__ = [
-    "IMAGE_SCHEMES", "OPENED_ROWS", "Made", "Opening", "answer", "asked", "claim_picture", "claim_text", "draw_pictures", "image_digests",
-    "load_states", "save_states", "text_digests", "write_texts",
-]  # fmt: skip

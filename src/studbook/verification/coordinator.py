@@ -172,7 +172,7 @@ def parse_nodes(
             check_url(url, None)
             voter = fetch_key(url, timeout_s=timeout_s)
         else:
-            raise ConfigError(f"the node {url} is named without its key", hint="URL#ed25519:…, or --trust-on-first-use")
+            raise ConfigError(f"the node {url} is named without its key", hint="URL#ed25519:…: the node's operator knows its key")
         found.append(Node(url, voter, tokens.get(str(voter), tokens.get(url))))
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from studbook.errors import RecordError
+from studbook.errors import ConfigError, RecordError
 from studbook.files import replacing_folder
 from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.records import Claim, Evidence
@@ -85,8 +85,18 @@ def pair(claim: Signed[Claim], evidence: Signed[Evidence]) -> Packet:
     return Packet(claim, evidence)
 
 
+def require_new(folder: Path) -> None:
+    """Refuse a folder that is there: the states of an earlier claim can't be made again.
+
+    Raises:
+        ConfigError: There is something of that name.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already", hint="choose another name; a claim is never overwritten")
+
+
 def write_claim_folder(folder: Path, made: Made, key: SigningKey, files: Mapping[str, bytes] | None = None) -> Packet:
-    """Write a claim with all that belongs to it, whole or not at all; an existing folder is replaced.
+    """Write a claim with all that belongs to it, whole or not at all.
 
     Args:
         folder: Where.
@@ -95,10 +105,12 @@ def write_claim_folder(folder: Path, made: Made, key: SigningKey, files: Mapping
         files: Further files by name: the picture.
 
     Raises:
+        ConfigError: There is something of that name.
         StorageError: The disk refused.
     """
     from studbook.verification.claimant import answer, save_states
 
+    require_new(folder)
     claim, evidence = sign(made.claim, key), sign(answer(made.claim, made.states), key)
     with replacing_folder(folder) as temporary:
         (temporary / CLAIM).write_bytes(claim)

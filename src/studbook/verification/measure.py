@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from studbook.arrays import AnyArray, Floats
-from studbook.errors import DigestError, EvidenceError
+from studbook.errors import DigestError, EvidenceError, VerifierError
 from studbook.fingerprints import create
 from studbook.fingerprints.activations import Activations, projection_key
 from studbook.fingerprints.trajectory import draw_step
-from studbook.records import Claim, Evidence, FindingName, ImageSampling, TextSampling, check_opening
+from studbook.records import Claim, Digest, Evidence, FindingName, ImageSampling, TextSampling, check_opening
 from studbook.verification.claimant import OPENED_ROWS, asked, image_digests, text_digests
 from studbook.verification.language import TextEngine
 from studbook.verification.pictures import ImageEngine
@@ -65,7 +65,7 @@ class TextTrace:
         margins, distances = np.minimum(self.margins[part], MARGIN_CAP), self.distances[part]
         n = len(margins)
         return (
-            Measured("execution", "token disagreement", float(self.differs[part].mean()), n),
+            Measured("behaviour", "token disagreement", float(self.differs[part].mean()), n),
             Measured("execution", "mean token margin", float(margins.mean()), n),
             Measured("execution", "largest token margin", float(margins.max()), n),
             Measured("identity", "mean activation distance", float(distances.mean()), n),
@@ -85,8 +85,7 @@ def trace_text(engine: TextEngine, claim: Claim, evidence: Evidence) -> TextTrac
     check_evidence(claim, evidence, len(claim.tokens))
     if evidence.projections is None:
         raise EvidenceError("the evidence has no projections of the hidden states", hint="ask the claimant for them: studbook claim answer")
-    if claim.digests != text_digests(claim.tokens):
-        raise EvidenceError("the claim's digests aren't those of its tokens", hint="reject the claim")
+    check_digests(claim, text_digests(claim.tokens))
     scheme, key = Activations(), projection_key(claim.commitment, evidence.nonce)
     engine.check_end(claim.tokens, sampling)
     prompt = engine.encode(claim.recipe.request)
@@ -129,8 +128,7 @@ def measure_picture(engine: ImageEngine, claim: Claim, evidence: Evidence, *, sc
     steps = engine.n_steps(sampling)
     check_evidence(claim, evidence, steps + 1)
     states = _states(engine, claim, evidence, steps)
-    if claim.digests != image_digests(engine.pixels_of(states[steps][None])[0]):
-        raise EvidenceError("the claim's digests aren't those of its picture", hint="reject the claim")
+    check_digests(claim, image_digests(engine.pixels_of(states[steps][None])[0]))
     step = draw_step(claim.commitment, evidence.nonce, steps)
     before, after = states[step], states[step + 1]
     redone = engine.redo(before, step, request, sampling, seed)
@@ -148,6 +146,24 @@ def measure_picture(engine: ImageEngine, claim: Claim, evidence: Evidence, *, sc
             bits = create(scheme).digest(pixels).hamming(claimed)
             found.append(Measured("behaviour", f"{scheme} distance in bits", float(bits), claimed.n_bits))
     return tuple(found)
+
+
+def check_digests(claim: Claim, own: Sequence[Digest]) -> None:
+    """Return nothing where a claim's digests are those of its output, as far as this version makes them.
+
+    Raises:
+        EvidenceError: One is of another output.
+        VerifierError: One of ours is missing, or of another version: there can be no ballot.
+    """
+    for digest in own:
+        claimed = claim.digest(digest.scheme)
+        if claimed is None or (claimed.version, claimed.parameters) != (digest.version, digest.parameters):
+            got = "none" if claimed is None else f"version {claimed.version}"
+            raise VerifierError(
+                f"the claim's {digest.scheme} is {got}, this verifier makes version {digest.version}", hint="ask another verifier"
+            )
+        if claimed.bits != digest.bits:
+            raise EvidenceError(f"the claim's {digest.scheme} isn't that of its output", hint="reject the claim")
 
 
 def check_evidence(claim: Claim, evidence: Evidence, n_values: int) -> None:

@@ -14,10 +14,13 @@ from studbook.verification.calibration import Target
 from studbook.verification.claimant import IMAGE_SCHEMES
 
 
-def radii_of(environments: Sequence[Sequence[Claim]], target: Target, *, rng: np.random.Generator) -> tuple[Radius, ...]:
+def radii_of(
+    reference: Sequence[Claim], environments: Sequence[Sequence[Claim]], target: Target, *, rng: np.random.Generator
+) -> tuple[Radius, ...]:
     """A radius for each scheme, with bounds on collisions.
 
     Args:
+        reference: The claims of recipes that the verifier itself ran.
         environments: The claims of the same recipes, in order, in each honest environment.
         target: The honest pictures, each in its worst environment, are within the radius as it says.
         rng: For the bootstrap.
@@ -25,14 +28,13 @@ def radii_of(environments: Sequence[Sequence[Claim]], target: Target, *, rng: np
     Raises:
         CalibrationError: Too few pictures.
     """
-    reference = environments[0]
     classes = np.unique([claim.recipe.request for claim in reference], return_inverse=True)[1]
     found = []
     for scheme in IMAGE_SCHEMES:
-        packed = [_packed(claims, scheme) for claims in environments]
-        worst = np.max([distances(packed[0], other) for other in packed], axis=0)
+        own = _packed(reference, scheme)
+        worst = np.max([distances(own, _packed(claims, scheme)) for claims in environments], axis=0)
         radius = int(target.limit(worst.astype(np.float64)))
-        rows, columns = _close_pairs(packed[0], radius)
+        rows, columns = _close_pairs(own, radius)
         same = classes[rows] == classes[columns]
         bounds = []
         for chosen, trials in ((same, classes[:, None] == classes[None, :]), (~same, classes[:, None] != classes[None, :])):

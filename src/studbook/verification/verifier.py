@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from studbook.errors import CalibrationError, DataError, EvidenceError
-from studbook.records import Ballot, Calibration, Check, Claim, Evidence, ImageSampling, Level, TextSampling
+from studbook.records import Ballot, Calibration, Check, Claim, Environment, Evidence, ImageSampling, Level, TextSampling
 from studbook.verification.calibration import decide, level_for, more_tokens
 from studbook.verification.models import ModelStore, RegisteredModel
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from studbook.verification.pictures import ImageEngine
 
 
-CONTRADICTION = "contradiction"
+CONTRADICTION, IMPOSSIBLE = "contradiction", "impossible output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Verifier:
             checks = tuple(_checks(level, measured, whole=self._whole))
         except (EvidenceError, DataError) as error:
             reason = error.message
-            checks = (Check("execution", CONTRADICTION, 1.0, 0.0, 1),)
+            checks = (Check("execution", CONTRADICTION if isinstance(error, EvidenceError) else IMPOSSIBLE, 1.0, 0.0, 1),)
         ballot = Ballot(
             claim=claim.id, claimant=str(packet.claim.key), task=claim.recipe.task, round=round_, electorate=electorate,
             calibration=calibration.id, checks=checks,
@@ -134,8 +134,7 @@ class Verifier:
             if _alike(each.sampling) != _alike(recipe.sampling):
                 reason = f"the calibration is for {_alike(each.sampling)}, the claim has {_alike(recipe.sampling)}"
                 continue
-            known = [(place.engine, place.dtype, place.device) for place in each.environments]
-            if (recipe.environment.engine, recipe.environment.dtype, recipe.environment.device) not in known:
+            if not any(_covers(place, recipe.environment) for place in each.environments):
                 reason = f"the calibration doesn't cover the environment {recipe.environment}"
                 continue
             return each
@@ -181,6 +180,12 @@ class Verifier:
             self._engines[key] = ImageEngine(model, calibration.verifier)
             model.check()
         return self._engines[key]  # type: ignore[return-value]
+
+
+def _covers(calibrated: Environment, claimed: Environment) -> bool:
+    """The same engine, number type and device, and no more threads or outputs side by side."""
+    alike = replace(claimed, threads=calibrated.threads, batch=calibrated.batch) == calibrated
+    return alike and claimed.threads <= calibrated.threads and claimed.batch <= calibrated.batch
 
 
 def _checks(level: Level, measured: Iterable[Measured], *, whole: bool) -> Iterator[Check]:

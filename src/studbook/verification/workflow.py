@@ -50,6 +50,7 @@ def calibrate_model(
     batch: int = 8,
     bf16: bool = True,
     environments: Sequence[Environment] = (),
+    verifier: Environment = Environment(),  # noqa: B008 - frozen
     smaller: Path | None = None,
     prompts: Sequence[str] | None = None,
     prompt_tokens: int = 24,
@@ -66,6 +67,7 @@ def calibrate_model(
         batch: Of the environments with several outputs side by side.
         bf16: Whether bf16 is honest.
         environments: The honest ones; empty: those that number types, batches, threads and engines give.
+        verifier: Where verifiers run.
         smaller: Folder of a smaller model whose use is a cheat.
         prompts: Of claims' kind, one number of tokens each; ``None`` cuts them out of Python's documentation.
         prompt_tokens: Tokens of a prompt that is cut.
@@ -85,11 +87,11 @@ def calibrate_model(
     usual = honest_settings(model.family, batch=batch, bf16=bf16, transformers=runs_elsewhere)
     seeded = isinstance(sampling, ImageSampling) or sampling.temperature > 0
     cheats = cheating_settings(model.family, batch=batch, seeded=seeded, smaller=smaller)
-    plan = Plan((*(declared_settings(environments) or usual), *cheats), target, seed)
+    plan = Plan((*(declared_settings(environments) or usual), *cheats), target, seed, verifier=verifier)
     n = total_units(target)
     if isinstance(sampling, ImageSampling):
         return calibrate_pictures(model, n, sampling, plan, scheme=scheme, progress=progress)
-    requests = documentation_prompts(TextEngine(model, Environment()), n, prompt_tokens) if prompts is None else list(prompts)
+    requests = documentation_prompts(TextEngine(model, verifier), n, prompt_tokens) if prompts is None else list(prompts)
     return calibrate_text(model, requests, sampling, plan, progress=progress)[0]
 
 
