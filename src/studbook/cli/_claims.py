@@ -216,7 +216,7 @@ def show_calibration(calibration: Calibration, format_: Format) -> None:
     typer.echo(f"\nAn honest output of {size} is beyond the limit with probability {calibration.false_alarm:g} at most")
     typer.echo(f"(confidence {calibration.confidence:g}; {rest}).")
     rows = [_rate_row("honest", rate) for rate in level.honest] + [_rate_row("cheat", rate) for rate in level.cheats]
-    show_table(rows, title="flagged")
+    show_table(rows, title="flagged (the limit was chosen on the honest rows)")
     limits = [
         {"finding": each.finding, "measured": each.name, "honest median": each.centre, "limit": each.centre + each.spread * level.limit}
         for each in level.features

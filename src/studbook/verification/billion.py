@@ -325,8 +325,9 @@ def _judge(
         Point(radius, bound_missed(worst, radius, confidence), *(worst_of([found[i][radius] for found in curves.values()]) for i in (0, 1)))
         for radius in range(n_bits + 1)
     )
-    # Chosen on every second recipe, bounded on the others.
-    radius = int(experiment.target.limit(worst[::2].astype(np.float64)))
+    # Chosen on the first half of the recipes, bounded on the second; both have all classes by turns.
+    half = len(worst) // 2
+    radius = int(experiment.target.limit(worst[:half].astype(np.float64)))
     rng = stream(experiment.seed, "billion", compared.scheme, "bootstrap")
     at = [
         worst_of(
@@ -337,7 +338,7 @@ def _judge(
         )
         for i, design in enumerate(designs)
     ]
-    chosen = Point(radius, bound_missed(worst[1::2], radius, confidence), *at)
+    chosen = Point(radius, bound_missed(worst[half:], radius, confidence), *at)
     return SchemeResult(
         scheme=compared.scheme,
         n_bits=n_bits,
