@@ -136,6 +136,7 @@ def make_targets() -> tuple[Target, ...]:
     test = Sequential("int4", -4.0, -3.0, 0.8, 1.5, 0.01, Rate("wrong", 0, 60, 0.0, 0.1), Rate("missed", 1, 60, 0.0, 0.1), 12)
     calibration = Calibration(
         kind="text", model=SHA, false_alarm=0.01, confidence=0.95, sampling=claim.recipe.sampling, units=300, scale_units=75,
+        requests=SHA,
         verifier=Environment(), environments=(Environment(), Environment(dtype="bf16")), levels=(level, replace(level, size=64)),
         sequential=(test,), radii=(), seed=7, code="studbook 1", made="2026-01-31T12:00:00Z",
     )  # fmt: skip
@@ -403,6 +404,7 @@ HOLLOW = {
     "verdict",
     "levels",
     "model",
+    "requests",
 }
 
 ATTACKS: dict[str, Callable[[Target, Rng], bytes]] = {

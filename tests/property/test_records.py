@@ -163,7 +163,8 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     radius = st.builds(Radius, schemes, st.integers(0, 256), reals(0, 1), reals(0, 1), st.integers(1, 10**9))
     return Calibration(
         kind="text" if text else "image", model=draw(shas), false_alarm=draw(reals(1e-6, 0.9)), confidence=draw(reals(1e-6, 0.9)),
-        sampling=draw(sampled if text else pictures), units=draw(st.integers(1, 10**6)), scale_units=draw(st.integers(1, 10**6)),
+        sampling=draw(sampled if text else pictures), units=draw(st.integers(1, 10**6)), requests=draw(shas),
+        scale_units=draw(st.integers(1, 10**6)),
         verifier=draw(environments), environments=tuple(draw(st.lists(environments, min_size=1, max_size=3))), levels=tuple(level),
         sequential=tuple(draw(st.lists(test, max_size=2))), radii=tuple(draw(st.lists(radius, max_size=2))), seed=draw(whole),
         code=draw(texts), made=draw(times),

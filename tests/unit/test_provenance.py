@@ -277,6 +277,7 @@ def make_records() -> dict[str, Any]:
     level = Level(8, 2.0, (Feature("execution", "tokens", 0.0, 0.1),), (Rate("own", 0, 300, 0.0, 0.01),), (), (SPREAD,))
     calibration = Calibration(
         kind="text", model=SHA, false_alarm=0.01, confidence=0.95, sampling=TextSampling(max_new=8), units=300, scale_units=75,
+        requests=SHA,
         verifier=Environment(), environments=(Environment(), Environment(dtype="bf16")), levels=(level,), sequential=(), radii=(), seed=0,
         code="studbook 1", made="2026-01-31T12:00:00Z",
     )  # fmt: skip

@@ -79,7 +79,8 @@ def make_level(**changes: object) -> Level:
 def make_calibration(**changes: object) -> Calibration:
     fields = {
         "kind": "text", "model": SHA, "false_alarm": 0.01, "confidence": 0.95, "sampling": TextSampling(max_new=8), "units": 300,
-        "scale_units": 75, "verifier": Environment(), "environments": (Environment(),), "levels": (make_level(),), "sequential": (),
+        "scale_units": 75, "requests": SHA, "verifier": Environment(),
+        "environments": (Environment(),), "levels": (make_level(),), "sequential": (),
         "radii": (), "seed": 0, "code": "studbook 1", "made": "2026-01-31T12:00:00Z",
     }  # fmt: skip
     return Calibration(**{**fields, **changes})

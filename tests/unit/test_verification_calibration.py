@@ -201,8 +201,8 @@ def calibration(sizes: tuple[int, ...]) -> Calibration:
     levels = tuple(Level(size, 1.0, (Feature("execution", "x", 0.0, 1.0),), (), (), ()) for size in sizes)
     return Calibration(
         kind="text", model="sha256:" + 64 * "0", false_alarm=0.1, confidence=0.9, sampling=TextSampling(max_new=64), units=30,
-        scale_units=8, verifier=Environment(), environments=(Environment(),), levels=levels, sequential=(), radii=(), seed=0, code="x",
-        made="2026-01-31T12:00:00Z",
+        requests="sha256:" + 64 * "1", scale_units=8, verifier=Environment(), environments=(Environment(),), levels=levels, sequential=(),
+        radii=(), seed=0, code="x", made="2026-01-31T12:00:00Z",
     )  # fmt: skip
 
 
@@ -332,10 +332,26 @@ def test_how_many_more_tokens() -> None:
     test = sequential()
     middle = np.exp(np.full(3, -3.5))
     assert decide(test, middle) == ("undecided", 3)
-    expected = 0.9 * math.log(19) / (0.5 / 0.64)
-    assert more_tokens(test, middle) == math.ceil(expected) - 3
+    drift = 0.5 / 0.64
+    assert more_tokens(test, middle) == more_tokens(test, np.exp(np.full(100, -3.5))) == math.ceil(math.log(19) / drift)
     assert more_tokens(test, np.exp(np.full(300, -3.0))) == 0
-    assert more_tokens(test, np.exp(np.full(100, -3.5))) == 1
+    # What speaks for one side has first to be made up for, if the other is true.
+    for log in (-3.1, -3.9):
+        assert decide(test, np.exp([log])) == ("undecided", 1)
+        assert more_tokens(test, np.exp([log])) == math.ceil((math.log(19) + 0.4 / 0.64) / drift)
+
+
+def test_so_many_more_tokens_do_decide_on_average() -> None:
+    """400 honest texts and 400 cheats: the expected overshoot and the wrong side's way aside, no more tokens are needed on average than
+    were said after the first five. Seeded."""
+    rng, test = np.random.default_rng(24), sequential()
+    for mean in (test.honest_mean, test.cheat_mean):
+        needed, said = [], []
+        for logs in rng.normal(mean, test.deviation, (400, 300)):
+            if decide(test, np.exp(logs[:5]))[0] == "undecided":
+                said.append(more_tokens(test, np.exp(logs[:5])))
+                needed.append(decide(test, np.exp(logs))[1] - 5)
+        assert len(said) > 50 and np.mean(needed) < np.mean(said)
 
 
 def test_distances_of_zero_are_no_infinite_evidence() -> None:
