@@ -34,7 +34,7 @@ class Rate:
     upper: float
 
     def __post_init__(self) -> None:
-        if not (self.units >= 1 and 0 <= self.events <= self.units and 0 <= self.lower <= self.upper <= 1):
+        if not (self.units >= 1 and 0 <= self.events <= self.units and 0 <= self.lower <= self.events / self.units <= self.upper <= 1):
             raise RecordError(f"a rate is {self.events} of {self.units}, between {self.lower} and {self.upper}")
 
     @property
@@ -221,6 +221,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         require_sha(self.model, "calibration.model")
+        require_sha(self.requests, "calibration.requests")
         require_time(self.made, "calibration.made")
         if not (0 < self.false_alarm < 1 and 0 < self.confidence < 1):
             raise RecordError(f"a calibration has a false-alarm rate of {self.false_alarm} at a confidence of {self.confidence}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from dataclasses import dataclass
@@ -43,7 +44,12 @@ def require_time(value: str, name: str) -> None:
     Raises:
         RecordError: It isn't.
     """
-    _require(_TIME.fullmatch(value) is not None, name, value, "a time such as 2026-01-31T12:00:00Z")
+    expected = "a time such as 2026-01-31T12:00:00Z"
+    try:
+        is_time = _TIME.fullmatch(value) is not None and dt.datetime.fromisoformat(value) is not None
+    except ValueError:
+        is_time = False
+    _require(is_time, name, value, expected)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

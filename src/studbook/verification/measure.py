@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from studbook.arrays import AnyArray, Floats
-from studbook.errors import DigestError, EvidenceError, VerifierError
+from studbook.errors import CalibrationError, DigestError, EvidenceError, VerifierError
 from studbook.fingerprints import create
 from studbook.fingerprints.activations import Activations, projection_key
 from studbook.fingerprints.trajectory import draw_step
@@ -142,7 +142,9 @@ def measure_picture(engine: ImageEngine, claim: Claim, evidence: Evidence, *, sc
         for scheme in schemes:
             claimed = claim.digest(scheme)
             if claimed is None:
-                raise EvidenceError(f"the claim has no {scheme}", hint="ask for a claim with it")
+                raise CalibrationError(
+                    f"the calibration compares {scheme}, which claims don't hold", hint="calibrate with another --scheme"
+                )
             bits = create(scheme).digest(pixels).hamming(claimed)
             found.append(Measured("behaviour", f"{scheme} distance in bits", float(bits), claimed.n_bits))
     return tuple(found)
@@ -155,6 +157,9 @@ def check_digests(claim: Claim, own: Sequence[Digest]) -> None:
         EvidenceError: One is of another output.
         VerifierError: One of ours is missing, or of another version: there can be no ballot.
     """
+    unknown = {digest.scheme for digest in claim.digests} - {digest.scheme for digest in own}
+    if unknown:
+        raise VerifierError(f"the claim has a digest {min(unknown)}, which isn't made here", hint="ask a verifier of the claim's version")
     for digest in own:
         claimed = claim.digest(digest.scheme)
         if claimed is None or (claimed.version, claimed.parameters) != (digest.version, digest.parameters):

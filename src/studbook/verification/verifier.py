@@ -168,8 +168,9 @@ class Verifier:
 
         key = (model.digest, str(calibration.verifier))
         if key not in self._engines:
-            self._engines[key] = TextEngine(model, calibration.verifier)
+            engine = TextEngine(model, calibration.verifier)
             model.check()
+            self._engines[key] = engine
         return self._engines[key]  # type: ignore[return-value]
 
     def _image_engine(self, model: RegisteredModel, calibration: Calibration) -> ImageEngine:
@@ -177,8 +178,9 @@ class Verifier:
 
         key = (model.digest, str(calibration.verifier))
         if key not in self._engines:
-            self._engines[key] = ImageEngine(model, calibration.verifier)
+            engine = ImageEngine(model, calibration.verifier)
             model.check()
+            self._engines[key] = engine
         return self._engines[key]  # type: ignore[return-value]
 
 

@@ -38,7 +38,7 @@ class Job:
     Attributes:
         id: 128 random bits in hex.
         caller: Who sent it; nobody else may look.
-        key: Claim and round.
+        key: Claim, claimant and round.
         evidence: SHA-256 of the evidence.
         task: What is to be done; ``None`` once it is.
         state: How far it is.
@@ -53,7 +53,7 @@ class Job:
 
     id: str
     caller: str
-    key: tuple[str, str]
+    key: tuple[str, str, str]
     evidence: str
     task: Task | None
     state: State = "queued"
@@ -92,7 +92,7 @@ class _Shelf:
     """All jobs, by id and by claim and round; finished ones in the order in which they finished."""
 
     by_id: dict[str, Job] = field(default_factory=dict)
-    by_key: dict[tuple[str, str], Job] = field(default_factory=dict)
+    by_key: dict[tuple[str, str, str], Job] = field(default_factory=dict)
     waiting: deque[Job] = field(default_factory=deque)
     running: set[Job] = field(default_factory=set)
     finished: OrderedDict[str, Job] = field(default_factory=OrderedDict)
@@ -167,8 +167,7 @@ class VerifierNode:
         """
         with self._opening:
             task = self._open(claim, evidence, vote)
-        # Of a claim: what its bytes are, claimant and all.
-        key = (hashlib.sha256(claim).hexdigest(), vote[0])
+        key = (task.packet.claim.id, str(task.packet.claim.key), vote[0])
         digest = hashlib.sha256(evidence + vote[1].encode()).hexdigest()
         with self._changed:
             known = self._shelf.by_key.get(key)
