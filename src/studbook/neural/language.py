@@ -20,8 +20,8 @@ from studbook.neural.token_loss import IGNORED, token_log_likelihood, token_loss
 from studbook.neural.training import fit_module
 from studbook.records import FitReport
 
-NUMBER_BYTES = 64 << 20
-"""What the widest numbers of a batch take where probabilities are measured."""
+NUMBER_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
+"""What the widest numbers of a batch take where probabilities are measured; on a CPU they stay in the cache."""
 
 
 class LanguageNetwork(Protocol):
@@ -107,7 +107,7 @@ def token_log_probs(network: nn.Module, blocks: AnyArray, begin: int, *, device:
     found = np.empty((n, length))
     # A decoder's logits are made in slices.
     widest = network.config.sizes()[0] * (1 + network.config.gated) if isinstance(network, Decoder) else reader.vocabulary
-    step = max(1, min(512, NUMBER_BYTES // (4 * length * widest)))
+    step = max(1, min(512, NUMBER_BYTES.get(device.type, 64 << 20) // (4 * length * widest)))
     for start in range(0, n, step):
         tokens = torch.from_numpy(np.require(blocks[start : start + step], np.int64, ["C", "W"])).to(device)
         first = torch.full((len(tokens), 1), begin, device=device)
