@@ -85,7 +85,7 @@ class Experiment:
         check_schemes(self.schemes)
         if self.sampling.steps < 2:
             raise ConfigError(f"steps is {self.sampling.steps}, expected 2 or more: a cheat takes half of them")
-        needed = self.target.units_needed()
+        needed = 2 * self.target.units_needed()  # the radius is chosen on one half, and its misses are counted on the other
         if self.n_images < needed:
             message = f"{self.n_images} images can't bound the false alarms by {self.false_alarm:g} with confidence {self.confidence:g}"
             raise CalibrationError(message, hint=f"{needed} or more are needed, or a larger false-alarm rate")
