@@ -12,6 +12,9 @@ import importlib
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -27,6 +30,7 @@ NAMES = (
     "hamming",
     "fingerprints",
     "verifying",
+    "service",
     "decoding",
     "language_training",
     "loop_cost",
@@ -40,11 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--write", action="store_true", help="put the table into docs/speed.md")
+    parser.add_argument("--rows", type=Path, help="write the rows of one benchmark to this file, and nothing else")
     chosen = parser.parse_args()
+    if chosen.rows is not None:
+        found = [importlib.import_module(f"benchmarks.{name}").run() for name in chosen.names]
+        chosen.rows.write_text(json.dumps([row for each in found for row in (each if isinstance(each, list) else [each])]))
+        return
     rows = []
     for name in chosen.names:
-        found = importlib.import_module(f"benchmarks.{name}").run()
-        for row in found if isinstance(found, list) else [found]:
+        for row in rows_of(name):
             rows.append(row)
             print(line(row), flush=True)
     results = DOCUMENT.parent.parent / "bench-results"
@@ -52,6 +60,14 @@ def main() -> None:
     (results / "results.json").write_text(json.dumps(rows, indent=2))
     if chosen.write:
         write(rows)
+
+
+def rows_of(name: str) -> list[dict]:
+    """A benchmark and its peer, side by side in a process of their own: what ran before leaves memory behind, which changes ratios."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        subprocess.run([sys.executable, "-m", "benchmarks", name, "--rows", str(file)], check=True, stdout=sys.stderr)
+        return json.loads(file.read_text())
 
 
 def line(row: dict) -> str:
