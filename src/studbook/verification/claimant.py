@@ -16,7 +16,7 @@ from studbook.files import write_file
 from studbook.fingerprints import ExactTokens, create
 from studbook.fingerprints.activations import Activations, commit_activations, projection_key, row_bytes
 from studbook.fingerprints.challenge import draw_places
-from studbook.fingerprints.trajectory import commit_trajectory, state_bytes
+from studbook.fingerprints.trajectory import commit_trajectory, draw_step, state_bytes
 from studbook.records import (
     Claim,
     Digest,
@@ -130,7 +130,7 @@ def asked(claim: Claim, nonce: str, n_values: int) -> tuple[int, ...]:
     """The places that a challenge asks to be opened: some rows of a text; of a picture the start, one step's two ends, and the picture."""
     if claim.recipe.kind == "text":
         return draw_places("rows", claim.commitment, nonce, OPENED_ROWS, n_values)
-    step = draw_places("step", claim.commitment, nonce, 1, n_values - 1)[0]
+    step = draw_step(claim.commitment, nonce, n_values - 1)
     return tuple(sorted({0, step, step + 1, n_values - 1}))
 
 
