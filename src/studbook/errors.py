@@ -184,6 +184,32 @@ class EvidenceError(StudbookError, ValueError):
     code = "SB708"
 
 
+class RegisterError(StudbookError, ValueError):
+    """A register that isn't one, is damaged, or was written by a newer studbook; or an entry that it can't hold."""
+
+    code = "SB801"
+
+
+class RegisterUnavailableError(StudbookError, ConnectionError):
+    """The register's database can't be reached, or went away; what was acknowledged is there."""
+
+    code = "SB802"
+
+
+class ProvenanceError(StudbookError, ValueError):
+    """A content credential, a signed folder or its metadata that is forged, expired, untrusted, or belongs to other content."""
+
+    code = "SB803"
+    exit_code = 3
+
+
+class QuotaError(StudbookError, ValueError):
+    """A quota that these records can't meet; the message says which, and by how much."""
+
+    code = "SB804"
+    exit_code = 3
+
+
 class InterruptedRunError(StudbookError):
     """The user pressed Ctrl-C; what was finished stays."""
 

@@ -6,15 +6,59 @@ from studbook.records.canonical import canonical_bytes, digest_of, read_json
 from studbook.records.claim import Claim, Dtype, Engine, Environment, ImageSampling, Recipe, Sampling, TextSampling
 from studbook.records.codec import from_bytes, from_plain, to_bytes, to_plain
 from studbook.records.digest import Digest
+from studbook.records.entry import Entry, Kind, Origin
 from studbook.records.evidence import Evidence, Opened
 from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 from studbook.records.merkle import Opening, check_opening, merkle_root, open_merkle
+from studbook.records.screening import STRENGTH, DetectorCalibration, EvidenceKind, Finding
 from studbook.records.verdict import Outcome, Receipt, Tally, Verdict
 
 __all__ = [
-    "FINDINGS", "Ballot", "Calibration", "Check", "Claim", "Digest", "Dtype", "Engine", "Environment", "Evidence", "Feature",
-    "FindingName", "FitReport", "ImageSampling", "Level", "Measurement", "Opened", "Opening", "Outcome", "Radius", "Rate",
-    "Receipt", "Recipe", "Sampling", "Sequential", "Spread", "Tally", "TextSampling", "Verdict", "canonical_bytes", "check_opening",
-    "digest_of", "from_bytes", "from_plain", "merkle_root", "open_merkle", "read_json", "to_bytes", "to_plain",
-]  # fmt: skip
+    "FINDINGS",
+    "STRENGTH",
+    "Ballot",
+    "Calibration",
+    "Check",
+    "Claim",
+    "DetectorCalibration",
+    "Digest",
+    "Dtype",
+    "Engine",
+    "Entry",
+    "Environment",
+    "Evidence",
+    "EvidenceKind",
+    "Feature",
+    "Finding",
+    "FindingName",
+    "FitReport",
+    "ImageSampling",
+    "Kind",
+    "Level",
+    "Measurement",
+    "Opened",
+    "Opening",
+    "Origin",
+    "Outcome",
+    "Radius",
+    "Rate",
+    "Receipt",
+    "Recipe",
+    "Sampling",
+    "Sequential",
+    "Spread",
+    "Tally",
+    "TextSampling",
+    "Verdict",
+    "canonical_bytes",
+    "check_opening",
+    "digest_of",
+    "from_bytes",
+    "from_plain",
+    "merkle_root",
+    "open_merkle",
+    "read_json",
+    "to_bytes",
+    "to_plain",
+]
