@@ -1,0 +1,38 @@
+"""Columns that a screen adds to a corpus, and where it puts them: what ``corpus estimate``, ``mix`` and ``review`` read."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+ColumnType: TypeAlias = Literal["string", "float64"]
+
+COLUMNS: tuple[tuple[str, ColumnType], ...] = (
+    ("record", "string"),
+    ("content", "string"),
+    ("origin", "string"),
+    ("evidence", "string"),
+    ("witness", "string"),
+    ("p_value", "float64"),
+    ("source", "string"),
+    ("reason", "string"),
+    ("findings", "string"),
+)
+"""Names and types, in order. Only ``p_value`` may be null; ``findings`` is a JSON list of ``studbook.records.Finding``."""
+
+NAMES: tuple[str, ...] = tuple(name for name, _ in COLUMNS)
+
+TEXT = "text"
+"""Column of a text, where the corpus had no columns of its own (a folder of texts)."""
+IMAGE = "data"
+"""Column of a picture's bytes, where the corpus had none of its own (a folder of pictures, a tar)."""
+
+NO_EVIDENCE = "none"
+"""Evidence of a record that no witness had anything to say about."""
+
+KEPT = "kept"
+REJECTED = "rejected"
+PARTS = "part-*.parquet"
+SUMMARY = "summary.json"
+RECEIPT = "receipt.json"
+CALIBRATIONS = "calibrations"
+"""Folder of signed ``DetectorCalibration``s, one a witness: ``WITNESS.json``."""
