@@ -273,14 +273,14 @@ def _compact(first: int, counts: Floats, states: Ints, out_states: Ints, out_cou
 
 
 @numba.njit(cache=True, nogil=True)
-def multinomial_rows(starts: Ints, states: Ints, weights: Floats, n: int, state: AnyArray) -> tuple[Ints, Ints, Floats]:
-    """``n`` records of each row's law, as counts.
+def multinomial_rows(starts: Ints, states: Ints, weights: Floats, sizes: Ints, state: AnyArray) -> tuple[Ints, Ints, Floats]:
+    """``sizes[r]`` records of row r's law, as counts.
 
     Args:
         starts: ``(R + 1,)``.
         states: ``(E,)``.
         weights: ``(E,)`` positive; a row's probabilities are proportional to them.
-        n: Records a row.
+        sizes: ``(R,)`` records of each row, 0 or more.
         state: ``(4,)`` uint64, not all zero: the state of the stream, drawn from a generator; it is advanced.
 
     Returns:
@@ -297,7 +297,7 @@ def multinomial_rows(starts: Ints, states: Ints, weights: Floats, n: int, state:
     end = 0
     for r in range(n_rows):
         first, last = starts[r], starts[r + 1]
-        _multinomial_row(weights[first:last], n, counts[: last - first], drawn, gaps, state)
+        _multinomial_row(weights[first:last], sizes[r], counts[: last - first], drawn, gaps, state)
         end = _compact(first, counts[: last - first], states, out_states, out_counts, end)
         out_starts[r + 1] = end
     return out_starts, out_states[:end].copy(), out_counts[:end].copy()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studbook.arrays import Batch, Floats, Kind, Space
+from studbook.arrays import Batch, Floats, Ints, Kind, Space
 from studbook.errors import FitError
 from studbook.learners.checks import record_weights, require_fittable, require_kind, require_single, require_size, wrong_law
 from studbook.learners.statistics import CategoricalCounts, require_records
@@ -90,13 +90,17 @@ class Categorical:
 
     def draw(self, model: CategoricalModel, n: int, *, rng: np.random.Generator) -> CategoricalCounts:
         """The counts of ``n`` records of each replicate's law: multinomial."""
+        require_size(n, "n")
+        return self.draw_each(model, np.full(model.alive.n_replicates, n), rng=rng)
+
+    def draw_each(self, model: CategoricalModel, sizes: Ints, *, rng: np.random.Generator) -> CategoricalCounts:
+        """As ``draw``, with a number of records of its own for each replicate: ``sizes`` ``(R,)``, 0 or more."""
         from studbook.learners._count_kernels import multinomial_rows
 
-        require_size(n, "n")
         alive = model.alive
         # The kernel runs its own stream, four times faster than calls of the generator that seeds it.
         state = rng.integers(0, 2**64, 4, dtype=np.uint64)
-        starts, states, counts = multinomial_rows(alive.starts, alive.states, alive.counts, n, state)
+        starts, states, counts = multinomial_rows(alive.starts, alive.states, alive.counts, sizes, state)
         return CategoricalCounts(starts, states, counts, alive.n_states)
 
     def estimate(self, statistics: CategoricalCounts, space: Space) -> CategoricalModel:

@@ -2,12 +2,28 @@
 
 from studbook.mixing.accumulate import Accumulate
 from studbook.mixing.blend import Blend
+from studbook.mixing.contaminated import Contaminated
 from studbook.mixing.fresh import Fresh
 from studbook.mixing.heal import Heal
 from studbook.mixing.keep import Keep
 from studbook.mixing.part import Mix, Origin, Part
+from studbook.mixing.poison import Poison
 from studbook.mixing.replace import Replace
 from studbook.mixing.subsample import Subsample
 from studbook.mixing.weighted import Weighted
 
-__all__ = ["Accumulate", "Blend", "Fresh", "Heal", "Keep", "Mix", "Origin", "Part", "Replace", "Subsample", "Weighted"]
+__all__ = [
+    "Accumulate",
+    "Blend",
+    "Contaminated",
+    "Fresh",
+    "Heal",
+    "Keep",
+    "Mix",
+    "Origin",
+    "Part",
+    "Poison",
+    "Replace",
+    "Subsample",
+    "Weighted",
+]

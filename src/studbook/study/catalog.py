@@ -24,6 +24,7 @@ from studbook.parameters import build, parameters_of
 
 LEARNERS: Mapping[str, type] = {
     "gaussian": learners.Gaussian,
+    "robust_gaussian": learners.RobustGaussian,
     "bernoulli": learners.Bernoulli,
     "poisson": learners.Poisson,
     "categorical": learners.Categorical,
@@ -47,6 +48,8 @@ MIXES: Mapping[str, type] = {
     "blend": mixing.Blend,
     "weighted": mixing.Weighted,
     "heal": mixing.Heal,
+    "poison": mixing.Poison,
+    "contaminated": mixing.Contaminated,
 }
 
 

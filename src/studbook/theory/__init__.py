@@ -40,6 +40,7 @@ from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law, PoissonLaw, m
 from studbook.theory.ols import accumulated_error, replaced_error, single_fit_error
 from studbook.theory.poisson import extinction_probability, rate_fit, rate_moments
 from studbook.theory.predict import Prediction, Situation, predict
+from studbook.theory.screened import Screening, screened_heterozygosity, screened_support
 from studbook.theory.sequential import Decision, Sprt, SprtState
 from studbook.theory.support import Renewal, expected_support, support_cost, survival_probability
 from studbook.theory.votes import (
@@ -79,6 +80,7 @@ __all__ = [
     "QuorumRates",
     "Renewal",
     "Situation",
+    "Screening",
     "Sprt",
     "SprtState",
     "VoteRow",
@@ -128,6 +130,8 @@ __all__ = [
     "replaced_w2_squared",
     "scott_factor",
     "silverman_factor",
+    "screened_heterozygosity",
+    "screened_support",
     "single_fit_error",
     "smallest_fresh",
     "std_shrinkage",

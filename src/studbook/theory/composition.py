@@ -73,8 +73,9 @@ def composition_of(mix: str, parameters: Mapping[str, object], n: int, n_origina
     """The composition behind a mix's name and parameters.
 
     Args:
-        mix: ``replace``, ``accumulate``, ``subsample``, ``keep``, ``fresh``, ``blend`` or ``weighted``.
-        parameters: ``share`` (keep); ``fresh`` (fresh); ``alpha``, ``beta``, ``gamma`` (blend); ``weight`` and ``fresh`` (weighted).
+        mix: ``replace``, ``accumulate``, ``subsample``, ``keep``, ``fresh``, ``contaminated``, ``blend`` or ``weighted``.
+        parameters: ``share`` (keep, contaminated);
+            ``fresh`` (fresh); ``alpha``, ``beta``, ``gamma`` (blend); ``weight`` and ``fresh`` (weighted).
         n: Records a generation, 1 or more.
         n_original: Size of the original data, 1 or more.
 
@@ -93,8 +94,8 @@ def composition_of(mix: str, parameters: Mapping[str, object], n: int, n_origina
     if mix == "keep":
         kept = round(_number(parameters, "share") * n)
         return Composition(n - kept, original=kept)
-    if mix == "fresh":
-        fresh = int(_number(parameters, "fresh"))
+    if mix in {"fresh", "contaminated"}:
+        fresh = int(_number(parameters, "fresh")) if mix == "fresh" else n - round(_number(parameters, "share") * n)
         return Composition(n - fresh, fresh=fresh)
     if mix == "blend":
         new = round(_number(parameters, "alpha") * n)
