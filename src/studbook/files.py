@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from studbook.errors import StorageError
+from studbook.errors import FolderBusyError, StorageError
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -72,6 +73,27 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Create a folder if need be and hold it alone; the lock (``.lock``) goes with the process, however that ends.
+
+    Raises:
+        FolderBusyError: Another process holds it.
+        StorageError: It can't be created or written.
+    """
+    with storage(path):
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderBusyError(f"another process is writing to {path}", hint="wait for it, or choose another folder with --out") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove(path: Path) -> None:

@@ -5,6 +5,7 @@ from studbook.records.calibration import Calibration, Feature, Level, Radius, Ra
 from studbook.records.canonical import canonical_bytes, digest_of, read_json
 from studbook.records.claim import Claim, Dtype, Engine, Environment, ImageSampling, Recipe, Sampling, TextSampling
 from studbook.records.codec import from_bytes, from_plain, to_bytes, to_plain
+from studbook.records.content import bytes_content, canonical_text, text_content
 from studbook.records.digest import Digest
 from studbook.records.entry import Entry, Kind, Origin
 from studbook.records.evidence import Evidence, Opened
@@ -51,7 +52,9 @@ __all__ = [
     "Tally",
     "TextSampling",
     "Verdict",
+    "bytes_content",
     "canonical_bytes",
+    "canonical_text",
     "check_opening",
     "digest_of",
     "from_bytes",
@@ -59,6 +62,7 @@ __all__ = [
     "merkle_root",
     "open_merkle",
     "read_json",
+    "text_content",
     "to_bytes",
     "to_plain",
 ]
