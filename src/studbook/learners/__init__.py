@@ -17,6 +17,7 @@ from studbook.learners.ngram import NGram, NGramModel
 from studbook.learners.ols import LeastSquares, LeastSquaresModel
 from studbook.learners.poisson import Poisson, PoissonModel
 from studbook.learners.prompted import Prompted
+from studbook.learners.robust import Location, RobustGaussian
 from studbook.learners.vae import Vae, VaeModel
 from studbook.theory.laws import GaussianLaw, Law, PoissonLaw
 
@@ -41,11 +42,13 @@ __all__ = [
     "KernelDensityModel",
     "LeastSquares",
     "LeastSquaresModel",
+    "Location",
     "NGram",
     "NGramModel",
     "Poisson",
     "PoissonModel",
     "Prompted",
+    "RobustGaussian",
     "Vae",
     "VaeModel",
     "learner_of_law",

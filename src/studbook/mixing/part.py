@@ -20,6 +20,8 @@ class Origin(StrEnum):
     """Records drawn without replacement from the previous generation's training set."""
     POOL = "pool"
     """Records drawn without replacement from everything so far: the original data and all that was generated, the newest included."""
+    OUTSIDE = "outside"
+    """Somebody else's records, neither real nor the model's own; the mix makes them, by ``outside(original, n, *, rng)``."""
 
 
 @dataclass(frozen=True, slots=True)

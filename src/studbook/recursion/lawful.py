@@ -41,7 +41,7 @@ def can_run_in_law(learner: object, mix: Mix, *, n: int, n_original: int, real: 
     if not isinstance(learner, LawLearner) or probe is None or isinstance(mix, Phased):
         return False
     for part in mix.parts(n, n_original):
-        if part.origin is Origin.FRESH and real is None:
+        if part.origin is Origin.OUTSIDE or (part.origin is Origin.FRESH and real is None):
             return False
         draws_subset = part.n is not None and part.origin in {Origin.ORIGINAL, Origin.POOL, Origin.PREVIOUS}
         if draws_subset and not isinstance(probe, Subsampled):

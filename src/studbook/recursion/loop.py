@@ -12,7 +12,7 @@ from studbook.arrays import Batch, Ints, concatenate
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
 from studbook.recursion.protocols import Continuing, Learner, Model, Storable
-from studbook.recursion.schedule import mix_at
+from studbook.recursion.schedule import Poisoned, mix_at
 from studbook.recursion.stock import MemoryStock, Needs, Standing, Stock
 
 NO_BASE_HINT = "set learner.training.base to the folder of a saved model, or data.base to the share of records that one is pretrained on"
@@ -133,7 +133,7 @@ def run_generations(
     pool = [original, *at.pool] if pooling else []
     for index in range(at.index + 1, last + 1):
         if index:
-            shelves = _Shelves(original, training, sample, tuple(pool), fresh, index)
+            shelves = _Shelves(original, training, sample, tuple(pool), fresh, index, mix_at(mix, index))
             training = held.gather(index, _compose(mix_at(mix, index).parts(n, len(original)), shelves, rng=streams(index, "mix")))
         model = _fit(learner, training, base=base, previous=model, rng=streams(index, "fit"))
         sample = held.keep(index, _tidy(model, model.sample(n, rng=streams(index, "sample"))))
@@ -191,6 +191,7 @@ class _Shelves:
     pool: tuple[Batch, ...]
     fresh: FreshSupply | None
     generation: int
+    mix: Mix
 
     def fetch(self, part: Part, *, rng: np.random.Generator) -> tuple[Batch, ...]:
         if part.origin is Origin.GENERATED:
@@ -201,6 +202,10 @@ class _Shelves:
             if self.fresh is None:
                 raise ConfigError("the mix asks for fresh real records, but none were set aside", hint="set data.reserve")
             return (self.fresh.take(self.generation, part.n or 0, rng=rng),)
+        if part.origin is Origin.OUTSIDE:
+            if not isinstance(self.mix, Poisoned):
+                raise ConfigError("the mix asks for outside records, but makes none", hint="give it outside(original, n, *, rng)")
+            return (self.mix.outside(self.original, part.n or 0, rng=rng),)
         if part.origin is Origin.POOL:
             return _draw_across(self.pool, part.n, rng=rng)
         return _draw_across((self.original if part.origin is Origin.ORIGINAL else self.previous,), part.n, rng=rng)

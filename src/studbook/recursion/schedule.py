@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
+from studbook.arrays import Batch
 from studbook.mixing import Mix, Origin, Part
 
 
@@ -13,6 +16,15 @@ class Phased(Protocol):
 
     def at(self, generation: int) -> Mix:
         """The mix of that generation, 1 or more."""
+        ...
+
+
+@runtime_checkable
+class Poisoned(Protocol):
+    """A mix with a part from outside, which it makes itself."""
+
+    def outside(self, original: Batch, n: int, *, rng: np.random.Generator) -> Batch:
+        """``n`` records of the space of ``original``, the original data."""
         ...
 
 

@@ -323,6 +323,8 @@ def _try_fit(job: Job, dataset: Dataset) -> None:
         original = law_model(dataset.law, dataset.space).sample(min(job.n_original, N_TRIED), rng=stream(cell.study.seed, "trial"))
     if original is None:
         return
+    if hasattr(cell.mix, "check_original"):
+        cell.mix.check_original(original)
     slow = isinstance(learner, Continuing)
     if checks and (slow or dataset.law is None):
         learner.check_original(original)
