@@ -12,7 +12,7 @@ from studbook.records.evidence import Evidence, Opened
 from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 from studbook.records.merkle import Opening, check_opening, merkle_root, open_merkle
-from studbook.records.screening import STRENGTH, DetectorCalibration, EvidenceKind, Finding
+from studbook.records.screening import STRENGTH, DetectorCalibration, EvidenceKind, Finding, OriginCount, ScreenReceipt
 from studbook.records.verdict import Outcome, Receipt, Tally, Verdict
 
 __all__ = [
@@ -41,12 +41,14 @@ __all__ = [
     "Opened",
     "Opening",
     "Origin",
+    "OriginCount",
     "Outcome",
     "Radius",
     "Rate",
     "Receipt",
     "Recipe",
     "Sampling",
+    "ScreenReceipt",
     "Sequential",
     "Spread",
     "Tally",

@@ -104,3 +104,59 @@ class DetectorCalibration:
     def id(self) -> str:
         """Digest of the calibration."""
         return digest_of(to_plain(self))
+
+
+@dataclass(frozen=True, slots=True)
+class OriginCount:
+    """Records of one origin, by the strongest evidence for it.
+
+    Attributes:
+        origin: Generated, human or unknown.
+        evidence: Kind of evidence, or ``"none"``.
+        records: How many.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    origin: Origin
+    evidence: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenReceipt:
+    """What a screen was given, how it decided, and what came out; signed, it is what a training set can point to.
+
+    Attributes:
+        inputs: SHA-256 of ``inputs.jsonl``: the corpus's files with their sizes and sums.
+        outputs: SHA-256 of ``outputs.jsonl``: the written files with their sums.
+        settings: How it was decided: canonical JSON of the witnesses, what is rejected, and the limits.
+        read: Records that were read.
+        kept: Of these kept.
+        rejected: Of these rejected.
+        skipped: What wasn't read, with its reason in ``skipped/``.
+        counts: Records by origin and evidence.
+        code: That made it.
+        made: When, in UTC.
+    """
+
+    SCHEMA: ClassVar[str] = "studbook.screen-receipt/1"
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    inputs: str
+    outputs: str
+    settings: str
+    read: int
+    kept: int
+    rejected: int
+    skipped: int
+    counts: tuple[OriginCount, ...]
+    code: str
+    made: str
+
+    def __post_init__(self) -> None:
+        require_sha(self.inputs, "receipt.inputs")
+        require_sha(self.outputs, "receipt.outputs")
+        require_time(self.made, "receipt.made")
+        if self.kept + self.rejected != self.read or self.read != sum(each.records for each in self.counts):
+            raise RecordError(f"a screen's receipt counts {self.kept} kept and {self.rejected} rejected of {self.read} records")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from studbook.pictures import read_picture
 from studbook.records import EvidenceKind, Finding, Kind
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Record:
     """One record of a corpus.
 
@@ -20,7 +25,6 @@ class Record:
         text: The text; empty for a picture.
         data: The bytes of a picture's file; empty for a text.
         sidecar: Bytes of a content credential beside it, or empty.
-        fields: Its other columns.
     """
 
     id: str
@@ -29,7 +33,15 @@ class Record:
     text: str = ""
     data: bytes = b""
     sidecar: bytes = b""
-    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """A picture's pixels ``(h, w, 3)``, unpacked once.
+
+        Raises:
+            DataError: They can't be read.
+        """
+        return read_picture(self.data, self.id)
 
 
 class Witness(Protocol):

@@ -1,0 +1,203 @@
+"""Screening a corpus: read, judge, write, piece by piece, until all is done; stopped at any moment, it goes on where it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from studbook import __version__
+from studbook.errors import ConfigError, DataError
+from studbook.files import write_file
+from studbook.provenance import SigningKey, sign
+from studbook.records import OriginCount, ScreenReceipt, canonical_bytes
+from studbook.screening.columns import RECEIPT, SUMMARY
+from studbook.screening.folder import INPUTS, OUTPUTS, SKIPPED, Marker, ScreenFolder, input_lines
+from studbook.screening.judging import Judgement, Screen
+from studbook.screening.reading import Input, Limits, Piece, Skip, find_inputs, read_pieces
+from studbook.screening.writing import encode_piece, skip_lines
+
+
+class Progress(Protocol):
+    """Is told how far a screen is."""
+
+    def advance(self, n_bytes: int, n_records: int) -> None:
+        """So many more bytes of the corpus and records are done."""
+        ...
+
+
+class _Quiet:
+    def advance(self, n_bytes: int, n_records: int) -> None:
+        pass
+
+
+def screen_corpus(
+    paths: Sequence[Path | str],
+    out: Path | str,
+    screen: Screen,
+    *,
+    key: SigningKey | None = None,
+    column: str = "text",
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Screen files and folders of records.
+
+    Parquet, JSON Lines (plain, gz, bz2, xz, zst), WebDataset tar, and folders of texts and pictures are read as streams: memory doesn't
+    depend on the corpus. Written are ``kept/`` and ``rejected/`` (Parquet: the same records with the columns of
+    ``studbook.screening.columns``), ``skipped/`` (what couldn't be read, with reasons), the calibrations of the witnesses, ``summary.json``
+    and, with a key, the signed ``receipt.json``. Called again with the same arguments it does what is missing; the result is the same.
+
+    Args:
+        paths: Files and folders.
+        out: Folder to write to.
+        screen: Witnesses, and what is rejected.
+        key: Signs the receipt; without one there is none.
+        column: Column or key of the text, or of the picture.
+        limits: What a record may be at most.
+        progress: Is told how far it is.
+
+    Returns:
+        The summary: counts of records read, kept, rejected and skipped, by origin and evidence, and the commonest reasons of skipping.
+
+    Raises:
+        DataError: A path isn't there, or nothing of it can be read.
+        ConfigError: A table without the column; no file of a kind that is read.
+        FolderBusyError: Another screen writes to the folder.
+        RunFolderError: The folder holds something else.
+        StorageError: The disk refused; what was written stays, and the same call goes on.
+    """
+    _require_pyarrow()
+    inputs, passed = find_inputs(paths)
+    if not inputs:
+        raise ConfigError(
+            f"there is nothing to screen in {', '.join(map(str, paths))}", hint="Parquet, JSONL, tar, .txt, .md and pictures are read"
+        )
+    bounds = limits or Limits()
+    folder = ScreenFolder(Path(out))
+    with folder.locked():
+        folder.begin(_config(inputs, screen, column, bounds))
+        _keep_calibrations(folder, screen)
+        write_file(folder.path / SKIPPED / "passed-over.jsonl", skip_lines(passed))
+        done: list[Marker] = []
+        for number, source in enumerate(inputs):
+            done += _screen_input(folder, number, source, screen, column, bounds, progress or _Quiet())
+        return _finish(folder, inputs, passed, done, screen, key)
+
+
+def _require_pyarrow() -> None:
+    from studbook.errors import MissingExtraError
+
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("screening a corpus needs pyarrow, not installed", hint="pip install 'studbook[corpus]'") from error
+
+
+def _config(inputs: Sequence[Input], screen: Screen, column: str, limits: Limits) -> dict[str, Any]:
+    files = [
+        [name, path.stat().st_size, str(path.stat().st_mtime_ns)]
+        for source in inputs
+        for name, path in zip(source.names, source.paths, strict=True)
+    ]
+    described = json.loads(json.dumps(screen.describe()))
+    bounds = {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
+    return {"schema": "studbook.screen/1", "corpus": files, "column": column, "limits": bounds, **described}
+
+
+def _keep_calibrations(folder: ScreenFolder, screen: Screen) -> None:
+    for witness in screen.witnesses:
+        signed = getattr(witness, "signed_calibration", b"")
+        if signed:
+            folder.write_calibration(witness.name, signed)
+
+
+def _screen_input(
+    folder: ScreenFolder, number: int, source: Input, screen: Screen, column: str, limits: Limits, progress: Progress
+) -> list[Marker]:
+    """The pieces of one source, those that are there first."""
+    done: list[Marker] = []
+    while (marker := folder.marker(_name(number, len(done)))) is not None:
+        done.append(marker)
+    if done and done[-1].last:
+        progress.advance(source.size, sum(each.kept + each.rejected for each in done))
+        return done
+    pieces = read_pieces(source, done[-1].position if done else 0, column=column, limits=limits)
+    for piece, last in _with_last(pieces):
+        judgements = screen.judge(piece.records)
+        rejected = [screen.rejects(judgement) for judgement in judgements]
+        marker_fields = _count(piece, judgements, rejected) | {"position": piece.position, "last": last}
+        done.append(folder.write_piece(_name(number, len(done)), encode_piece(piece, judgements, rejected), marker_fields))
+        progress.advance(source.size if last else 0, len(piece.records))
+    return done
+
+
+def _name(number: int, piece: int) -> str:
+    return f"part-{number:06d}-{piece:06d}"
+
+
+def _with_last(pieces: Iterable[Piece]) -> Iterable[tuple[Piece, bool]]:
+    """Each piece, and whether it is the last; a source without any gives one that is empty."""
+    held: Piece | None = None
+    for piece in pieces:
+        if held is not None:
+            yield held, False
+        held = piece
+    yield held or Piece([], None, [], 0), True
+
+
+def _count(piece: Piece, judgements: Sequence[Judgement], rejected: Sequence[bool]) -> dict[str, Any]:
+    counts = Counter(f"{each.origin}/{each.evidence}" for each in judgements)
+    return {
+        "counts": dict(sorted(counts.items())),
+        "kept": len(rejected) - sum(rejected),
+        "rejected": sum(rejected),
+        "skipped": len(piece.skipped),
+    }
+
+
+def _finish(
+    folder: ScreenFolder, inputs: Sequence[Input], passed: Sequence[Skip], done: Sequence[Marker], screen: Screen, key: SigningKey | None
+) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    for marker in done:
+        counts.update(marker.counts)
+    kept, rejected = sum(each.kept for each in done), sum(each.rejected for each in done)
+    skipped = sum(each.skipped for each in done) + len(passed)
+    if kept + rejected == 0:
+        raise DataError(f"none of the corpus's records could be read, {skipped} were skipped", hint=f"reasons: {folder.path / SKIPPED}")
+    listed = [{"file": name, "sha256": value} for each in done for name, value in each.files.items()]
+    inputs_sum = folder.write_listing(INPUTS, list(input_lines(inputs)))
+    outputs_sum = folder.write_listing(OUTPUTS, listed)
+    by_origin = [_origin_count(name, n) for name, n in sorted(counts.items())]
+    summary = _summary(kept, rejected, skipped, counts)
+    if key is not None:
+        receipt = ScreenReceipt(
+            inputs=inputs_sum,
+            outputs=outputs_sum,
+            settings=canonical_bytes(screen.describe()).decode(),
+            read=kept + rejected,
+            kept=kept,
+            rejected=rejected,
+            skipped=skipped,
+            counts=tuple(by_origin),
+            code=f"studbook {__version__}",
+            made=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        write_file(folder.path / RECEIPT, sign(receipt, key))
+    folder.write_json(SUMMARY, summary)
+    return summary
+
+
+def _origin_count(name: str, n: int) -> OriginCount:
+    origin, _, evidence = name.partition("/")
+    return OriginCount(origin, evidence, n)  # type: ignore[arg-type]
+
+
+def _summary(kept: int, rejected: int, skipped: int, counts: Mapping[str, int]) -> dict[str, Any]:
+    rows = [{"origin": name.partition("/")[0], "evidence": name.partition("/")[2], "records": n} for name, n in sorted(counts.items())]
+    totals = {"read": kept + rejected, "kept": kept, "rejected": rejected, "skipped": skipped}
+    return {"schema": "studbook.screen-summary/1", **totals, "counts": rows}
