@@ -1,1 +1,6 @@
-"""Filters and judges of generated records inside the loop; every reject is kept with its reason."""
+"""Filters and judges of generated data in the loop; every reject is counted with its reason."""
+
+from studbook.curation.ideal import Ideal
+from studbook.curation.judged import Judged
+
+__all__ = ["Ideal", "Judged"]

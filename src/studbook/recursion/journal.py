@@ -30,6 +30,7 @@ FORMAT = 1
 MARK = "finished.json"
 MODEL = "model"
 NOTES = "notes"
+EXTRA = "extra"
 _PREFIX = "generation-"
 _MAX_MARK_BYTES = 16 << 20
 _PATIENCE_S = 60.0
@@ -120,6 +121,11 @@ class Journal:
         self._written.update(written)
         return batch
 
+    def add(self, generation: int, extra: Batch) -> None:
+        """See ``studbook.recursion.Stock``."""
+        _, written = write_batches(self._folder(generation), EXTRA, [extra])
+        self._written.update(written)
+
     def finish(self, generation: Generation, notes: bytes) -> None:
         """Note that a generation is finished; the chain can go on after it from now on. A model that can't be saved leaves no journal.
 
@@ -156,14 +162,14 @@ class Journal:
     def _thin(self, index: int) -> None:
         """Delete what of a generation is only needed to go on right after it."""
         folder = self._folder(index)
-        if index and not self.needs.pool:
+        if index and not self.needs.samples:
             remove(folder)
             return
         remove(folder / NOTES)
         _remove_array(folder, "training")
         if index:
             remove(folder / MODEL)
-        if not self.needs.pool:
+        if not self.needs.samples:
             _remove_array(folder, "sample")
 
     def _read(self, index: int) -> Resumed:
@@ -178,9 +184,10 @@ class Journal:
         first = self._model(0)
         previous = (self._model(index) if index else first) if self.needs.model else None
         training = self._batch(index, "training") if self.needs.training and index else self.original
-        pool = tuple(self._batch(number, "sample") for number in range(index + 1)) if self.needs.pool else ()
+        pool = tuple(self._batch(number, "sample") for number in range(index + 1)) if self.needs.samples else ()
+        extras = tuple(self._extra(number) for number in range(index + 1)) if self.needs.history else ()
         sample = pool[-1] if pool else self._batch(index, "sample")
-        return Resumed(Standing(index, previous, training, sample, pool), first, (folder / NOTES).read_bytes())
+        return Resumed(Standing(index, previous, training, sample, pool, extras), first, (folder / NOTES).read_bytes())
 
     def _mark(self, index: int) -> Mapping[str, Any]:
         """Sizes and digests of a finished generation's files."""
@@ -200,6 +207,9 @@ class Journal:
         names = {name for name in files if name in {f"{stem}.npy", f"{stem}-labels.npy", f"{stem}-weights.npy"}}
         _require(folder, files, names | {f"{stem}.npy"})
         return map_batch(folder, stem, self.original.space, names)
+
+    def _extra(self, index: int) -> Batch | None:
+        return self._batch(index, EXTRA) if f"{EXTRA}.npy" in self._mark(index) else None
 
     def _model(self, index: int) -> Model:
         folder, files = self._folder(index), self._mark(index)

@@ -10,7 +10,8 @@ import numpy as np
 from studbook.arrays import Space
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
-from studbook.recursion.protocols import LawLearner, LawModel, Statistics, Subsampled
+from studbook.recursion.curated import LawSieve, Sifting
+from studbook.recursion.protocols import LawCurator, LawLearner, LawModel, Statistics, Subsampled
 from studbook.recursion.schedule import Phased
 
 
@@ -21,10 +22,12 @@ class LawGeneration:
     Attributes:
         index: 0 for the models fitted to the original data.
         model: The fitted models; ``model.law`` has a leading axis of length R.
+        sifting: What the curator did to the candidates; ``None`` where there is no curator, and in generation 0.
     """
 
     index: int
     model: LawModel
+    sifting: Sifting | None = None
 
 
 def can_run_in_law(learner: object, mix: Mix, *, n: int, n_original: int, real: LawModel | None, probe: Statistics | None) -> bool:
@@ -60,6 +63,7 @@ def run_generations_in_law(
     last: int,
     real: LawModel | None,
     rng: np.random.Generator,
+    curator: LawCurator | None = None,
 ) -> Iterator[LawGeneration]:
     """Generations 0 to ``last`` of all replicates, exact in law.
 
@@ -73,6 +77,7 @@ def run_generations_in_law(
         last: Index of the last generation.
         real: Models with the source's law, for fresh records (R replicates).
         rng: The stream of this chain: a new stream for every generation would cost as much as the generation.
+        curator: Judges the candidates of every generation after 0; see ``can_curate_in_law``. By default all are taken.
 
     Examples:
         >>> from studbook.learners import Gaussian
@@ -91,13 +96,19 @@ def run_generations_in_law(
     pooling = any(part.origin is Origin.POOL for part in parts)
     pool = training = original
     model = learner.estimate(training, space)
+    sieve = None if curator is None else LawSieve(curator, parts, original.n_replicates)
+    sifting: Sifting | None = None
     yield LawGeneration(0, model)
     for index in range(1, last + 1):
         if pooling:
             pool = pool.merge(learner.draw(model, n, rng=rng))
-        training = _compose(parts, _Shelves(learner, model, real, original, training, pool), rng=rng)
+        if sieve is None:
+            training = _compose(parts, _Shelves(learner, model, real, original, training, pool), rng=rng)
+        else:
+            kept, sifting = sieve.sift(generation=index, rng=rng)
+            training = sieve.draw(learner, model, real, kept, rng=rng)
         model = learner.estimate(training, space)
-        yield LawGeneration(index, model)
+        yield LawGeneration(index, model, sifting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from studbook.arrays import Batch, Ints, concatenate
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
-from studbook.recursion.protocols import Continuing, Learner, Model, Storable
+from studbook.recursion.curated import Sifting, sift
+from studbook.recursion.protocols import Continuing, Curator, Learner, Model, Storable
 from studbook.recursion.schedule import Poisoned, mix_at
 from studbook.recursion.stock import MemoryStock, Needs, Standing, Stock
 
@@ -24,8 +25,11 @@ Streams: TypeAlias = Callable[[int, str], np.random.Generator]
 class FreshSupply(Protocol):
     """Where new real records come from."""
 
-    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
-        """``n`` real records that no earlier generation was given."""
+    def take(self, generation: int, n: int, *, rng: np.random.Generator, after: int = 0) -> Batch:
+        """``n`` real records that no earlier generation was given, beyond the ``after`` that this one was given already.
+
+        Fewer where a curator asks for more than there are.
+        """
         ...
 
 
@@ -35,7 +39,7 @@ class FreshLaw:
 
     model: Model
 
-    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
+    def take(self, generation: int, n: int, *, rng: np.random.Generator, after: int = 0) -> Batch:
         """See ``FreshSupply``."""
         return self.model.sample(n, rng=rng)
 
@@ -47,13 +51,18 @@ class FreshReserve:
     Attributes:
         records: The part.
         starts: Where each generation's slice begins, where they aren't equally long; else empty.
+        share: Records that a generation gets at most, where a curator asks several times; 0: as many as it asks for, once.
     """
 
     records: Batch
     starts: Sequence[int] = ()
+    share: int = 0
 
-    def take(self, generation: int, n: int, *, rng: np.random.Generator) -> Batch:
+    def take(self, generation: int, n: int, *, rng: np.random.Generator, after: int = 0) -> Batch:
         """See ``FreshSupply``."""
+        if self.share:
+            first = (generation - 1) * self.share
+            return self.records.take(np.arange(first + after, first + min(after + n, self.share)))
         start = self.starts[generation] if self.starts else (generation - 1) * n
         rows = np.arange(start, start + n)
         if n and rows[-1] >= len(self.records):
@@ -73,12 +82,14 @@ class Generation:
         model: The fitted model.
         training: What it was fitted to.
         sample: ``n`` records that it generated; the next generation's generated part is taken from them.
+        sifting: What the curator did to its candidates; ``None`` where there is no curator, and in generation 0.
     """
 
     index: int
     model: Model
     training: Batch
     sample: Batch
+    sifting: Sifting | None = None
 
 
 def run_generations(
@@ -93,6 +104,7 @@ def run_generations(
     base: Model | None = None,
     stock: Stock | None = None,
     after: Standing | None = None,
+    curator: Curator | None = None,
 ) -> Iterator[Generation]:
     """Generations 0 to ``last``.
 
@@ -107,6 +119,7 @@ def run_generations(
         base: The model that fits start from, where the learner asks for one.
         stock: Where records are held; by default in memory.
         after: Where to go on; by default from the beginning. The generations are the same as without an interruption.
+        curator: Judges the candidates of every generation after 0, newly opened; by default all are taken.
 
     Yields:
         Each generation as soon as it is fitted and sampled.
@@ -129,17 +142,72 @@ def run_generations(
     held = stock or MemoryStock()
     pooling = Needs.of(learner, mix, n=n, n_original=len(original), last=last).pool
     at = after or Standing(-1, None, original, original)
-    training, sample, model = at.training, at.sample, at.model
+    training, sample, model, sifting = at.training, at.sample, at.model, None
     pool = [original, *at.pool] if pooling else []
+    if curator is not None:
+        _remind(curator, at)
     for index in range(at.index + 1, last + 1):
         if index:
+            parts = mix_at(mix, index).parts(n, len(original))
             shelves = _Shelves(original, training, sample, tuple(pool), fresh, index, mix_at(mix, index))
-            training = held.gather(index, _compose(mix_at(mix, index).parts(n, len(original)), shelves, rng=streams(index, "mix")))
+            if curator is None:
+                training = held.gather(index, _compose(parts, shelves, rng=streams(index, "mix")))
+            else:
+                desk = _Desk(curator, _writer(model), shelves, streams(index, "mix"))
+                pieces, sifting = sift(curator, parts, desk.fetch, generation=index, rng=streams(index, "curation"))
+                training = held.gather(index, pieces)
+                if desk.extras and curator.remembers:
+                    held.add(index, concatenate(desk.extras))
         model = _fit(learner, training, base=base, previous=model, rng=streams(index, "fit"))
-        sample = held.keep(index, _tidy(model, model.sample(n, rng=streams(index, "sample"))))
+        sample = held.keep(index, _tidy(model, _write(curator, model, n, rng=streams(index, "sample"))))
+        if curator is not None:
+            curator.note(index, sample)
         if pooling:
             pool.append(sample)
-        yield Generation(index, model, training, sample)
+        yield Generation(index, model, training, sample, sifting)
+
+
+def _writer(model: Model | None) -> Model:
+    if model is None:
+        raise ConfigError("a curator needs the model of the generation before, which wasn't kept", hint="give Needs.of the curator")
+    return model
+
+
+def _write(curator: Curator | None, model: Model, n: int, *, rng: np.random.Generator) -> Batch:
+    return model.sample(n, rng=rng) if curator is None else curator.write(model, n, rng=rng)
+
+
+def _remind(curator: Curator, at: Standing) -> None:
+    """Note everything that was noted up to where the chain stands, in the same order."""
+    if curator.remembers:
+        for index, sample in enumerate(at.pool):
+            extra = at.extras[index] if at.extras else None
+            if extra is not None:
+                curator.note(index - 1, extra)
+            curator.note(index, sample)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Desk:
+    """Hands a curator its candidates: first as the mix says, then, where some were rejected, further ones."""
+
+    curator: Curator
+    model: Model
+    shelves: _Shelves
+    rng: np.random.Generator
+    extras: list[Batch] = field(default_factory=list)
+
+    def fetch(self, part: Part, came: int) -> tuple[Batch, ...]:
+        """See ``studbook.recursion.curated.Fetch``."""
+        if part.origin is Origin.GENERATED and came:
+            extra = _tidy(self.model, self.curator.write(self.model, part.n or 0, rng=self.rng))
+            self.curator.note(self.shelves.generation - 1, extra)
+            self.extras.append(extra)
+            return (extra,)
+        limits = {Origin.ORIGINAL: len(self.shelves.original), Origin.PREVIOUS: len(self.shelves.previous)}
+        if part.n is not None and part.origin in limits:
+            part = replace(part, n=min(part.n, limits[part.origin]))
+        return self.shelves.fetch(part, rng=self.rng, after=came)
 
 
 def _fit(learner: Learner, training: Batch, *, base: Model | None, previous: Model | None, rng: np.random.Generator) -> Model:
@@ -193,7 +261,7 @@ class _Shelves:
     generation: int
     mix: Mix
 
-    def fetch(self, part: Part, *, rng: np.random.Generator) -> tuple[Batch, ...]:
+    def fetch(self, part: Part, *, rng: np.random.Generator, after: int = 0) -> tuple[Batch, ...]:
         if part.origin is Origin.GENERATED:
             # A random subset, not the first records: a regression's sample comes in the order of its design.
             whole = part.n == len(self.generated)
@@ -201,7 +269,7 @@ class _Shelves:
         if part.origin is Origin.FRESH:
             if self.fresh is None:
                 raise ConfigError("the mix asks for fresh real records, but none were set aside", hint="set data.reserve")
-            return (self.fresh.take(self.generation, part.n or 0, rng=rng),)
+            return (self.fresh.take(self.generation, part.n or 0, rng=rng, after=after),)
         if part.origin is Origin.OUTSIDE:
             if not isinstance(self.mix, Poisoned):
                 raise ConfigError("the mix asks for outside records, but makes none", hint="give it outside(original, n, *, rng)")

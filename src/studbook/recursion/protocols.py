@@ -7,7 +7,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from studbook.arrays import Batch, Space
+from studbook.arrays import Batch, Ints, Space
+from studbook.curation import Judged
+from studbook.mixing import Origin
 from studbook.theory.laws import Law
 
 
@@ -172,4 +174,67 @@ class LawLearner(Protocol):
 
     def refit(self, model: LawModel, n: int, *, rng: np.random.Generator) -> LawModel:
         """``estimate(draw(model, n))``: the next generation under replacement."""
+        ...
+
+
+class Curator(Protocol):
+    """What stands between the candidates and a training set.
+
+    Attributes:
+        refill: Whether rejected candidates are replaced by further ones, so that the training set keeps its size.
+        candidates: At most so many candidates are seen for each record of the training set.
+        remembers: Whether verdicts depend on what was noted before.
+    """
+
+    @property
+    def refill(self) -> bool: ...
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def remembers(self) -> bool: ...
+
+    def write(self, model: Model, n: int, *, rng: np.random.Generator) -> Batch:
+        """``n`` records of the model, as those publish them who mark what they generate."""
+        ...
+
+    def note(self, generation: int, sample: Batch) -> None:
+        """Take note of what the model of a generation published. The same notes in the same order give the same verdicts."""
+        ...
+
+    def judge(self, candidates: Batch, origin: Origin, *, rng: np.random.Generator) -> Judged:
+        """A verdict on each candidate.
+
+        Args:
+            candidates: Records of one origin.
+            origin: Where they come from. Only an ideal screen, and whoever attacks a screen, may look at it.
+            rng: The random stream.
+        """
+        ...
+
+
+@runtime_checkable
+class LawCurator(Protocol):
+    """A curator whose verdicts don't depend on what a record is, only on where it comes from."""
+
+    @property
+    def refill(self) -> bool: ...
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def reason(self) -> str:
+        """Its only reason."""
+        ...
+
+    def rejection(self, origin: Origin) -> float:
+        """Probability that a record of that origin is rejected."""
+        ...
+
+
+@runtime_checkable
+class SizedDraws(Protocol):
+    """A learner in law whose replicates may have training sets of different sizes."""
+
+    # As ``LawLearner.draw``, for models of its own family; a Protocol can't say so.
+    def draw_each(self, model: Any, sizes: Ints, *, rng: np.random.Generator) -> Any:
+        """The statistics of ``sizes[r]`` records of replicate r's law: ``(R,)``, 0 or more."""
         ...

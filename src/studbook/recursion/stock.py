@@ -8,7 +8,7 @@ from typing import Protocol
 
 from studbook.arrays import Batch, concatenate
 from studbook.mixing import Mix, Origin
-from studbook.recursion.protocols import Model
+from studbook.recursion.protocols import Curator, Model
 from studbook.recursion.schedule import all_parts
 
 
@@ -21,6 +21,10 @@ class Stock(Protocol):
 
     def keep(self, generation: int, sample: Batch) -> Batch:
         """What a generation generated."""
+        ...
+
+    def add(self, generation: int, extra: Batch) -> None:
+        """What the model before a generation generated beyond its sample, to replace candidates that a curator rejected."""
         ...
 
 
@@ -36,6 +40,9 @@ class MemoryStock:
         """See ``Stock``."""
         return sample
 
+    def add(self, generation: int, extra: Batch) -> None:
+        """See ``Stock``: nobody will ask for it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standing:
@@ -46,7 +53,8 @@ class Standing:
         model: Its model; ``None`` where no generation starts from the one before.
         training: Its training set; where no generation takes records of the one before, any batch of the space.
         sample: What it generated.
-        pool: What all generations so far generated, in order; empty where no generation draws from the pool.
+        pool: What all generations so far generated, in order; empty where no generation draws from the pool and no curator remembers.
+        extras: For each generation so far what the model before it generated beyond its sample, for a curator that remembers.
     """
 
     index: int
@@ -54,6 +62,7 @@ class Standing:
     training: Batch
     sample: Batch
     pool: tuple[Batch, ...] = ()
+    extras: tuple[Batch | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +73,23 @@ class Needs:
         pool: All earlier samples.
         training: The training set of the generation before.
         model: The model of the generation before.
+        history: All that was generated, for a curator that remembers.
     """
 
     pool: bool = False
     training: bool = False
     model: bool = False
+    history: bool = False
+
+    @property
+    def samples(self) -> bool:
+        """Whether earlier samples are needed at all."""
+        return self.pool or self.history
 
     @classmethod
-    def of(cls, learner: object, mix: Mix, *, n: int, n_original: int, last: int) -> Needs:
+    def of(cls, learner: object, mix: Mix, *, n: int, n_original: int, last: int, curator: Curator | None = None) -> Needs:
         """The needs of a chain, whichever of its generations has them."""
         origins = {part.origin for part in all_parts(mix, last, n, n_original)}
         start = getattr(getattr(learner, "training", None), "start", "")
-        return cls(Origin.POOL in origins, Origin.PREVIOUS in origins, start == "previous")
+        model = start == "previous" or curator is not None
+        return cls(Origin.POOL in origins, Origin.PREVIOUS in origins, model, curator is not None and curator.remembers)
