@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,3 +20,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set STUDBOOK_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def screening_site() -> ModuleType:
+    """``tests/screening_site.py``: a small corpus of every form, and witnesses that need nothing."""
+    return load_beside("screening_site.py")
+
+
+def load_beside(name: str) -> ModuleType:
+    """A module of helpers that lies in the folder of the tests."""
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), Path(__file__).with_name(name))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
