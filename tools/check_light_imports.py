@@ -22,6 +22,7 @@ LEAVES = {
     "studbook.neural": "PyTorch, but for the modules in LIGHT",
     "studbook.fingerprints._image_kernels": "Numba",
     "studbook.fingerprints._text_kernels": "Numba",
+    "studbook.fingerprints._text_vectors": "Numba",
     "studbook.hamming._bit_kernels": "Numba",
     "studbook.hamming._bit_vectors": "Numba",
     "studbook.hamming._cuda": "PyTorch",

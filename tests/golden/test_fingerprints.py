@@ -1,5 +1,7 @@
 """Golden vectors: the bits that stored digests were made with. A change of one of them is a new version of its scheme.
 
+simhash/2 and minhash/2: words are hashed by compiled code (rule words2) instead of BLAKE2b, and permutations are linear.
+
 ``python tests/golden/test_fingerprints.py`` writes the file anew.
 """
 

@@ -20,10 +20,11 @@ from studbook.fingerprints import (
     OwnMeasure,
     SimHash,
     TokenPrefix,
+    _text_kernels,
     create,
     distance,
 )
-from studbook.fingerprints.words import word_hash, words_of
+from studbook.fingerprints.words import MAX_THREADS, read_texts, words_of
 from studbook.records import Digest
 
 TEXTS = (
@@ -44,11 +45,15 @@ def mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
+def word_hash(word: str) -> int:
+    state, data = 0, word.encode()
+    for i in range(0, len(data), 8):
+        state = mix((state + int.from_bytes(data[i : i + 8], "little") + GOLDEN) & WHOLE)
+    return state
+
+
 def shingles(text: str, size: int) -> list[int]:
-    words = [
-        int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8, person=b"studbook.words1").digest(), "little")
-        for word in words_of(text)
-    ]
+    words = [word_hash(word) for word in words_of(text)]
     size = min(size, len(words))
     found = []
     for i in range(len(words) - size + 1):
@@ -67,7 +72,9 @@ def plain_simhash(text: str, size: int) -> bytes:
 
 
 def plain_minhash(text: str, size: int, permutations: int, bits: int) -> bytes:
-    least = [min(mix(run ^ mix((i + 1) * GOLDEN & WHOLE)) for run in shingles(text, size)) for i in range(permutations)]
+    numbers = [mix((i + 1) * GOLDEN & WHOLE) for i in range(2 * permutations)]
+    runs = shingles(text, size)
+    least = [mix(min(((a | 1) * run + b) & WHOLE for run in runs)) for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
     kept = "".join(format(value & ((1 << bits) - 1), f"0{bits}b") for value in least)
     return int(kept, 2).to_bytes(len(kept) // 8, "big")
 
@@ -108,8 +115,43 @@ def test_words(text: str, expected: list[str]) -> None:
     assert words_of(text) == expected
 
 
+def compiled_words(text: str) -> list[int]:
+    ((data, bounds, classes),) = read_texts([text])
+    room = np.empty(len(data), np.uint64)
+    return room[: _text_kernels.hash_words(data, 0, int(bounds[-1]), classes, room)].tolist()
+
+
 def test_word_hash_is_pinned() -> None:
-    assert word_hash("fox").hex() == "22b77976efdfaf5b"
+    assert compiled_words("fox Donaudampfschiff") == [word_hash("fox"), word_hash("donaudampfschiff")]
+    assert format(word_hash("fox"), "016x") == "0ff2c369c958561f"
+
+
+@given(text=st.text(min_size=1))
+def test_compiled_code_cuts_and_hashes_words_by_the_rule(text: str) -> None:
+    # And the same beside an ASCII word, beside one that isn't, and cut by something that isn't ASCII.
+    for whole in (text, f"Eight8ch {text}", f"{text}\u2013x", f"\u65e5{text}\u00e9"):
+        try:
+            expected = [word_hash(word) for word in words_of(whole)]
+        except DataError:
+            expected = []
+        try:
+            assert compiled_words(whole) == expected
+        except DataError:
+            assert any("\ud800" <= c <= "\udfff" for c in whole)
+
+
+@pytest.mark.parametrize("fingerprint", [SimHash(), MinHash()], ids=str)
+def test_texts_of_a_batch_are_hashed_one_by_one_on_any_number_of_threads(fingerprint, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = np.concatenate([fingerprint.pack([text]) for text in TEXTS])
+    assert (fingerprint.pack(TEXTS) == alone).all()
+    monkeypatch.setattr("studbook.fingerprints.words._BLOCK_BYTES", 100)
+    for threads in (1, 2, 3, 7):
+        assert (fingerprint.pack(iter(TEXTS), threads=threads) == alone).all()
+    for threads in (0, 1.0, MAX_THREADS + 1):
+        with pytest.raises(ConfigError, match="threads is"):
+            fingerprint.pack(TEXTS, threads=threads)
+    with pytest.raises(DataError, match="no word: '\\?!'"):
+        fingerprint.pack([*TEXTS, "?!", "fine"])
 
 
 @given(text=st.text(st.characters(codec="ascii")))
@@ -209,8 +251,8 @@ def test_measures_refuse_other_schemes() -> None:
         lambda: distance(SimHash().digest("a"), SimHash(2).digest("a")),
         lambda: distance(SimHash().digest("a"), ExactText().digest("a")),
         lambda: distance(Digest("nobody", 1, (), b"a"), Digest("nobody", 1, (), b"a")),
-        lambda: MinHash.distance(*[Digest("minhash", 1, (("bits", 16), ("permutations", 128)), b"ab")] * 2),
-        lambda: MinHash.distance(*[Digest("minhash", 2, text.parameters, text.bits)] * 2),
+        lambda: MinHash.distance(*[Digest("minhash", 2, (("bits", 16), ("permutations", 128)), b"ab")] * 2),
+        lambda: MinHash.distance(*[Digest("minhash", 1, text.parameters, text.bits)] * 2),
         lambda: TokenPrefix.distance(*[Digest("tokens_prefix", 1, (("block", 16),), b"abcde")] * 2),
     ):
         with pytest.raises(DigestError):
@@ -221,7 +263,8 @@ def test_measures_refuse_other_schemes() -> None:
 def test_names_in_the_catalog_are_the_schemes(name: str) -> None:
     fingerprint = create(name)
     found = fingerprint.digest([1, 2, 3] if name.startswith("tokens") else "some words")
-    assert (found.scheme, found.version, found.parameters) == (name, 1, tuple(sorted(fingerprint.parameters)))
+    version = 2 if name in ("simhash", "minhash") else 1
+    assert (found.scheme, found.version, found.parameters) == (name, version, tuple(sorted(fingerprint.parameters)))
     assert isinstance(fingerprint, FixedWidth) == (name != "tokens_prefix")
     assert isinstance(fingerprint, OwnMeasure) == (name in ("minhash", "tokens_prefix"))
     assert fingerprint.digests([]) == []

@@ -1,17 +1,29 @@
-"""Numba kernels over hashed words: shingles, SimHash counts and MinHash minima, in unsigned 64-bit arithmetic."""
+"""Numba kernels over texts: words, shingles, SimHash counts and MinHash minima, in unsigned 64-bit arithmetic.
+
+numba's cache on disk doesn't notice when a file that this one imports changes: remove ``__pycache__`` after editing.
+"""
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import numba
 import numpy as np
 
 from studbook.arrays import AnyArray, Ints
+from studbook.fingerprints._text_vectors import load, multiply_add, smaller, splat, store
+
+Texts: TypeAlias = tuple[AnyArray, Ints, AnyArray]
+"""Bytes, bounds and classes; see ``studbook.fingerprints.words.Texts``."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _A, _B, _C = np.uint64(30), np.uint64(27), np.uint64(31)
 _EIGHT, _BYTE = np.uint64(8), np.uint64(255)
 _FLUSH = 255
+_U, _LARGEST = np.uint64, np.uint64(0xFFFFFFFFFFFFFFFF)
+# Bytes of a word as they are hashed, ASCII letters small; 0 for what separates. Whatever isn't ASCII is part of a word here.
+_LETTERS = np.array([ord(chr(i).lower()) if i < 128 and chr(i).isalnum() else i if i >= 128 else 0 for i in range(256)], dtype=np.uint8)
 # The bits of a byte, each in a byte of its own.
 _SPREAD = np.array([sum(((byte >> bit) & 1) << (8 * bit) for bit in range(8)) for byte in range(256)], dtype=np.uint64)
 
@@ -24,6 +36,72 @@ def _mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> _C)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _sequence(data: AnyArray, at: np.uint64, stop: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """The code point of the UTF-8 sequence of two bytes or more at ``at``, and where the next one begins."""
+    lead = _U(data[at])
+    size = _U(2) if lead < _U(0xE0) else _U(3) if lead < _U(0xF0) else _U(4)
+    point, end = lead & (_U(0x7F) >> size), min(at + size, stop)
+    for k in range(at + _U(1), end):
+        point = point << _U(6) | _U(data[k]) & _U(0x3F)
+    return point, end
+
+
+@numba.njit(cache=True, nogil=True)
+def hash_words(data: AnyArray, start: int, stop: int, classes: AnyArray, words: AnyArray) -> int:
+    """Hash every word of the bytes ``[start, stop)`` of ``data``; ``studbook.fingerprints.words`` says how.
+
+    Args:
+        data: ``(n,)`` uint8, UTF-8.
+        start: The first byte.
+        stop: The one behind the last.
+        classes: By code point, of those that aren't ASCII: 0 separates, 1 is part of a word, 2 is a word by itself. May
+            be empty where all bytes are ASCII.
+        words: uint64, written; as many as there are bytes are enough.
+
+    Returns:
+        How many words there are.
+    """
+    n, at, stop = _U(0), _U(start), _U(stop)
+    state, block, shift, inside = _U(0), _U(0), _U(0), False
+    while at < stop:
+        byte = _LETTERS[data[at]]
+        kind, end = 1, at + _U(1)
+        if byte >= 0x80:
+            point, end = _sequence(data, at, stop)
+            kind = classes[point]
+        elif byte == 0:
+            kind = 0
+        if inside and kind != 1:
+            words[n] = state if shift == 0 else _mix(state + block + _GOLDEN)
+            n += _U(1)
+            state, block, shift, inside = _U(0), _U(0), _U(0), False
+        if kind == 0:
+            at = end
+            continue
+        inside = kind == 1
+        while True:
+            block |= _U(byte) << shift
+            shift += _U(8)
+            at += _U(1)
+            if shift == _U(64):
+                state, block, shift = _mix(state + block + _GOLDEN), _U(0), _U(0)
+            if at >= stop:
+                break
+            byte = _LETTERS[data[at]]
+            # On to the end of the sequence, and through a run of ASCII letters after a letter.
+            if at >= end and (byte == 0 or byte >= 0x80 or kind == 2):
+                break
+        if kind == 2:
+            words[n] = _mix(block + _GOLDEN)
+            n += _U(1)
+            block, shift = _U(0), _U(0)
+    if inside:
+        words[n] = state if shift == 0 else _mix(state + block + _GOLDEN)
+        n += _U(1)
+    return int(n)
+
+
 @numba.njit(cache=True, nogil=True)
 def mix_shingles(words: AnyArray, size: int, shingles: AnyArray) -> None:
     """Hash every run of ``size`` words: from s = size, s becomes mix(s + word + golden ratio) word by word.
@@ -31,7 +109,7 @@ def mix_shingles(words: AnyArray, size: int, shingles: AnyArray) -> None:
     Args:
         words: ``(n,)`` uint64.
         size: Words a shingle, at most n.
-        shingles: ``(n - size + 1,)`` uint64, written.
+        shingles: ``(n - size + 1,)`` uint64, written; may be the beginning of ``words``.
     """
     for i in range(shingles.size):
         state = np.uint64(size)
@@ -72,18 +150,97 @@ def count_bits(shingles: AnyArray, counts: Ints) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def least_values(shingles: AnyArray, least: AnyArray) -> None:
-    """Under each permutation the smallest value, mix(shingle xor mix((i + 1) · golden ratio)), of any shingle.
+def permutations(factors: AnyArray, terms: AnyArray) -> None:
+    """The permutations x → factor · x + term: their numbers in pairs from the SplitMix64 stream, the factors made odd.
+
+    Args:
+        factors: ``(k,)`` uint64, written.
+        terms: ``(k,)`` uint64, written.
+    """
+    state = _U(0)
+    for i in range(factors.size):
+        state += _GOLDEN
+        factors[i] = _mix(state) | _U(1)
+        state += _GOLDEN
+        terms[i] = _mix(state)
+
+
+@numba.njit(cache=True, nogil=True)
+def least_values(shingles: AnyArray, factors: AnyArray, terms: AnyArray, least: AnyArray) -> None:
+    """Under each permutation the smallest value factor · shingle + term of any shingle, mixed.
 
     Args:
         shingles: ``(n,)`` uint64.
+        factors: ``(k,)`` uint64, k a multiple of 8.
+        terms: ``(k,)`` uint64.
         least: ``(k,)`` uint64, written.
     """
-    state = np.uint64(0)
-    for i in range(least.size):
-        state += _GOLDEN
-        seed = _mix(state)
-        found = np.uint64(0xFFFFFFFFFFFFFFFF)
-        for s in range(shingles.size):
-            found = min(found, _mix(shingles[s] ^ seed))
-        least[i] = found
+    at, n = _U(0), _U(least.size // 8)
+    while at < n:
+        # Four vectors in turn hide the time that a product takes.
+        second, third, fourth = min(at + _U(1), n - _U(1)), min(at + _U(2), n - _U(1)), min(at + _U(3), n - _U(1))
+        a0, a1, a2, a3 = load(factors, at), load(factors, second), load(factors, third), load(factors, fourth)
+        b0, b1, b2, b3 = load(terms, at), load(terms, second), load(terms, third), load(terms, fourth)
+        m0 = m1 = m2 = m3 = splat(_LARGEST)
+        for i in range(shingles.size):
+            x = splat(shingles[i])
+            m0, m1 = smaller(m0, multiply_add(a0, x, b0)), smaller(m1, multiply_add(a1, x, b1))
+            m2, m3 = smaller(m2, multiply_add(a2, x, b2)), smaller(m3, multiply_add(a3, x, b3))
+        store(least, at, m0)
+        store(least, second, m1)
+        store(least, third, m2)
+        store(least, fourth, m3)
+        at += _U(4)
+    for k in range(least.size):
+        least[k] = _mix(least[k])
+
+
+@numba.njit(cache=True, nogil=True)
+def shingle_text(data: AnyArray, start: int, stop: int, classes: AnyArray, size: int, room: AnyArray) -> int:
+    """Hash the shingles of one text into ``room``; returns how many there are, 0 where there is no word."""
+    n = hash_words(data, start, stop, classes, room)
+    if n == 0:
+        return 0
+    size = min(size, n)
+    mix_shingles(room[:n], size, room[: n - size + 1])
+    return n - size + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def minhash_texts(texts: Texts, size: int, factors: AnyArray, terms: AnyArray, least: AnyArray, n_shingles: Ints) -> None:
+    """The minima of many texts.
+
+    Args:
+        texts: The n texts.
+        size: Words a shingle.
+        factors: ``(k,)``, see ``permutations``.
+        terms: ``(k,)``, see ``permutations``.
+        least: ``(n, k)`` uint64, written.
+        n_shingles: ``(n,)`` written; 0 for a text without a word, whose minima mean nothing.
+    """
+    data, bounds, classes = texts
+    room = np.empty(np.max(np.diff(bounds)), np.uint64)
+    for i in range(n_shingles.size):
+        n_shingles[i] = shingle_text(data, bounds[i], bounds[i + 1], classes, size, room)
+        least_values(room[: n_shingles[i]], factors, terms, least[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def simhash_texts(texts: Texts, size: int, bits: AnyArray, n_shingles: Ints) -> None:
+    """Which bits more than half of a text's shingles have set, for many texts.
+
+    Args:
+        texts: The n texts.
+        size: Words a shingle.
+        bits: ``(n, n_bits)`` bool, written.
+        n_shingles: ``(n,)`` written; 0 for a text without a word.
+    """
+    data, bounds, classes = texts
+    room = np.empty(np.max(np.diff(bounds)), np.uint64)
+    counts = np.empty(bits.shape[1], np.int64)
+    for i in range(n_shingles.size):
+        n_shingles[i] = shingle_text(data, bounds[i], bounds[i + 1], classes, size, room)
+        counts[:] = 0
+        count_bits(room[: n_shingles[i]], counts)
+        for k in range(counts.size):
+            bits[i, k] = 2 * counts[k] > n_shingles[i]
