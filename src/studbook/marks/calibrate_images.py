@@ -66,7 +66,7 @@ def calibrate_picture_mark(
     order = stream(seed, "calibration", "split").permutation(len(pictures))
     chosen, untouched = order[: len(order) // 2].tolist(), order[len(order) // 2 :].tolist()
     progress("unmarked pictures")
-    threshold = choose_threshold(_scores(mark, (pictures[i] for i in chosen)), false_alarm, confidence)
+    threshold = choose_threshold(_scores(mark, (pictures[i] for i in chosen)), len(untouched), false_alarm, confidence)
     false_hits = _rate("human", _scores(mark, (pictures[i] for i in untouched)), threshold, confidence)
     require_promise(false_hits.events, false_hits.units, false_alarm, confidence, "pictures")
     progress("marked pictures")

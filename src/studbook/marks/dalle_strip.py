@@ -93,27 +93,26 @@ class DalleStrip:
             return PictureMarkTest(self.name, math.nan, None, "", f"the picture has {image.shape[0]} × {image.shape[1]} pixels, too few")
         distances = [_distance(image, side) for side in sides]
         best = int(np.argmin(distances))
-        reason = f"the worst of five squares of {sides[best]} pixels is {distances[best]:.0f} levels from its colour"
-        return PictureMarkTest(self.name, 0.0 - distances[best], None, str(sides[best]), reason)
+        reason = f"the worst of five squares of {sides[best]:.3g} pixels is {distances[best]:.0f} levels from its colour"
+        return PictureMarkTest(self.name, 0.0 - distances[best], None, f"{sides[best]:.3g}", reason)
 
-    def _sides(self, image: Picture) -> list[int]:
+    def _sides(self, image: Picture) -> list[float]:
         height, width = image.shape[:2]
-        most = min(height, width // 5)
-        if self.side:
-            return [self.side] if self.side <= most else []
-        # By steps of some 6 %: between two of them no square is off by more than half a pixel in sixteen.
-        last = min(most, max(LEAST_SIDE, math.ceil(2 * _SHARE * max(height, width))))
-        return (
-            sorted({round(LEAST_SIDE * 1.0625**i) for i in range(128) if round(LEAST_SIDE * 1.0625**i) <= last})
-            if most >= LEAST_SIDE
-            else []
-        )
+        most = min(height, width / 5)
+        if self.side or most < LEAST_SIDE:
+            return [float(self.side)] if LEAST_SIDE <= self.side <= most else []
+        last = min(most, max(LEAST_SIDE, 2 * _SHARE * max(height, width)))
+        # Steps of 4 %: the first of five squares is then off by a tenth of its side at most.
+        return [LEAST_SIDE * 1.04**i for i in range(1 + math.floor(math.log(last / LEAST_SIDE) / math.log(1.04)))]
 
 
-def _distance(image: Picture, side: int) -> float:
+def _distance(image: Picture, side: float) -> float:
     """The worst square's distance to its colour; a margin of an eighth is left out, where neighbours run into each other."""
-    margin = max(1, side // 8)
-    strip = image[len(image) - side :, image.shape[1] - 5 * side :].reshape(side, 5, side, 3)
-    inner = strip[margin : side - margin, :, margin : side - margin].astype(np.float64)
-    squared = ((inner - np.array(COLOURS, np.float64)[:, None, :]) ** 2).sum(axis=3)
-    return float(np.sqrt(squared.mean(axis=(0, 2)).max()))
+    height, width = image.shape[:2]
+    top, bottom = math.ceil(height - 0.875 * side), math.floor(height - 0.125 * side)
+    worst = 0.0
+    for place, colour in enumerate(COLOURS):
+        left, right = math.ceil(width - (4.875 - place) * side), math.floor(width - (4.125 - place) * side)
+        inner = image[top:bottom, left:right].astype(np.float64)
+        worst = max(worst, float(((inner - colour) ** 2).sum(axis=2).mean()))
+    return math.sqrt(worst)

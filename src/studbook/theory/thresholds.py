@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from studbook.errors import CalibrationError, ConfigError
 from studbook.theory.error_rates import check_confidence, clopper_pearson, trials_for_bound
 
-SPARE_HITS = 2
-"""So many false hits in the measuring half must still keep the promise, or too many calibrations would fail by chance."""
+SPARE_HITS = 4
+"""So many false hits in the measuring half must still keep the promise, or more than one calibration in 20 would fail by chance."""
 
 
 def records_needed(false_alarm: float, confidence: float) -> int:
@@ -22,7 +22,7 @@ def records_needed(false_alarm: float, confidence: float) -> int:
         confidence: Of the two-sided interval around the measured rate, above 0 and below 1.
 
     Returns:
-        So many that two false hits among them still keep the promise.
+        So many that a few false hits among them still keep the promise.
 
     Raises:
         ConfigError: An argument out of its range.
@@ -30,7 +30,7 @@ def records_needed(false_alarm: float, confidence: float) -> int:
     Examples:
         >>> from studbook.theory.thresholds import records_needed
         >>> records_needed(0.05, 0.95), records_needed(0.01, 0.95)
-        (142, 720)
+        (202, 1022)
     """
     check_confidence(confidence)
     return trials_for_bound(false_alarm, 1.0 - (1.0 - confidence) / 2.0, SPARE_HITS)
@@ -42,23 +42,25 @@ def require_records(n: int, false_alarm: float, confidence: float, what: str) ->
     Raises:
         CalibrationError: Too few; the message says how many are needed.
     """
+    _check_rate(false_alarm)
     needed = 2 * records_needed(false_alarm, confidence)
     if n < needed:
         message = f"{n:,} human {what} can't bound the false alarms by {false_alarm:g} with confidence {confidence:g}"
         raise CalibrationError(message, hint=f"{needed - n:,} more are needed ({needed:,} in all), or a larger false-alarm rate")
 
 
-def choose_threshold(scores: ArrayLike, false_alarm: float, confidence: float) -> float:
-    """The lowest score that is above all but a few of the human records' scores.
+def choose_threshold(scores: ArrayLike, n_measured: int, false_alarm: float, confidence: float) -> float:
+    """The lowest threshold that other human records will very likely bear out.
 
-    Of n scores the (e + 1)-th largest is a distribution-free tolerance limit: at most 1 − ``confidence`` of all samples would have it
-    below the true quantile when P(Binomial(n, q) ≤ e) ≤ 1 − ``confidence``. It is taken for half the promised rate, so that the
-    measurement on other records keeps the promise too; where the scores are too few for that, the largest of them decides.
+    When the threshold is the (e + 1)-th largest of m scores, the number of n further scores above it is beta-binomial with parameters
+    e + 1 and m − e, whatever the scores' distribution (fewer where scores tie). The largest e is taken for which the measurement on those
+    n keeps the promise with probability ``confidence``; the largest score of all where none does.
 
     Args:
-        scores: ``(n,)`` one for each human record; not-a-number counts as lower than any other.
-        false_alarm: What is promised, above 0 and below 1.
-        confidence: Above 0 and below 1.
+        scores: ``(m,)`` one for each human record; not-a-number counts as lower than any other.
+        n_measured: Human records that the rate will be measured on.
+        false_alarm: What is promised: the upper end of the measured rate's interval, above 0 and below 1.
+        confidence: Of that interval, and of keeping the promise.
 
     Returns:
         The threshold: scores from it on are hits.
@@ -67,30 +69,37 @@ def choose_threshold(scores: ArrayLike, false_alarm: float, confidence: float) -
         CalibrationError: There are no scores, or none is a number.
 
     References:
-        S. S. Wilks, "Determination of sample sizes for setting tolerance limits", Annals of Mathematical Statistics 12 (1941).
+        S. S. Wilks, "Statistical prediction with special reference to the problem of tolerance limits", Annals of Mathematical Statistics
+        13 (1942).
 
     Examples:
         >>> from studbook.theory.thresholds import choose_threshold
         >>> scores = range(1000)
-        >>> threshold = choose_threshold(scores, 0.05, 0.95)
+        >>> threshold = choose_threshold(scores, 1000, 0.05, 0.95)
         >>> sum(score >= threshold for score in scores)
-        16
+        23
     """
-    from scipy.stats import binom
+    from scipy.stats import betabinom
 
-    if not 0.0 < false_alarm < 1.0:
-        raise ConfigError(f"false_alarm is {false_alarm}, expected above 0 and below 1", hint="for example 0.01")
     check_confidence(confidence)
     values = np.asarray(scores, dtype=np.float64)
-    values = np.sort(np.where(np.isnan(values), -np.inf, values))[::-1]
+    values = np.sort(values[~np.isnan(values)])[::-1]
     if not len(values) or not math.isfinite(values[0]):
         raise CalibrationError("no human record has a score", hint="the detector can't tell anything of these records")
-    spared = int(binom.ppf(1.0 - confidence, len(values), false_alarm / 2.0))
-    while spared > 0 and binom.cdf(spared, len(values), false_alarm / 2.0) > 1.0 - confidence:
-        spared -= 1
-    limit = float(values[min(spared, len(values) - 1)])
-    # With fewer scores than spared ones there is nothing to choose from.
-    return float(np.nextafter(limit if math.isfinite(limit) else values[np.isfinite(values)][-1], np.inf))
+    m = np.size(scores)
+    spared = np.arange(min(m, len(values)))
+    risks = betabinom.sf(_most_hits(n_measured, false_alarm, confidence), n_measured, spared + 1, m - spared)
+    # Risks grow with the scores that are spared.
+    e = max(int((risks <= 1.0 - confidence).sum()) - 1, 0)
+    return float(np.nextafter(values[e], np.inf))
+
+
+def _most_hits(n: int, false_alarm: float, confidence: float) -> int:
+    """The most hits among ``n`` records that keep the promise; −1 where not even none does."""
+    hits = -1
+    while hits < n and clopper_pearson(hits + 1, n, confidence)[1] <= false_alarm:
+        hits += 1
+    return hits
 
 
 def require_promise(hits: int, n: int, false_alarm: float, confidence: float, what: str) -> None:
@@ -116,3 +125,8 @@ def require_promise(hits: int, n: int, false_alarm: float, confidence: float, wh
     while clopper_pearson(hits / n * needed, needed, confidence)[1] > false_alarm:
         needed *= 2
     raise CalibrationError(message, hint=f"at this rate about {2 * needed:,} human {what} would do, or promise less")
+
+
+def _check_rate(false_alarm: float) -> None:
+    if not 0.0 < false_alarm < 1.0:
+        raise ConfigError(f"false_alarm is {false_alarm}, expected above 0 and below 1", hint="for example 0.01")
