@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ from studbook.screening._unpacking import BombError, open_unpacked
 from studbook.screening.protocols import Record
 from studbook.screening.reading import Input, Limits, Piece, Skip
 
-_UNPACKING_ERRORS = (OSError, EOFError, ValueError)
+_UNPACKING_ERRORS = (OSError, EOFError, ValueError, zlib.error)
 
 
 def read_pieces(source: Input, position: int, column: str, limits: Limits) -> Iterator[Piece]:

@@ -105,7 +105,9 @@ def _batch(held: _Held, rows: Any, first: int, name: str, column: str) -> Iterat
 
 def _chosen(rows: Any, start: int, stop: int, kept: list[int]) -> Any:
     """Those of a batch's rows that are records, as the file's own reader would give them."""
-    return _plain(rows.slice(start, stop - start) if len(kept) == stop - start else rows.take(kept))
+    import pyarrow as pa
+
+    return _plain(rows.slice(start, stop - start) if len(kept) == stop - start else rows.take(pa.array(kept, pa.int64())))
 
 
 def _records(values: Any, name: str, first: int, limits: Limits) -> Iterator[Record | Skip]:

@@ -30,7 +30,7 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._unpacked.read(len(buffer))
+        data = self._unpacked.read1(len(buffer))  # what there is: a file that is cut off gives all that comes before
         self._n += len(data)
         if self._n > FREE_BYTES and self._n > MAX_RATIO * max(self._packed.tell(), 1):
             raise BombError(f"unpacks to more than {MAX_RATIO} times its size")
@@ -73,9 +73,9 @@ def _unpacked(name: str, packed: BinaryIO) -> Any:
 
 def _checked_lzma(packed: BinaryIO) -> Any:
     class _File(lzma.LZMAFile):
-        def read(self, size: int | None = -1) -> bytes:
+        def read1(self, size: int = -1) -> bytes:
             try:
-                return super().read(size)
+                return super().read1(size)
             except lzma.LZMAError as error:
                 raise OSError(str(error)) from error
 

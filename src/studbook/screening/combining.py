@@ -1,0 +1,135 @@
+"""One distribution of the generated share from evidence of several kinds, each with the errors of its own calibration.
+
+Certain records are counted. Of what remains, a watermark's hits are taken off first, less its false hits; among the others a detector's hits
+are corrected as Rogan and Gladen do. A record is one of five groups' at most: certain, a watermark's, the detectors', or nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from studbook.arrays import Floats
+from studbook.screening.strata import CorpusCounts, Hits
+from studbook.theory import rogan_gladen
+from studbook.theory.melding import CorpusDraws, corpus_draws, ends, lattice, miss_draws, rate_draws
+
+DETECTORS = "detector"
+"""Group of the records that a detector decided."""
+NOBODY = "none"
+"""Group of the records that nothing decided."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """Draws of how many of a group are generated, for the interval's lower end and for its upper one.
+
+    They differ where evidence leaves something open: without a detector, nobody's records may be all human or all generated.
+
+    Attributes:
+        sizes: Records of each group.
+        low: Share of generated records in each ``(k,)``, for the lower end.
+        high: The same for the upper end.
+        rates: Draws of the detector's rates, TPR and FPR, where there is exactly one.
+    """
+
+    sizes: Mapping[str, int]
+    low: Mapping[str, Floats]
+    high: Mapping[str, Floats]
+    rates: tuple[Floats, Floats] | None
+
+    def totals(self) -> tuple[Floats, Floats]:
+        """Generated records in all groups, for either end."""
+        low, high = (sum(self.sizes[name] * side[name] for name in self.sizes) for side in (self.low, self.high))
+        return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+
+
+def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
+    """Distribution of the generated records in each group that isn't certain."""
+    marks = [each for each in counts.hits if each.evidence == "watermark"]
+    detectors = [each for each in counts.hits if each.evidence == "detector"]
+    cube = lattice(max(1, 2 * len(detectors) + 2 + 2 * len(marks)), points)
+    n_hits = sum(each.hits for each in detectors)
+    remaining = counts.undecided + n_hits
+    sizes = {each.witness: each.hits for each in marks} | ({DETECTORS: n_hits} if detectors else {}) | {NOBODY: counts.undecided}
+    low, high, rates = _open(points)
+    if detectors:
+        sides, rates = _detected(detectors, n_hits, remaining, cube)
+        low, high = (_shares(side, n_hits, counts.undecided, end) for side, end in zip(sides, (0.0, 1.0), strict=True))
+    for i, mark in enumerate(marks):
+        place = 2 * len(detectors) + 2 + 2 * i
+        for side, most in ((low, 1.0), (high, 1.0 if detectors else 0.0)):
+            # Without a detector all that remains may be human, or none of it.
+            human = most * (remaining - sizes[NOBODY] * side[NOBODY] - n_hits * side.get(DETECTORS, 0.0))
+            side[mark.witness] = 1.0 - _false_share(mark, np.maximum(human, 0.0), cube[:, place : place + 2])
+    return Draws(sizes, low, high, rates)
+
+
+def _open(points: int) -> tuple[dict[str, Floats], dict[str, Floats], tuple[Floats, Floats] | None]:
+    return {NOBODY: np.zeros(points)}, {NOBODY: np.ones(points)}, None
+
+
+def _detected(
+    detectors: Sequence[Hits], hits: int, remaining: int, cube: Floats
+) -> tuple[tuple[CorpusDraws, CorpusDraws], tuple[Floats, Floats] | None]:
+    """Draws for either end. Of several detectors one knows only that any one's rates lie between the largest and the sum of theirs."""
+    tprs = [rate_draws(each.rates.hits, each.rates.generated, cube[:, 2 * i]) for i, each in enumerate(detectors)]
+    fprs = [rate_draws(each.rates.false_hits, each.rates.human, cube[:, 2 * i + 1]) for i, each in enumerate(detectors)]
+    noise = cube[:, 2 * len(detectors) : 2 * len(detectors) + 2]
+    if len(detectors) == 1:
+        drawn = corpus_draws(hits, remaining, tprs[0], fprs[0], noise)
+        return (drawn, drawn), (tprs[0], fprs[0])
+    most = [np.minimum(np.sum(rates, axis=0), 1.0) for rates in (tprs, fprs)]
+    least = [np.max(rates, axis=0) for rates in (tprs, fprs)]
+    return (corpus_draws(hits, remaining, *most, noise), corpus_draws(hits, remaining, *least, noise)), None
+
+
+def _shares(drawn: CorpusDraws, hits: int, others: int, end: float) -> dict[str, Floats]:
+    true = np.where(drawn.told, 1.0 - drawn.false_hits / max(hits, 1), end)
+    missed = np.where(drawn.told, drawn.misses / max(others, 1), end)
+    return {DETECTORS: true, NOBODY: missed}
+
+
+def _false_share(mark: Hits, human: Floats, uniform: Floats) -> Floats:
+    """Share of a mark's hits that are human, from the human records that it let pass."""
+    fpr = rate_draws(mark.rates.false_hits, mark.rates.human, uniform[:, 0])
+    false = miss_draws(human, 1.0 - np.minimum(fpr, 1.0 - 1e-9), uniform[:, 1])
+    share: Floats = np.minimum(false / max(mark.hits, 1), 1.0)
+    return share
+
+
+def expected_groups(counts: CorpusCounts) -> dict[str, float]:
+    """Generated records of each group at the calibrations' own rates: the point estimate. Nobody's is 0 where there is no detector."""
+    marks = [each for each in counts.hits if each.evidence == "watermark"]
+    detectors = [each for each in counts.hits if each.evidence == "detector"]
+    n_hits = sum(each.hits for each in detectors)
+    remaining = counts.undecided + n_hits
+    found: dict[str, float] = {NOBODY: 0.0}
+    human = float(remaining)
+    if detectors and remaining:
+        tpr, fpr = _pooled([each.rates.tpr for each in detectors]), _pooled([each.rates.fpr for each in detectors])
+        generated = remaining * rogan_gladen(n_hits / remaining, tpr, fpr)
+        true_hits = min(float(n_hits), generated * tpr)
+        found = {DETECTORS: true_hits, NOBODY: min(generated - true_hits, float(counts.undecided))}
+        human = remaining - generated
+    for mark in marks:
+        false = human * mark.rates.fpr / max(1.0 - mark.rates.fpr, 1e-9)
+        found[mark.witness] = max(0.0, mark.hits - false)
+    return found
+
+
+def _pooled(rates: Sequence[float]) -> float:
+    """Rate of a hit by any of several: the middle of what is possible."""
+    return (max(rates) + min(sum(rates), 1.0)) / 2.0
+
+
+def interval_of(
+    draws: Draws, certain: int, confidence: float, weights: tuple[Floats | None, Floats | None] = (None, None)
+) -> tuple[float, float]:
+    """Ends of the central interval of generated records in the corpus."""
+    low, high = draws.totals()
+    lower = ends(low, low, confidence, weights[0])[0]
+    upper = ends(high, high, confidence, weights[1])[1]
+    return certain + lower, certain + upper
