@@ -13,6 +13,7 @@ MAD_FACTOR = 1.4826022185056018
 """1/Φ⁻¹(3/4): makes the median absolute deviation a standard deviation at the normal law."""
 TAIL = 0.01
 """Share of normal records that lie beyond the filter's limit, along all directions together."""
+_SMALL_SAMPLE = 1.2  # times 1/n, what the noise of the limit costs the variance: measured 1.5 in one dimension, 1.1 in 8, .8 in 64
 _DEAD = 1e-9  # a direction whose scale is this much smaller than the widest has none
 _MAD_NOISE = 1.86  # std of log(variance / MAD²) times √n at the normal law: 2·√((1/(2·.3675) − 1/2)), efficiency .3675
 _NOISE_LIMIT = 4.0
@@ -125,20 +126,17 @@ def keep_records(values: Floats, weights: Floats, contamination: float) -> Kept:
         return Kept(np.ones(len(values), bool), 1.0)
     from scipy.special import chdtr, chdtri
 
-    limit = float(chdtri(rank, TAIL))
-    with np.errstate(over="ignore"):
-        squares = np.einsum("nd,nd->n", white, white)
-    middle = float(weighted_median(squares[:, None], weights)[0])
     kept = np.ones(len(values), bool)
     budget = (contamination + TAIL) * float(weights.sum())
-    if middle > 0:
-        budget -= _drop(kept, np.arange(len(values)), squares * (float(chdtri(rank, 0.5)) / middle), limit, weights, budget)
+    budget -= _drop_by_distance(kept, white, weights, budget, rank)
     for _ in range(_MAX_ROUNDS):
         gone = _drop_along_spectrum(kept, white, weights, budget, rank)
         if gone == 0.0:
             break
         budget -= gone
-    return Kept(kept, float(chdtr(rank, limit) / chdtr(rank + 2, limit)))
+    limit = float(chdtri(rank, TAIL))
+    small = 1.0 + _SMALL_SAMPLE * float(weights @ weights) / float(weights.sum()) ** 2
+    return Kept(kept, small * float(chdtr(rank, limit) / chdtr(rank + 2, limit)))
 
 
 def _whiten(values: Floats, weights: Floats) -> tuple[Floats, int]:
@@ -160,6 +158,19 @@ def _whiten(values: Floats, weights: Floats) -> tuple[Floats, int]:
     along[:, ~alive] = np.where(np.abs(along[:, ~alive]) > _DEAD * scales.max(), along[:, ~alive], 0.0)
     # Where over half of the records are equal, the usual scale says how far out the others are.
     return along / np.where(alive, scales, np.median(scales[alive])), int(alive.sum())
+
+
+def _drop_by_distance(kept: NDArray[np.bool_], white: Floats, weights: Floats, budget: float, rank: int) -> float:
+    """The weight of what went from ``kept``."""
+    from scipy.special import chdtri
+
+    with np.errstate(over="ignore"):
+        squares = np.einsum("nd,nd->n", white, white)
+    middle = float(weighted_median(squares[:, None], weights)[0])
+    if middle == 0.0:  # over half of the records are equal
+        return 0.0
+    limit = middle * float(chdtri(rank, TAIL) / chdtri(rank, 0.5))
+    return _drop(kept, np.arange(len(squares)), squares, limit, weights, budget)
 
 
 def _drop_along_spectrum(kept: NDArray[np.bool_], white: Floats, weights: Floats, budget: float, rank: int) -> float:
