@@ -110,7 +110,7 @@ def test_a_collapsed_training_set_gives_a_collapsed_model(location: str) -> None
 
 @pytest.mark.parametrize("location", ["geometric_median", "spectral"])
 def test_handwriting_with_blank_pixels(location: str) -> None:
-    """64 pixels, some of them blank in every picture: bright outside pictures move the mean at least five times as far as the robust fit."""
+    """64 pixels, some of them blank in every picture: bright outside ones move the mean at least five times as far."""
     real = Digits().load().records
     outside = np.full((200, 8, 8), 48.0)
     mixed = images(np.concatenate([real.values, outside]), (0.0, 16.0))
