@@ -16,6 +16,7 @@ from studbook.learners.gmm import GaussianMixture
 from studbook.learners.kde import KernelDensity
 from studbook.learners.ols import LeastSquares
 from studbook.learners.poisson import Poisson
+from studbook.learners.robust import RobustGaussian
 from studbook.testing import learners as contract
 
 RNG = np.random.default_rng(20)
@@ -28,6 +29,10 @@ CASES = [
     (Gaussian(), LINE),
     (Gaussian(ddof=1), PLANE),
     (Gaussian(), PICTURES),
+    (RobustGaussian(), LINE),
+    (RobustGaussian(location="median"), PLANE),
+    (RobustGaussian(location="geometric_median", contamination=0.1), PLANE),
+    (RobustGaussian(), PICTURES),
     (Bernoulli(), states(RNG.integers(0, 2, 200), 2)),
     (Poisson(), counts(RNG.poisson(4.0, 200))),
     (Categorical(), states(RNG.integers(0, 9, 200), 12)),
