@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from studbook.arrays import Batch
+from studbook.arrays import Batch, Space
 from studbook.curation.checks import require_candidates, require_rate
 from studbook.curation.judged import Judged
 from studbook.mixing import Origin
@@ -46,6 +48,11 @@ class Ideal:
         require_rate("tpr", self.tpr)
         require_rate("fpr", self.fpr)
         require_candidates(self.candidates)
+
+    @contextmanager
+    def open(self, space: Space, *, seed: int) -> Iterator[Ideal]:
+        """The curator of one replicate: itself."""
+        yield self
 
     @property
     def reason(self) -> str:

@@ -60,7 +60,7 @@ class Sifting:
         return share
 
 
-def check_curation(curator: Curator, mix_parts: Sequence[Part]) -> None:
+def check_curation(mix_parts: Sequence[Part]) -> None:
     """Refuse a mix whose parts a curator can't tell apart.
 
     Raises:
@@ -73,7 +73,7 @@ def check_curation(curator: Curator, mix_parts: Sequence[Part]) -> None:
         )
 
 
-def candidates_of_fresh(curator: Curator, n_fresh: int) -> int:
+def candidates_of_fresh(curator: Curator | LawCurator, n_fresh: int) -> int:
     """Fresh real records that have to be set aside where ``n_fresh`` are wanted."""
     return n_fresh * (curator.candidates if curator.refill else 1)
 

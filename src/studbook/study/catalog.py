@@ -1,8 +1,8 @@
 """The names that config files and the command line use, in one explicit place.
 
-To add a model family: one file in ``learners/`` and one line in ``LEARNERS``. The same for a mix (``mixing/``, ``MIXES``) and a metric
-(``metrics/``, ``METRICS``). Other packages add names through the entry points ``studbook.learners``, ``studbook.mixes`` and
-``studbook.metrics``; each points to a class.
+To add a model family: one file in ``learners/`` and one line in ``LEARNERS``. The same for a mix (``mixing/``, ``MIXES``), a curator
+(``curation/``, ``CURATIONS``) and a metric (``metrics/``, ``METRICS``). Other packages add names through the entry points
+``studbook.learners``, ``studbook.mixes``, ``studbook.curations`` and ``studbook.metrics``; each points to a class.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-from studbook import learners, metrics, mixing
+from studbook import curation, learners, metrics, mixing
 from studbook.errors import ConfigError
-from studbook.neural.options import Decoding, Training
+from studbook.neural.options import Decoding, Marking, Training
 from studbook.parameters import build, parameters_of
 
 LEARNERS: Mapping[str, type] = {
@@ -51,6 +51,10 @@ MIXES: Mapping[str, type] = {
     "poison": mixing.Poison,
     "contaminated": mixing.Contaminated,
 }
+
+CURATIONS: Mapping[str, type] = {"ideal": curation.Ideal}
+NO_CURATION = "none"
+"""The kind of a ``[curation]`` table that judges nothing: one value of a grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ METRICS: Mapping[str, MetricEntry] = {
 }
 
 
-OPTIONS: Mapping[str, type] = {"training": Training, "decoding": Decoding}
+OPTIONS: Mapping[str, type] = {"training": Training, "decoding": Decoding, "mark": Marking}
 """Tables inside ``[learner]`` that several families have."""
 
 
@@ -136,6 +140,13 @@ def create_mix(section: Mapping[str, object]) -> Any:
     return _create("mix", {**MIXES, **_plugins("mixes", MIXES)}, section)
 
 
+def create_curation(section: Mapping[str, object]) -> Any:
+    """What a ``[curation]`` table means: an object that ``open`` makes a curator of; ``None`` for the kind ``none``."""
+    if section.get("kind") == NO_CURATION and len(section) == 1:
+        return None
+    return _create("curation", {**CURATIONS, **_plugins("curations", CURATIONS)}, section)
+
+
 def choose_metric(name: str, parameters: Mapping[str, object]) -> ChosenMetric:
     """The metric of that name, with parameters from its own ``[metrics.NAME]`` table."""
     table = dict(METRICS)
@@ -160,7 +171,7 @@ def describe(thing: object) -> dict[str, object]:
 
 def _is_options(value: object) -> bool:
     """Whether a parameter is a table of its own, like ``learner.training``."""
-    return dataclasses.is_dataclass(value) and type(value).__module__.startswith("studbook.neural.")
+    return dataclasses.is_dataclass(value) and type(value).__module__.startswith(("studbook.neural.", "studbook.curation."))
 
 
 def changed_options(value: Any) -> dict[str, object]:
@@ -177,7 +188,9 @@ def _table_name(name: str, default: object) -> str:
 
 def kind_of(thing: object) -> str:
     """The catalog's name for an object's class, or ``module:Class`` where it has none."""
-    for table in ({**LEARNERS, **MIXES}, {**_plugins("learners", LEARNERS), **_plugins("mixes", MIXES)}):
+    own = {**LEARNERS, **MIXES, **CURATIONS}
+    others = {**_plugins("learners", LEARNERS), **_plugins("mixes", MIXES), **_plugins("curations", CURATIONS)}
+    for table in (own, others):
         for kind, cls in table.items():
             if type(thing) is cls:
                 return kind
@@ -218,10 +231,11 @@ def _plugins(group: str, taken: Mapping[str, object]) -> dict[str, type]:
 
 
 def catalog_rows() -> dict[str, list[dict[str, str]]]:
-    """Every learner, mix and metric with its parameters and what it is, and the options that learners share, for people."""
+    """Every learner, mix, curator and metric with its parameters and what it is, and the options that learners share, for people."""
     tables: dict[str, list[dict[str, str]]] = {
         "learners": [_row(kind, cls) for kind, cls in {**LEARNERS, **_plugins("learners", LEARNERS)}.items()],
         "mixes": [_row(kind, cls) for kind, cls in {**MIXES, **_plugins("mixes", MIXES)}.items()],
+        "curations": [_row(kind, cls) for kind, cls in {**CURATIONS, **_plugins("curations", CURATIONS)}.items()],
     }
     entries: list[tuple[str, Any, set[str]]] = [(name, entry.cls, set(entry.fixed)) for name, entry in METRICS.items()]
     entries += [(name, cls, set()) for name, cls in _plugins("metrics", METRICS).items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from studbook.mixing import Mix
 from studbook.records import Measurement
 from studbook.recursion import (
     Continuing,
+    Curator,
     FreshLaw,
     FreshReserve,
     FreshSupply,
@@ -35,7 +36,7 @@ from studbook.recursion import (
 from studbook.rng import stream
 from studbook.study.bases import base_key, find_base
 from studbook.study.folder import RunFolder
-from studbook.study.plan import Job, Split, Unit, law_model, law_of
+from studbook.study.plan import Job, Split, Unit, fresh_share, law_model, law_of
 from studbook.study.results import BASE_GENERATION, Recorder, decode, encode
 
 
@@ -58,8 +59,17 @@ def run_chain(unit: Unit, dataset: Dataset, recorder: Recorder, run: RunFolder |
     learner = cell.learner.condition_on(original) if hasattr(cell.learner, "condition_on") else cell.learner
     chain = _Chain(unit, learner, original, fresh, recorder, run, _open_journal(unit, learner, original, run))
     reference = Reference(original, dataset.law, split.heldout, dataset.background)
-    with nullcontext() if chain.journal is None else chain.journal.held():
+    with nullcontext() if chain.journal is None else chain.journal.held(), _open_curator(job, original, streams) as chain.curator:
         chain.run(reference, split.base, streams)
+
+
+def _open_curator(job: Job, original: Batch, streams: Callable[..., np.random.Generator]) -> AbstractContextManager[Curator | None]:
+    """What judges the candidates of one replicate; its secrets, a watermark's key, are the replicate's own."""
+    curation = job.cell.curation
+    if curation is None:
+        return nullcontext()
+    opened: AbstractContextManager[Curator] = curation.open(original.space, seed=int(streams("curation").integers(2**62)))
+    return opened
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +85,7 @@ class _Chain:
         folder: The run folder, if it can be seen from here.
         journal: The journal, where the learner's models can be saved.
         finished: The last generation that the journal has.
+        curator: What judges candidates, where anything does.
     """
 
     unit: Unit
@@ -85,6 +96,7 @@ class _Chain:
     folder: RunFolder | None
     journal: Journal | None
     finished: int = -1
+    curator: Curator | None = None
 
     def run(self, reference: Reference, pretraining: Batch | None, streams: Callable[..., np.random.Generator]) -> None:
         """Run the generations that are missing."""
@@ -118,6 +130,7 @@ class _Chain:
             base=self._base(pretraining),
             stock=self.journal,
             after=None if resumed is None else resumed.standing,
+            curator=self.curator,
         ):
             first = generation.model if first is None else first
             self._record(generation, first, reference, streams)
@@ -148,6 +161,8 @@ class _Chain:
         """Measure a generation, where it is to be measured, and keep what a report shows of it."""
         job, replicate, index = self.unit.job, self.unit.start, generation.index
         self.recorder.add_fit(replicate, index, generation.model)
+        if generation.sifting is not None:
+            self.recorder.add_sifting(replicate, index, generation.sifting)
         if replicate == 0 and index in self.recorder.shown:
             self.recorder.show(str(index), generation.sample, generation.model)
         if index in self.recorder.measured:
@@ -199,6 +214,8 @@ def _real_records(
     # Each replicate meets the reserve in its own order, or the replicates would share their fresh records.
     reserve = split.reserve.take(streams("reserve").permutation(len(split.reserve)))
     mix: Mix = job.cell.mix
+    if job.cell.curation is not None:
+        return split.original, FreshReserve(reserve, share=fresh_share(job.cell, job.n, job.n_original))
     starts: list[int] = []
     if isinstance(mix, Phased):
         counts = fresh_by_generation(mix, job.cell.study.generations, job.n, job.n_original)
@@ -211,7 +228,8 @@ def _open_journal(unit: Unit, learner: object, original: Batch, run: RunFolder |
     if run is None or not isinstance(learner, Restoring):
         return None
     job = unit.job
-    needs = Needs.of(learner, job.cell.mix, n=job.n, n_original=len(original), last=job.cell.study.generations)
+    last, curation = job.cell.study.generations, job.cell.curation
+    needs = Needs.of(learner, job.cell.mix, n=job.n, n_original=len(original), last=last, curator=curation)
     return Journal(run.work(unit.key), unit.key, learner, original, needs)
 
 

@@ -15,9 +15,18 @@ from studbook.arrays import Batch
 from studbook.data import Dataset, InMemory, open_source
 from studbook.errors import ConfigError
 from studbook.parameters import build
-from studbook.study.catalog import OPTIONS, ChosenMetric, changed_options, choose_metric, create_learner, create_mix, describe
+from studbook.study.catalog import (
+    OPTIONS,
+    ChosenMetric,
+    changed_options,
+    choose_metric,
+    create_curation,
+    create_learner,
+    create_mix,
+    describe,
+)
 
-SECTIONS = ("study", "data", "learner", "mix", "metrics", "grid")
+SECTIONS = ("study", "data", "learner", "mix", "curation", "metrics", "grid")
 CASE = "case"
 """The key of the grid whose values set several keys together: [[grid.case]]."""
 MAX_FILE_BYTES = 1 << 20
@@ -94,6 +103,7 @@ class Cell:
         mix: What each generation trains on.
         metrics: What is measured.
         every: Generations between measurements.
+        curation: What judges the candidates of each generation; ``None`` takes all.
     """
 
     index: int
@@ -106,6 +116,7 @@ class Cell:
     mix: Any
     metrics: tuple[ChosenMetric, ...]
     every: int
+    curation: Any = None
 
     @property
     def label(self) -> str:
@@ -249,6 +260,7 @@ def _resolve(index: int, keys: dict[str, str | int | float], raw: Mapping[str, A
         _object(raw, "mix", create_mix, "parts"),
         metrics,
         every,
+        _object(raw, "curation", create_curation, "open") if raw.get("curation") is not None else None,
     )
 
 

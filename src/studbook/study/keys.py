@@ -18,6 +18,8 @@ from studbook.study.catalog import describe
 
 RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "neural", "learners", "metrics", "data", "mixing", "recursion", "study")
 """What results depend on; a change in any of it makes finished units out of date."""
+CURATION_CODE = ("curation", "screening", "registry", "marks", "fingerprints")
+"""What results depend on beside it, where candidates are judged."""
 
 
 def digest_of(value: object) -> str:
@@ -46,9 +48,19 @@ def _identity(value: object) -> object:
 @functools.cache
 def code_digest() -> str:
     """SHA-256 (hex) of the source code that results depend on."""
+    return _digest_of_code(RESULT_CODE)
+
+
+@functools.cache
+def curation_digest() -> str:
+    """SHA-256 (hex) of the source code that verdicts on candidates depend on."""
+    return _digest_of_code(CURATION_CODE)
+
+
+def _digest_of_code(parts: tuple[str, ...]) -> str:
     root = Path(studbook.__file__).parent
     digest = hashlib.sha256(studbook.__version__.encode())
-    for part in RESULT_CODE:
+    for part in parts:
         for path in sorted([root / part] if part.endswith(".py") else (root / part).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())

@@ -10,6 +10,7 @@ from studbook.recursion import LawLearner, Phased
 from studbook.rng import stream
 from studbook.study.catalog import describe
 from studbook.study.plan import Job, Plan
+from studbook.study.screened import predict_screened
 from studbook.theory.predict import Situation, predict
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def overlay(plan: Plan, measurements: pl.DataFrame) -> pl.DataFrame:
         situation = _situation(job, plan, dict(start))
         for metric in mine["metric"].unique().sort():
             generations = np.array(job.measured)
-            curve = predict(situation, metric, generations)
+            curve = predict(situation, metric, generations) if job.cell.curation is None else predict_screened(job, situation, metric)
             if curve is None:
                 continue
             columns = {
@@ -64,6 +65,8 @@ def overlay(plan: Plan, measurements: pl.DataFrame) -> pl.DataFrame:
 def _situation(job: Job, plan: Plan, initial: dict[str, float]) -> Situation:
     cell, dataset = job.cell, plan.datasets[job.data_digest]
     learner, mix = describe(cell.learner), describe(cell.mix)
+    if mix["kind"] == "contaminated":
+        mix = {"kind": "fresh", "fresh": job.n - round(cell.mix.share * job.n)}  # the same in other words
     law = dataset.law
     if law is None and isinstance(cell.learner, LawLearner):
         split = job.divide(dataset)

@@ -17,12 +17,23 @@ from studbook.errors import ConfigError, DataError, MetricError
 from studbook.learners import learner_of_law
 from studbook.metrics import LawMetric, Reference
 from studbook.mixing import Origin
-from studbook.recursion import Continuing, LawLearner, LawModel, all_parts, can_run_in_law, n_fresh
+from studbook.recursion import (
+    Continuing,
+    LawLearner,
+    LawModel,
+    all_parts,
+    can_curate_in_law,
+    can_run_in_law,
+    candidates_of_fresh,
+    check_curation,
+    fresh_by_generation,
+    n_fresh,
+)
 from studbook.rng import stream
 from studbook.study.bases import check_continuing
 from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
-from studbook.study.keys import code_digest, digest_of, foreign_code, weights_digest
+from studbook.study.keys import code_digest, curation_digest, digest_of, foreign_code, weights_digest
 from studbook.theory.laws import Law
 
 MAX_ROWS = 50_000_000
@@ -99,6 +110,7 @@ class Job:
             "method": self.method,
             "learner": describe(cell.learner),
             "mix": describe(cell.mix),
+            **({"curation": describe(cell.curation)} if cell.curation is not None else {}),
             "metrics": [{"name": c.name, **describe(c.metric), "values": list(c.values)} for c in cell.metrics],
         }
 
@@ -249,7 +261,14 @@ def _reserve_for(cells: tuple[Cell, ...], cell: Cell, dataset: Dataset) -> int:
 
 
 def _fresh_needed(cell: Cell, total: int) -> int:
-    return n_fresh(cell.mix, cell.study.generations, cell.study.samples or total, total)
+    n, last = cell.study.samples or total, cell.study.generations
+    return n_fresh(cell.mix, last, n, total) if cell.curation is None else fresh_share(cell, n, total) * last
+
+
+def fresh_share(cell: Cell, n: int, n_original: int) -> int:
+    """Fresh records that each generation of a curated cell may take."""
+    most = max(fresh_by_generation(cell.mix, cell.study.generations, n, n_original))
+    return candidates_of_fresh(cell.curation, most)
 
 
 def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
@@ -278,7 +297,8 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
         raise ConfigError(
             f"{dataset.name} has {total:,} records; {n_heldout:,} held out{pretraining} and {n_reserve:,} reserved as fresh ones "
             f"leave {max(n_original, 0)} to train on",
-            hint=f"lower mix.fresh, study.generations, data.heldout{', data.base' if n_base else ''} or data.reserve",
+            hint=f"lower {'curation.candidates, ' if cell.curation is not None else ''}mix.fresh, study.generations, "
+            f"data.heldout{', data.base' if n_base else ''} or data.reserve",
         )
     n = cell.study.samples or n_original
     return _check(Job(cell, dataset.digest, n, n_original, n_heldout, n_reserve, "samples", n_base), dataset)
@@ -300,7 +320,11 @@ def _settle_law(cell: Cell, dataset: Dataset) -> Job:
 def _check(job: Job, dataset: Dataset) -> Job:
     """Settle the method and refuse sizes that memory can't hold."""
     cell = job.cell
-    all_parts(cell.mix, cell.study.generations, job.n, job.n_original)
+    parts = all_parts(cell.mix, cell.study.generations, job.n, job.n_original)
+    if cell.curation is not None:
+        check_curation(parts)
+        if hasattr(cell.curation, "check_space"):
+            cell.curation.check_space(dataset.space, cell.learner)
     check_continuing(cell, dataset.space, n_base=job.n_base)
     lawful = cell.study.method != "samples" and _lawful(job, dataset)
     if cell.study.method == "law" and not lawful:
@@ -349,6 +373,9 @@ def _lawful(job: Job, dataset: Dataset) -> bool:
     else:
         model = real = learner.from_law(dataset.law, dataset.space)  # type: ignore[arg-type]
         probe = learner.draw(model, job.n_original, rng=stream(0))
+    sizes = {"n": job.n, "n_original": job.n_original}
+    if job.cell.curation is not None and not can_curate_in_law(learner, job.cell.curation, job.cell.mix, **sizes):
+        return False
     if not can_run_in_law(learner, job.cell.mix, n=job.n, n_original=job.n_original, real=real, probe=probe):
         return False
     reference = Reference(split.original, dataset.law, split.heldout, dataset.background)
@@ -391,4 +418,6 @@ def _job_key(job: Job, code: str) -> str:
     learner = job.cell.learner
     metrics = [chosen.metric for chosen in job.cell.metrics]
     own = [foreign_code(thing) for thing in (learner, job.cell.mix, *metrics)]
+    if job.cell.curation is not None:
+        own += [foreign_code(job.cell.curation), curation_digest()]
     return digest_of([job.resolved(), job.data_digest, code, own, *weights_digest(learner, *metrics)])

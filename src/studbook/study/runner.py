@@ -22,6 +22,7 @@ from studbook.study.overlays import overlay
 from studbook.study.plan import Plan, Unit
 from studbook.study.provenance import new_manifest, now
 from studbook.study.results import UnitResult
+from studbook.study.sifted import frame_of
 from studbook.study.units import run_unit
 
 if TYPE_CHECKING:
@@ -215,9 +216,14 @@ def _write_results(run: RunFolder, plan: Plan) -> dict[str, Any]:
     fits = assemble_fits(results)
     if fits.height:
         run.write("fits.parquet", _parquet(fits))
+    if sifted := [(unit, result) for unit, result in results if result.sifted]:
+        run.write("curation.parquet", _parquet(assemble_curation(sifted)))
     for unit, result in results:
         if unit.start == 0:
             _write_pictures(run, plan, unit, result)
+            if result.rejects:
+                lines = [json.dumps(reject, ensure_ascii=False) for reject in result.rejects]
+                run.write(f"rejects/cell-{unit.job.cell.index:03d}.jsonl", "\n".join([*lines, ""]).encode())
     kept = [unit for unit in plan.units if _kept_generations(unit)]
     about = {"models": sum(_has_models(run, unit) for unit in kept), "models_missing": sum(not _has_models(run, unit) for unit in kept)}
     return {"failures": int(fits["failure"].is_not_null().sum()), **(about if kept else {})}
@@ -268,6 +274,14 @@ def assemble_fits(results: list[tuple[Unit, UnitResult]]) -> pl.DataFrame:
     if not frames:
         return pl.DataFrame(schema=schema)
     return pl.concat(frames, how="vertical_relaxed").sort("cell", "replicate", "generation")
+
+
+def assemble_curation(results: list[tuple[Unit, UnitResult]]) -> pl.DataFrame:
+    """All counts of candidates in one table, by origin and reason; the reason ``kept`` is none."""
+    import polars as pl
+
+    frames = [_with_keys(frame_of(result.sifted, result.sifted_names, unit.job.cell.index), unit) for unit, result in results]
+    return pl.concat(frames, how="vertical_relaxed").sort("cell", "replicate", "generation", "origin", "reason")
 
 
 def _with_keys(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:

@@ -75,8 +75,11 @@ def _run_in_law(unit: Unit, dataset: Dataset, recorder: Recorder) -> None:
         last=cell.study.generations,
         real=real,
         rng=streams("law"),
+        curator=cell.curation,
     )
     for generation in chain:
+        if generation.sifting is not None:
+            recorder.add_sifting(unit.start, generation.index, generation.sifting)
         shown, measured = show_law and generation.index in recorder.shown, generation.index in recorder.measured
         if not (shown or measured):
             continue
