@@ -14,8 +14,9 @@ from studbook.cli.rendering import Format, show_json, show_table
 from studbook.errors import ConfigError, RecordError, SignatureError
 
 if TYPE_CHECKING:
-    from studbook.provenance import PublicKey
-    from studbook.records import Calibration, Check, Environment, ImageSampling, TextSampling, Verdict
+    from studbook.provenance import PublicKey, Signed
+    from studbook.records import Calibration, Check, Claim, Environment, ImageSampling, TextSampling, Verdict
+    from studbook.registry import Register
     from studbook.verification.quorum import Quorum
     from studbook.verification.verifier import Examination
 
@@ -80,6 +81,30 @@ def environment_of(engine: str, dtype: str, threads: int, batch: int = 1, *, dev
         )
     except RecordError as error:
         raise ConfigError(error.message, hint="engines: studbook, transformers; number types: fp32, bf16") from error
+
+
+@contextmanager
+def opened_register(location: str | None) -> Iterator[Register | None]:
+    """The register that is meant, opened before any work is done; ``None`` where none is."""
+    if location is None:
+        yield None
+        return
+    from studbook.registry import Register
+
+    with Register.open(location, create=True) as register:
+        yield register
+
+
+def keep_output(register: Register | None, claim: Signed[Claim], output: str | bytes) -> None:
+    """Keep a claim's output where there is a register; an empty text stays out, as it would be like any other."""
+    from studbook.verification.registering import register_output
+
+    if register is None:
+        return
+    if output:
+        register_output(register, claim, output)
+    else:
+        typer.echo("the output is empty and isn't registered", err=True)
 
 
 def resolve_keys(texts: Sequence[str] | None) -> tuple[PublicKey, ...] | None:

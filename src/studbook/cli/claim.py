@@ -11,7 +11,9 @@ from studbook.cli._claims import (
     Sampling,
     environment_of,
     expected_quorum,
+    keep_output,
     model_folder,
+    opened_register,
     resolve_keys,
     sampling_of,
     show_calibration,
@@ -38,6 +40,7 @@ Beams = Annotated[int, typer.Option(help="Texts: above 1, beam search.")]
 Steps = Annotated[int, typer.Option(help="Pictures: denoising steps.")]
 Guidance = Annotated[float, typer.Option(help="Pictures: weight of the guidance.")]
 Eta = Annotated[float, typer.Option(help="Pictures: 0 is deterministic, 1 as noisy as DDPM.")]
+Register = Annotated[str | None, typer.Option("--register", help="Register that keeps it too: a file, or postgresql://…")]
 Trust = Annotated[list[str] | None, typer.Option("--trust", metavar="KEY", help="Public key that may have signed; may be repeated.")]
 
 
@@ -65,6 +68,7 @@ def make(
     dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    register: Register = None,
 ) -> None:
     """Run a model, and sign the claim that this is what came out."""
     from studbook.provenance import SigningKey
@@ -78,7 +82,9 @@ def make(
     how = sampling_of(place, Sampling(max_new, temperature, top_k, top_p, beams, steps, guidance, eta))
     made = make_claim(place, request, how, seed, environment_of(engine, dtype, threads, device=device))
     files = {} if made.pixels is None else {"output.png": encode_png(made.pixels)}
-    packet = write_claim_folder(out, made, secret, files)
+    with opened_register(register) as known:
+        packet = write_claim_folder(out, made, secret, files)
+        keep_output(known, packet.claim, files.get("output.png", made.text))
     typer.echo(made.text or str(out / "output.png"))
     typer.echo(f"{packet.claim.id}\nclaimed by {packet.claim.key}, in {out}", err=True)
 
@@ -211,11 +217,14 @@ def verify(
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Key that signs the receipt.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File of the receipt.")] = None,
     timeout_s: Annotated[float, typer.Option(min=1.0, help="Seconds until a node counts as missing.")] = 120.0,
+    register: Register = None,
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Run a claim again: here, or on several nodes that vote. Exit code 0: accepted; 3: rejected; 4: inconclusive."""
     from studbook.cli import _claims
 
+    if register is not None and (verifiers is None or out is None):
+        raise ConfigError("--register keeps a receipt, and none is written", hint="ask nodes with --verifiers, and write it with --out")
     if verifiers is None:
         examined = _claims.examine_here(folder, evidence, nonce, model or [], calibration or [], resolve_keys(trust), whole=not one_step)
         raise typer.Exit(show_examination(examined, format_))
@@ -223,7 +232,10 @@ def verify(
         raise ConfigError(
             "nodes have models, calibrations and ways of their own", hint="leave out --model, --calibration, --trust and --one-step"
         )
-    verdict, notes = _claims.ask_nodes(folder, evidence, nonce, verifiers, quorum, token_file, key, out, timeout_s)
+    with opened_register(register) as known:
+        verdict, notes = _claims.ask_nodes(folder, evidence, nonce, verifiers, quorum, token_file, key, out, timeout_s)
+        if known is not None and out is not None:
+            known.add_verdict(out.read_bytes())
     raise typer.Exit(show_verdict(verdict, notes, format_))
 
 
