@@ -34,9 +34,11 @@ class Chain:
 
     Attributes:
         certificates: In PEM: the signer's own first, then those between it and the root.
+        folder: Where they and the key lie.
     """
 
     certificates: bytes
+    folder: Path
     _secret: EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
@@ -47,7 +49,7 @@ class Chain:
             KeyFileError: A file is missing, others than its owner can read the key, or the two don't belong together.
         """
         certificates = _read_pem(folder / SIGNER)
-        chain = cls(certificates, load_key(folder / SIGNER_KEY))
+        chain = cls(certificates, folder, load_key(folder / SIGNER_KEY))
         if chain.leaf.public_key() != chain._secret.public_key():
             raise KeyFileError(f"{folder / SIGNER_KEY} isn't the key of {folder / SIGNER}", hint="keep the two files of one chain together")
         return chain
@@ -110,7 +112,7 @@ def new_chain(folder: Path, name: str, *, valid: dt.timedelta = dt.timedelta(day
             _write_secret(made / file, secret)
         (made / ROOT).write_bytes(_pem(root))
         (made / SIGNER).write_bytes(_pem(signer))
-    return Chain(_pem(signer), signer_key)
+    return Chain(_pem(signer), folder, signer_key)
 
 
 def renew_signer(folder: Path, *, valid: dt.timedelta = dt.timedelta(days=SIGNER_DAYS)) -> Chain:
@@ -139,7 +141,7 @@ def renew_signer(folder: Path, *, valid: dt.timedelta = dt.timedelta(days=SIGNER
         _write_secret(secret, key)
         secret.replace(folder / SIGNER_KEY)
     write_file(folder / SIGNER, _pem(signer))
-    return Chain(_pem(signer), key)
+    return Chain(_pem(signer), folder, key)
 
 
 def read_certificates(pem: bytes, what: str, *, most: int = MAX_CHAIN) -> list[Certificate]:

@@ -132,6 +132,13 @@ def inspect_credential(
     return Inspection(claimed, tuple(problems.values()))
 
 
+def inspect_stream(stream: BinaryIO, sidecar: bytes, *, trust: Trust | None = None, what: str = "the file") -> Inspection:
+    """``inspect_credential`` for a file that is never as a whole in memory, with a sidecar."""
+    check_store(sidecar, f"the credential of {what}")
+    claimed, problems = _read(stream, sidecar, trust, what, embedded=False)
+    return Inspection(claimed, tuple(problems.values()))
+
+
 def verify_recovered(
     store: bytes, picture: Bytes, *, trust: Trust, max_distance: Mapping[str, float], what: str = "the picture"
 ) -> Credential:
