@@ -18,7 +18,8 @@ from studbook.learners._pictures import report_as_table, report_of_table
 from studbook.learners._text import describe, digest_of_words, end_token, first_outside, require_room, require_text
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
-from studbook.neural.options import Decoding, Training, require, require_extra
+from studbook.marks.choice import check_marking, marker_of
+from studbook.neural.options import Decoding, Marking, Training, require, require_extra
 from studbook.parameters import conform
 from studbook.records import FitReport
 from studbook.rng import stream
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 RANDOM_NAMES = ("opt-tiny", "gpt2-tiny", "bloom-tiny", "llama-tiny")
 """Architectures with random weights, by name."""
-_TRAINING, _DECODING = Training(epochs=5, batch=16, rate=2e-3), Decoding()
+_TRAINING, _DECODING, _MARK = Training(epochs=5, batch=16, rate=2e-3), Decoding(), Marking()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +62,9 @@ class CausalLMModel:
         require_size(n, "n")
         options, decoding = self.learner.training, self.learner.decoding
         require_room(self.space, decoding, self.network.module.context)
-        end = end_token(self.space, decoding)
+        end, marker = end_token(self.space, decoding), marker_of(self.learner.mark, self.space.n_states)
         with session(options, rng=rng, doing="writing with causal_lm", batch=decoding.batch, lower="learner.decoding.batch") as device:
-            writer = Writer(on_device(self.network.module, device), self.prompts, decoding, self.network.begin, end)
+            writer = Writer(on_device(self.network.module, device), self.prompts, decoding, self.network.begin, end, marker)
             return Batch(writer.blocks(n, self.space.dimension, device=device, rng=rng), self.space)
 
     def log_prob(self, batch: Batch) -> Floats:
@@ -101,10 +102,11 @@ class CausalLMModel:
         return replace(self, learner=replace(self.learner, decoding=kept))
 
     def plain(self) -> CausalLMModel:
-        """The same model at temperature 1, without truncation, beams or penalties; itself where that is how it writes."""
+        """The same model at temperature 1, without truncation, beams, penalties or a mark; itself where that is how it writes."""
         was = self.learner.decoding
         how = Decoding(prompt=was.prompt, max_new=was.max_new, min_new=was.min_new, end=was.end, batch=was.batch)
-        return self if how == was else self.with_decoding(how)
+        unmarked = replace(self, learner=replace(self.learner, mark=_MARK)) if self.learner.mark != _MARK else self
+        return unmarked if how == was else unmarked.with_decoding(how)
 
     def shown_prompts(self, n: int) -> Batch | None:
         """The prompts of the first blocks of a sample of ``n``; ``None`` where blocks don't continue a prompt each."""
@@ -169,6 +171,7 @@ class CausalLM:
     dropout: float = 0.0
     training: Training = _TRAINING
     decoding: Decoding = _DECODING
+    mark: Marking = _MARK
 
     def __post_init__(self) -> None:
         where = "learner"
@@ -198,6 +201,7 @@ class CausalLM:
         require_text(batch, "causal_lm")
         space = batch.space
         end_token(space, self.decoding)
+        check_marking(self.mark, self.decoding, space.n_states)
         if self.context and self.context < space.dimension:
             message = f"learner.context is {self.context}, the data's blocks have {space.dimension} tokens"
             raise ConfigError(message, hint="set it to 0, or to a multiple of data.block")

@@ -16,7 +16,8 @@ from studbook.learners._pictures import report_as_table, report_of_table
 from studbook.learners._text import describe, digest_of_words, end_token, first_outside, require_room, require_text
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
-from studbook.neural.options import Decoding, Training, require, require_extra
+from studbook.marks.choice import check_marking, marker_of
+from studbook.neural.options import Decoding, Marking, Training, require, require_extra
 from studbook.parameters import conform
 from studbook.records import FitReport
 from studbook.rng import stream
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _FAMILY = "gpt"
 _TRAINING = Training(epochs=10, batch=16, rate=2e-3)
 _DECODING = Decoding()
+_MARK = Marking()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +61,9 @@ class GptModel:
         require_size(n, "n")
         options, decoding = self.learner.training, self.learner.decoding
         require_room(self.space, decoding, self.network.context)
-        end = end_token(self.space, decoding)
+        end, marker = end_token(self.space, decoding), marker_of(self.learner.mark, self.space.n_states)
         with session(options, rng=rng, doing="writing with gpt", batch=decoding.batch, lower="learner.decoding.batch") as device:
-            writer = Writer(on_device(self.network, device), self.prompts, decoding, self.space.n_states, end)
+            writer = Writer(on_device(self.network, device), self.prompts, decoding, self.space.n_states, end, marker)
             return Batch(writer.blocks(n, self.space.dimension, device=device, rng=rng), self.space)
 
     def log_prob(self, batch: Batch) -> Floats:
@@ -96,10 +98,11 @@ class GptModel:
         return replace(self, learner=replace(self.learner, decoding=kept))
 
     def plain(self) -> GptModel:
-        """The same model at temperature 1, without truncation, beams or penalties; itself where that is how it writes."""
+        """The same model at temperature 1, without truncation, beams, penalties or a mark; itself where that is how it writes."""
         was = self.learner.decoding
         how = Decoding(prompt=was.prompt, max_new=was.max_new, min_new=was.min_new, end=was.end, batch=was.batch)
-        return self if how == was else self.with_decoding(how)
+        unmarked = replace(self, learner=replace(self.learner, mark=_MARK)) if self.learner.mark != _MARK else self
+        return unmarked if how == was else unmarked.with_decoding(how)
 
     def shown_prompts(self, n: int) -> Batch | None:
         """The prompts of the first blocks of a sample of ``n``; ``None`` where blocks don't continue a prompt each."""
@@ -141,6 +144,7 @@ class Gpt:
         dropout: Share of numbers that are dropped while training, in [0, 1).
         training: How the network is trained.
         decoding: How it writes.
+        mark: The watermark of what it writes.
 
     Raises:
         ConfigError: A size out of range.
@@ -164,6 +168,7 @@ class Gpt:
     dropout: float = 0.0
     training: Training = _TRAINING
     decoding: Decoding = _DECODING
+    mark: Marking = _MARK
 
     def __post_init__(self) -> None:
         where = "learner"
@@ -189,6 +194,7 @@ class Gpt:
             raise ConfigError(message, hint="set it to 0, or to a multiple of data.block")
         require_room(batch.space, self.decoding, self._context(batch.space))
         end_token(batch.space, self.decoding)
+        check_marking(self.mark, self.decoding, batch.space.n_states)
 
     def condition_on(self, original: Batch) -> object:
         """This learner with its prompts taken from ``original``, whatever a later generation is trained on."""

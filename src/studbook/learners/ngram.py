@@ -11,8 +11,12 @@ from studbook.arrays import AnyArray, Batch, Floats, Kind, Space
 from studbook.errors import ConfigError, DataError, FitError
 from studbook.learners._ngram_tables import Tables, build_tables, compiled_blocks
 from studbook.learners._text import describe, first_outside, require_text
+from studbook.marks.choice import check_listed, lists_of
+from studbook.neural.options import Marking
+from studbook.parameters import conform
 
 MAX_ORDER = 5
+_MARK = Marking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class NGram:
         top_k: Number of words kept at each step; 0 keeps all.
         top_p: Share of the probability kept at each step, in (0, 1].
         prompt: Tokens that a generated block takes over from the beginning of a random block of the original data.
+        mark: The watermark of what is generated: ``kgw``, or none.
 
     References:
         Kneser, Ney 1995, "Improved backing-off for m-gram language modeling"; Chen, Goodman 1999, "An empirical study of smoothing
@@ -62,6 +67,7 @@ class NGram:
     top_k: int = 0
     top_p: float = 1.0
     prompt: int = 0
+    mark: Marking = _MARK
 
     def __post_init__(self) -> None:
         _require(1 <= self.order <= MAX_ORDER, "order", self.order, f"1 to {MAX_ORDER}")
@@ -70,6 +76,8 @@ class NGram:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (keep all) or more")
         _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "above 0 and at most 1 (keep all)")
         _require(self.prompt >= 0, "prompt", self.prompt, "0 (no prompt) or more tokens")
+        conform(self, "learner")
+        _require(self.mark.scheme in ("none", "kgw"), "mark.scheme", self.mark.scheme, "kgw or none for n-gram models")
 
     def check_original(self, batch: Batch) -> None:
         """Refuse data that no model of this family can be fitted to.
@@ -88,6 +96,7 @@ class NGram:
                 f"blocks have {space.dimension} tokens, prompt takes {self.prompt} of them: nothing is left to generate",
                 hint="use longer blocks or a shorter prompt",
             )
+        check_listed(self.mark, space.n_states)
 
     def condition_on(self, original: Batch) -> NGram | PromptedNGram:
         """This learner with its prompts taken from ``original``, whatever a later generation is trained on.
@@ -180,7 +189,9 @@ class NGramModel:
         n_prompt = given.shape[1]
         blocks[:, :n_prompt] = given
         how = self.learner
-        if how.temperature == 1.0 and how.top_k == 0 and how.top_p == 1.0:
+        if how.mark != _MARK:
+            self._sample_marked(blocks, n_prompt, rng)
+        elif how.temperature == 1.0 and how.top_k == 0 and how.top_p == 1.0:
             _ngram_kernels.sample_blocks(self.tables, rng.random((n, blocks.shape[1] - n_prompt)), blocks)
         else:
             by_probability = _ngram_decoding.sort_rows(self.tables, float(how.temperature))
@@ -188,9 +199,20 @@ class NGramModel:
             _ngram_decoding.sample_decoded(self.tables, by_probability, decoding, n_prompt, blocks, rng)
         return Batch(blocks, self.space)
 
+    def _sample_marked(self, blocks: AnyArray, n_prompt: int, rng: np.random.Generator) -> None:
+        """Fill blocks with marked text."""
+        from studbook.learners import _ngram_decoding, _ngram_marking
+
+        how = self.learner
+        decoding = (float(how.temperature), int(how.top_k), float(how.top_p))
+        by_probability = _ngram_decoding.sort_rows(self.tables, decoding[0])
+        green = lists_of(how.mark, self.space.n_states)
+        mark = (green, math.exp(-how.mark.delta))
+        _ngram_marking.sample_marked(self.tables, by_probability, decoding, mark, n_prompt, blocks, rng)
+
     def plain(self) -> NGramModel:
-        """The same model without truncation, at temperature 1; itself where that is how it writes."""
-        how = replace(self.learner, temperature=1.0, top_k=0, top_p=1.0)
+        """The same model without truncation or a mark, at temperature 1; itself where that is how it writes."""
+        how = replace(self.learner, temperature=1.0, top_k=0, top_p=1.0, mark=_MARK)
         return self if how == self.learner else NGramModel(how, self.space, self.tables, self.prompts)
 
     def log_prob(self, batch: Batch) -> Floats:

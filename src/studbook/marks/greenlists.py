@@ -87,6 +87,11 @@ class GreenLists:
                 self._filled += int(new.size)
             return int(new.size)
 
+    def all_bits(self) -> AnyArray:
+        """Every list, by the token that it follows: ``(vocabulary, words)`` uint64; for a budget that holds them all."""
+        self.fill(np.arange(self.mark.vocabulary))
+        return np.concatenate([self._stored, self._lists[: self._filled]])[self._rows]
+
     def bits(self, tokens: Ints) -> AnyArray:
         """Which tokens are green after each of ``tokens`` ``(k,)``: booleans ``(k, vocabulary)``; for ``lefthash``."""
         from studbook.marks._kernels import fill_lists

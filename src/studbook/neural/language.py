@@ -126,6 +126,18 @@ def prompt_rows(n: int, n_prompts: int) -> Ints:
     return numbers * n_prompts // n if n <= n_prompts else numbers % n_prompts
 
 
+class Marker(Protocol):
+    """Marks what a model writes. ``marks.marking.TextMarker`` is one."""
+
+    def wrap(self, reader: Readable, decoding: Decoding) -> Readable:
+        """The model with the logits that the decoding and the mark leave."""
+        ...
+
+    def rest(self, decoding: Decoding) -> Decoding:
+        """What of the decoding is still to be done to those."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Writer:
     """How a trained network writes blocks.
@@ -136,6 +148,7 @@ class Writer:
         decoding: See ``Decoding``.
         begin: The token that stands for the beginning of a text.
         end: The token that ends a continuation, or ``None``.
+        marker: What marks the text, or ``None``.
     """
 
     network: LanguageNetwork
@@ -143,10 +156,13 @@ class Writer:
     decoding: Decoding
     begin: int
     end: int | None
+    marker: Marker | None = None
 
     def blocks(self, n: int, length: int, *, device: torch.device, rng: np.random.Generator) -> AnyArray:
         """``n`` blocks of ``length`` tokens: continuations, end to end where they are shorter."""
-        reader = self.network.prepare() if isinstance(self.network, Decoder) else self.network
+        reader: Readable = self.network.prepare() if isinstance(self.network, Decoder) else self.network
+        if self.marker is not None:
+            reader = self.marker.wrap(reader, self.decoding)
         max_new = self.decoding.max_new or length
         if max_new == length and self.end is None:
             return self._continued(reader, prompt_rows(n, len(self.prompts)), length, device=device, rng=rng)[0]
@@ -169,13 +185,14 @@ class Writer:
     ) -> tuple[AnyArray, Ints]:
         """A continuation of each of the prompts ``rows``, and their lengths."""
         tokens, lengths = np.empty((len(rows), max_new), np.int32), np.empty(len(rows), np.int64)
+        decoding = self.decoding if self.marker is None else self.marker.rest(self.decoding)
         for part in _slices(len(rows), self.decoding.batch):
             uniforms = torch.from_numpy(rng.random((len(rows[part]), max_new))).to(device)
             prompts = np.concatenate([np.full((len(rows[part]), 1), self.begin), self.prompts[rows[part]]], axis=1)
             written, counts = generate(
                 reader,
                 torch.from_numpy(prompts.astype(np.int64)).to(device),
-                decoding=self.decoding,
+                decoding=decoding,
                 end=self.end,
                 max_new=max_new,
                 min_new=self.decoding.min_new,

@@ -1,4 +1,6 @@
-"""How networks are trained and how text is decoded: tables of a learner, ``[learner.training]`` and ``[learner.decoding]``."""
+"""How networks are trained and how text is decoded and marked: tables of a learner, ``[learner.training]``,
+``[learner.decoding]`` and ``[learner.mark]``.
+"""
 
 from __future__ import annotations
 
@@ -158,6 +160,50 @@ class Decoding:
                 f"decoding.beams is {self.beams}, with a temperature, top_k or top_p of sampling",
                 hint="beam search takes the likeliest continuations; set beams = 1 to sample",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """The watermark that a language model's text gets.
+
+    The mark acts last, on what temperature and truncations leave, as in transformers' ``generate``.
+
+    Attributes:
+        scheme: ``none``; a green list that follows the last token (``kgw``) or depends on the token itself, too (``selfhash``); or the
+            tournament of ``synthid``.
+        keys: The secret: one number, for ``synthid`` as many as there are rounds.
+        gamma: Share of the vocabulary that is green; not for ``synthid``.
+        delta: What is added to green tokens' logits; not for ``synthid``.
+        context: Tokens that the mark of the next one depends on; 0 is 1 for green lists and 4 for ``synthid``.
+
+    Raises:
+        ConfigError: Keys that the scheme can't have, or a value out of range.
+
+    References:
+        Kirchenbauer et al. 2023, "A watermark for large language models"; Dathathri et al. 2024, "Scalable watermarking for identifying
+        large language model outputs".
+
+    Examples:
+        >>> from studbook.neural.options import Marking
+        >>> Marking("kgw", keys=(15_485_863,)).gamma
+        0.25
+    """
+
+    scheme: Literal["none", "kgw", "selfhash", "synthid"] = "none"
+    keys: tuple[int, ...] = ()
+    gamma: float = 0.25
+    delta: float = 2.0
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        where = "mark"
+        conform(self, where)
+        least, most = {"none": (0, 0), "synthid": (1, 128)}.get(self.scheme, (1, 1))
+        expected = "no key without a scheme" if not most else "one number" if most == 1 else "1 to 128 numbers"
+        require(least <= len(self.keys) <= most, where, "keys", list(self.keys), f"{expected} for {self.scheme}")
+        require(0.0 < self.gamma < 1.0, where, "gamma", self.gamma, "above 0 and below 1")
+        require(0.0 < self.delta < math.inf, where, "delta", self.delta, "above 0")
+        require(0 <= self.context <= 63, where, "context", self.context, "0 (as usual) to 63 tokens")
 
 
 def require(holds: bool, where: str, name: str, got: object, expected: str) -> None:
