@@ -82,9 +82,9 @@ def test_the_residual_share_is_what_theory_says(contamination, tpr, fpr):
 
 @pytest.mark.parametrize(("contamination", "tpr", "fpr"), [*CASES, (0.99, 0.95, 0.1)])
 def test_heterozygosity_is_exact(contamination, tpr, fpr):
-    chain = in_law(Ideal(tpr, fpr, candidates=10_000), Contaminated(contamination), n=50, replicates=4000, last=8)
+    chain = in_law(Ideal(tpr, fpr, candidates=10_000), Contaminated(contamination), n=100, replicates=3000, last=6)
     start = heterozygosity(SOURCE.law)[0]
-    expected = start * screened_heterozygosity(Screening(contamination, tpr, fpr), 50, 50, np.arange(9))
+    expected = start * screened_heterozygosity(Screening(contamination, tpr, fpr), 100, 100, np.arange(7))
     for generation in chain:
         found = heterozygosity(generation.model.law)
         assert abs(found.mean() - expected[generation.index]) <= Z * found.std(ddof=1) / np.sqrt(len(found))
