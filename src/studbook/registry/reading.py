@@ -1,0 +1,81 @@
+"""Entries out of the tables."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from studbook.records import Digest, Entry
+from studbook.registry.schema import edges, entries, origins, prints, schemes
+from studbook.registry.store import Store
+from studbook.registry.writing import made_text
+
+_CHUNK = 5_000
+
+Scheme = tuple[str, int, tuple[tuple[str, Any], ...], int]
+
+
+def entries_by_id(store: Store, connection: Connection, ids: Iterable[int]) -> dict[int, Entry]:
+    """Whole entries, by their numbers."""
+    wanted, known = sorted(set(ids)), all_schemes(connection)
+    found: dict[int, Entry] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        found.update(_load(store, connection, wanted[start : start + _CHUNK], known))
+    return found
+
+
+def _load(store: Store, connection: Connection, ids: Sequence[int], known: dict[int, Scheme]) -> Iterator[tuple[int, Entry]]:
+    among = store.dialect.among
+    digests: dict[int, list[Digest]] = {}
+    shown = select(prints.c.entry, prints.c.scheme, prints.c.bits).where(among(prints.c.entry, ids)).order_by(prints.c.scheme)
+    for i, scheme, bits in connection.execute(shown):
+        name, version, parameters, _ = known[scheme]
+        digests.setdefault(i, []).append(Digest(name, version, parameters, bytes(bits)))
+    parents: dict[int, list[str]] = {}
+    steps = select(edges.c.entry, edges.c.parent).where(among(edges.c.entry, ids)).order_by(edges.c.entry, edges.c.parent)
+    for i, parent in connection.execute(steps):
+        parents.setdefault(i, []).append(parent)
+    table = entries.join(origins, origins.c.id == entries.c.origin)
+    columns = (entries.c.id, entries.c.content, entries.c.made, entries.c.manifest)
+    whole = select(*columns, origins.c.kind, origins.c.origin, origins.c.model, origins.c.source).select_from(table)
+    for i, content, made, manifest, kind, origin, model, source in connection.execute(whole.where(among(entries.c.id, ids))):
+        yield i, Entry(
+            content=f"sha256:{content.hex()}", kind=kind, origin=origin, model=model, source=source, digests=tuple(digests.get(i, ())),
+            parents=tuple(parents.get(i, ())), manifest="" if manifest is None else f"sha256:{manifest.hex()}", made=_time(made),
+        )  # fmt: skip
+
+
+_times: OrderedDict[int, str] = OrderedDict()
+
+
+def _time(seconds: int) -> str:
+    """As text; entries come in batches with one time."""
+    if seconds not in _times:
+        _times[seconds] = made_text(seconds)
+        if len(_times) > 1000:
+            _times.popitem(last=False)
+    return _times[seconds]
+
+
+def all_schemes(connection: Connection) -> dict[int, Scheme]:
+    """Every scheme of the register, by its number."""
+    columns = (schemes.c.id, schemes.c.scheme, schemes.c.version, schemes.c.parameters, schemes.c.n_bytes)
+    return {
+        i: (name, version, tuple(sorted(json.loads(parameters).items())), n_bytes)
+        for i, name, version, parameters, n_bytes in connection.execute(select(*columns))
+    }
+
+
+def ids_by_content(store: Store, connection: Connection, contents: Iterable[bytes]) -> dict[bytes, list[int]]:
+    """Numbers of the entries of each content that is known."""
+    wanted = list(dict.fromkeys(contents))
+    found: dict[bytes, list[int]] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        part = store.dialect.among(entries.c.content, wanted[start : start + _CHUNK])
+        for content, i in connection.execute(select(entries.c.content, entries.c.id).where(part).order_by(entries.c.id)):
+            found.setdefault(bytes(content), []).append(i)
+    return found
