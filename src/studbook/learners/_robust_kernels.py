@@ -18,6 +18,8 @@ _DEAD = 1e-9  # a direction whose scale is this much smaller than the widest has
 _MAD_NOISE = 1.86  # std of log(variance / MAD²) times √n at the normal law: 2·√((1/(2·.3675) − 1/2)), efficiency .3675
 _NOISE_LIMIT = 4.0
 _MAX_ROUNDS = 64
+_MAX_PASSES = 2
+_FEW = 3 * TAIL
 _MAX_STEPS = 500
 _TOLERANCE = 1e-10
 
@@ -115,34 +117,53 @@ def keep_records(values: Floats, weights: Floats, contamination: float) -> Kept:
     3. Spectrum (Diakonikolas et al. 2017, 2019): while the covariance of what is left has eigenvalues above (1 + √(d/n))² times a margin
        for the noise of the scales, the records far out along these eigenvectors go. The rule stops where no eigenvalue is above the bound,
        no record is far out, or the records that may go are used up.
+    4. Where more than three per cent went, all records once more, in the coordinates of those that are left: outside records tilt the first.
 
     Args:
         values: ``(n, d)``, finite.
         weights: ``(n,)``.
         contamination: Largest share of outside records; this share of the weight and ``TAIL`` may go, the farthest first.
     """
-    white, rank = _whiten(values, weights)
-    if rank == 0:
-        return Kept(np.ones(len(values), bool), 1.0)
+    total = float(weights.sum())
+    kept, rank = np.ones(len(values), bool), 0
+    for _ in range(_MAX_PASSES):
+        white, found = _whiten(values, weights, kept)
+        if found == 0:
+            break
+        rank = found
+        kept = _filter(white, weights, (contamination + TAIL) * total, rank)
+        if float(weights[~kept].sum()) <= _FEW * total:
+            break
+    return Kept(kept, _correct(weights, rank) if rank else 1.0)
+
+
+def _correct(weights: Floats, rank: int) -> float:
+    """The normal law's variance over that of its part within the limit (Croux and Haesbroeck 1999), and for small samples a little more."""
     from scipy.special import chdtr, chdtri
 
-    kept = np.ones(len(values), bool)
-    budget = (contamination + TAIL) * float(weights.sum())
+    limit = float(chdtri(rank, TAIL))
+    small = 1.0 + _SMALL_SAMPLE * float(weights @ weights) / float(weights.sum()) ** 2
+    return small * float(chdtr(rank, limit) / chdtr(rank + 2, limit))
+
+
+def _filter(white: Floats, weights: Floats, budget: float, rank: int) -> NDArray[np.bool_]:
+    """Steps 2 and 3: the rows that are kept."""
+    kept = np.ones(len(white), bool)
     budget -= _drop_by_distance(kept, white, weights, budget, rank)
     for _ in range(_MAX_ROUNDS):
         gone = _drop_along_spectrum(kept, white, weights, budget, rank)
         if gone == 0.0:
             break
         budget -= gone
-    limit = float(chdtri(rank, TAIL))
-    small = 1.0 + _SMALL_SAMPLE * float(weights @ weights) / float(weights.sum()) ** 2
-    return Kept(kept, small * float(chdtr(rank, limit) / chdtr(rank + 2, limit)))
+    return kept
 
 
-def _whiten(values: Floats, weights: Floats) -> tuple[Floats, int]:
-    """Coordinates of unit scale ``(n, d)``, and in how many directions there is a scale."""
+def _whiten(everything: Floats, all_weights: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, int]:
+    """Coordinates ``(n, d)`` in which the records at ``rows`` have unit scale, and in how many directions they have a scale."""
+    values, weights = everything[rows], all_weights[rows]
     centre = weighted_median(values, weights)
-    scaled = (values - centre) / column_scales(values, centre, weights)
+    units = column_scales(values, centre, weights)
+    scaled = (values - centre) / units
     # By the largest coordinate first: the square of a far one would leave the range of doubles.
     largest = np.abs(scaled).max(axis=1, keepdims=True)
     signs = np.divide(scaled, largest, out=np.zeros_like(scaled), where=largest > 0)
@@ -150,11 +171,11 @@ def _whiten(values: Floats, weights: Floats) -> tuple[Floats, int]:
     axes = np.linalg.eigh((signs * weights[:, None]).T @ signs)[1]
     along = scaled @ axes
     middle = weighted_median(along, weights)
-    along -= middle
-    scales = median_deviation(along, np.zeros_like(middle), weights)
+    scales = median_deviation(along, middle, weights)
     alive = scales > _DEAD * scales.max(initial=0.0)
     if not alive.any():
-        return along, 0
+        return everything, 0
+    along = (everything - centre) / units @ axes - middle
     along[:, ~alive] = np.where(np.abs(along[:, ~alive]) > _DEAD * scales.max(), along[:, ~alive], 0.0)
     # Where over half of the records are equal, the usual scale says how far out the others are.
     return along / np.where(alive, scales, np.median(scales[alive])), int(alive.sum())
