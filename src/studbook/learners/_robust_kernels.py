@@ -117,7 +117,7 @@ def keep_records(values: Floats, weights: Floats, contamination: float) -> Kept:
     3. Spectrum (Diakonikolas et al. 2017, 2019): while the covariance of what is left has eigenvalues above (1 + √(d/n))² times a margin
        for the noise of the scales, the records far out along these eigenvectors go. The rule stops where no eigenvalue is above the bound,
        no record is far out, or the records that may go are used up.
-    4. Where more than three per cent went, all records once more, in the coordinates of those that are left: outside records tilt the first.
+    4. Where more than three per cent went, all once more, in the coordinates of those that are left: outside records tilt the first.
 
     Args:
         values: ``(n, d)``, finite.

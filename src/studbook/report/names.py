@@ -216,6 +216,7 @@ HEADLINES = (
 
 _LEARNERS = {
     "gaussian": "Gaussian model",
+    "robust_gaussian": "robust Gaussian model",
     "bernoulli": "Bernoulli model",
     "poisson": "Poisson model",
     "categorical": "categorical model",

@@ -108,6 +108,8 @@ def _phrase(cell: Cell) -> str:
             return f"with {percent(float(share))} of the original kept each generation"
         case {"kind": "fresh", "fresh": int() as fresh}:
             return f"with {count(fresh, 'fresh real record')} a generation"
+        case {"kind": "poison", "share": int() | float() as share}:
+            return f"with {percent(float(share))} of the records from outside"
         case {"kind": "weighted", "fresh": int() as fresh}:
             return f"with {count(fresh, 'weighted fresh real record')} a generation"
         case _:
