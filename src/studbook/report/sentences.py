@@ -106,12 +106,10 @@ def _phrase(cell: Cell) -> str:
             return "with everything accumulated"
         case {"kind": "keep", "share": int() | float() as share}:
             return f"with {percent(float(share))} of the original kept each generation"
-        case {"kind": "fresh", "fresh": int() as fresh}:
-            return f"with {count(fresh, 'fresh real record')} a generation"
         case {"kind": "poison", "share": int() | float() as share}:
             return f"with {percent(float(share))} of the records from outside"
-        case {"kind": "weighted", "fresh": int() as fresh}:
-            return f"with {count(fresh, 'weighted fresh real record')} a generation"
+        case {"kind": "fresh" | "weighted" as kind, "fresh": int() as fresh}:
+            return f"with {count(fresh, 'fresh real record' if kind == 'fresh' else 'weighted fresh real record')} a generation"
         case _:
             return f"in “{cell.label}”"
 
