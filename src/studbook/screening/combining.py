@@ -1,7 +1,7 @@
 """One distribution of the generated share from evidence of several kinds, each with the errors of its own calibration.
 
-Certain records are counted. Of what remains, a watermark's hits are taken off first, less its false hits; among the others a detector's hits
-are corrected as Rogan and Gladen do. A record is one of five groups' at most: certain, a watermark's, the detectors', or nobody's.
+Certain records are counted. Of what remains, a watermark's hits are taken off first, less its false hits; among the others a
+detector's hits are corrected as Rogan and Gladen do. A record is certain, or a watermark's, the detectors', or nobody's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Draws:
 
     Attributes:
         sizes: Records of each group.
-        low: Share of generated records in each ``(k,)``, for the lower end.
+        low: Generated records in each ``(k,)``, for the lower end; uncut, so that too many false hits of one group lower the sum of all.
         high: The same for the upper end.
         rates: Draws of the detector's rates, TPR and FPR, where there is exactly one.
     """
@@ -42,8 +42,13 @@ class Draws:
 
     def totals(self) -> tuple[Floats, Floats]:
         """Generated records in all groups, for either end."""
-        low, high = (sum(self.sizes[name] * side[name] for name in self.sizes) for side in (self.low, self.high))
-        return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+        low, high = (np.sum([side[name] for name in self.sizes], axis=0) for side in (self.low, self.high))
+        return low, high
+
+    def shares(self, name: str) -> tuple[Floats, Floats]:
+        """Shares of generated records in a group, 0 … 1, for either end."""
+        low, high = (np.clip(side[name] / max(self.sizes[name], 1), 0.0, 1.0) for side in (self.low, self.high))
+        return low, high
 
 
 def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
@@ -54,21 +59,21 @@ def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
     n_hits = sum(each.hits for each in detectors)
     remaining = counts.undecided + n_hits
     sizes = {each.witness: each.hits for each in marks} | ({DETECTORS: n_hits} if detectors else {}) | {NOBODY: counts.undecided}
-    low, high, rates = _open(points)
+    low, high, rates = _open(points, counts.undecided)
     if detectors:
         sides, rates = _detected(detectors, n_hits, remaining, cube)
-        low, high = (_shares(side, n_hits, counts.undecided, end) for side, end in zip(sides, (0.0, 1.0), strict=True))
+        low, high = (_counts(side, n_hits, counts.undecided, end) for side, end in zip(sides, (0.0, 1.0), strict=True))
     for i, mark in enumerate(marks):
         place = 2 * len(detectors) + 2 + 2 * i
         for side, most in ((low, 1.0), (high, 1.0 if detectors else 0.0)):
             # Without a detector all that remains may be human, or none of it.
-            human = most * (remaining - sizes[NOBODY] * side[NOBODY] - n_hits * side.get(DETECTORS, 0.0))
-            side[mark.witness] = 1.0 - _false_share(mark, np.maximum(human, 0.0), cube[:, place : place + 2])
+            human = most * np.clip(remaining - side[NOBODY] - side.get(DETECTORS, 0.0), 0.0, remaining)
+            side[mark.witness] = mark.hits - _false_hits(mark, human, cube[:, place : place + 2])
     return Draws(sizes, low, high, rates)
 
 
-def _open(points: int) -> tuple[dict[str, Floats], dict[str, Floats], tuple[Floats, Floats] | None]:
-    return {NOBODY: np.zeros(points)}, {NOBODY: np.ones(points)}, None
+def _open(points: int, size: int) -> tuple[dict[str, Floats], dict[str, Floats], tuple[Floats, Floats] | None]:
+    return {NOBODY: np.zeros(points)}, {NOBODY: np.full(points, float(size))}, None
 
 
 def _detected(
@@ -83,21 +88,19 @@ def _detected(
         return (drawn, drawn), (tprs[0], fprs[0])
     most = [np.minimum(np.sum(rates, axis=0), 1.0) for rates in (tprs, fprs)]
     least = [np.max(rates, axis=0) for rates in (tprs, fprs)]
-    return (corpus_draws(hits, remaining, *most, noise), corpus_draws(hits, remaining, *least, noise)), None
+    return (corpus_draws(hits, remaining, most[0], most[1], noise), corpus_draws(hits, remaining, least[0], least[1], noise)), None
 
 
-def _shares(drawn: CorpusDraws, hits: int, others: int, end: float) -> dict[str, Floats]:
-    true = np.where(drawn.told, 1.0 - drawn.false_hits / max(hits, 1), end)
-    missed = np.where(drawn.told, drawn.misses / max(others, 1), end)
+def _counts(drawn: CorpusDraws, hits: int, others: int, end: float) -> dict[str, Floats]:
+    true = np.where(drawn.told, hits - drawn.false_hits, end * hits)
+    missed = np.where(drawn.told, drawn.misses, end * others)
     return {DETECTORS: true, NOBODY: missed}
 
 
-def _false_share(mark: Hits, human: Floats, uniform: Floats) -> Floats:
-    """Share of a mark's hits that are human, from the human records that it let pass."""
+def _false_hits(mark: Hits, human: Floats, uniform: Floats) -> Floats:
+    """Human records among a mark's hits, from those that it let pass."""
     fpr = rate_draws(mark.rates.false_hits, mark.rates.human, uniform[:, 0])
-    false = miss_draws(human, 1.0 - np.minimum(fpr, 1.0 - 1e-9), uniform[:, 1])
-    share: Floats = np.minimum(false / max(mark.hits, 1), 1.0)
-    return share
+    return miss_draws(human, 1.0 - np.minimum(fpr, 1.0 - 1e-9), uniform[:, 1])
 
 
 def expected_groups(counts: CorpusCounts) -> dict[str, float]:

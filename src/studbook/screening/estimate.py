@@ -191,15 +191,13 @@ def _detector_part(counts: CorpusCounts, size: int, expected: float, low: float,
 
 
 def _group_ends(draws: Draws, name: str, confidence: float, weighed: Weighed) -> tuple[float, float]:
-    size = draws.sizes[name]
-    lower = ends(draws.low[name], draws.low[name], confidence, weighed.weights[0])[0]
-    upper = ends(draws.high[name], draws.high[name], confidence, weighed.weights[1])[1]
+    size, (low, high) = draws.sizes[name], draws.shares(name)
+    lower = ends(low, low, confidence, weighed.weights[0])[0]
+    upper = ends(high, high, confidence, weighed.weights[1])[1]
     return size * lower, size * upper
 
 
-def _limit(
-    counts: CorpusCounts, detectors: Sequence[Hits], confidence: float, wanted: float | None, width: float
-) -> Limit | None:
+def _limit(counts: CorpusCounts, detectors: Sequence[Hits], confidence: float, wanted: float | None, width: float) -> Limit | None:
     """From the detector alone, which is where nearly all of the width comes from."""
     goal = width / 2.0 if wanted is None else wanted
     if goal <= 0.0:

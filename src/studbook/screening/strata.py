@@ -183,13 +183,14 @@ def count_corpus(folder: Path, calibrations: Mapping[str, DetectorCalibration]) 
     _check_cells(cells)
     certain: Counter[tuple[str, str]] = Counter()
     weak: Counter[tuple[EvidenceKind, str]] = Counter()
-    for name, evidence in witnesses_of(folder).items():
-        if evidence in WEAK and name in calibrations:
-            weak[evidence, name] = 0
+    for name, known in witnesses_of(folder).items():
+        if known in WEAK and name in calibrations:
+            weak[known, name] = 0
     for (origin, evidence, witness), n in cells.items():
-        if evidence in WEAK and origin == "generated":
-            weak[evidence, witness] += n  # type: ignore[index]
-        elif evidence not in (*WEAK, NO_EVIDENCE) and origin != "unknown":
+        kind = next((each for each in WEAK if each == evidence), None)
+        if kind is not None and origin == "generated":
+            weak[kind, witness] += n
+        elif kind is None and evidence != NO_EVIDENCE and origin != "unknown":
             certain[origin, evidence] += n
     hits = tuple(_hits(name, evidence, n, calibrations) for (evidence, name), n in sorted(weak.items(), key=_strength))
     _check_kinds([calibrations[each.witness].kind for each in hits if each.evidence == "detector"])

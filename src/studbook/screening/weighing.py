@@ -143,9 +143,9 @@ class Weighed:
 def weigh(draws: Draws, answers: Answers | None) -> Weighed:
     """Let answers narrow the draws.
 
-    A draw's weight is the probability of the answers under it, with each group's answers as a simple sample of effective size. Where the
-    draws leave a group open, its answers alone count; where they contradict the draws beyond chance (1 in 1,000), too: then the corpus isn't
-    like the calibrations, and no group is believed to be.
+    A draw's weight is the probability of the answers under it, with each group's answers as a simple sample of effective size. Where
+    the draws leave a group open, its answers alone count; where they contradict the draws beyond chance (1 in 1,000), too: then the
+    corpus isn't like the calibrations, and no group is believed to be.
     """
     if answers is None or not answers.n:
         return Weighed(draws, (None, None), (), ())
@@ -164,7 +164,8 @@ def weigh(draws: Draws, answers: Answers | None) -> Weighed:
             low[name], high[name] = np.zeros_like(low[name]), np.ones_like(high[name])
         return Weighed(Draws(draws.sizes, low, high, None), (None, None), tuple(direct), tuple(conflicts))
     weights = tuple(
-        _weights([(side[name], *found[name], draws.sizes[name]) for name in found if name not in direct]) for side in (draws.low, draws.high)
+        _weights([(side[name], *found[name], draws.sizes[name]) for name in found if name not in direct])
+        for side in (draws.low, draws.high)
     )
     return Weighed(Draws(draws.sizes, low, high, draws.rates), (weights[0], weights[1]), tuple(direct), ())
 

@@ -19,6 +19,17 @@ from studbook.theory.coalescence import (
     match_moments,
 )
 from studbook.theory.composition import Composition, composition_of
+from studbook.theory.contamination import (
+    About,
+    HitRates,
+    Precision,
+    ShareInterval,
+    calibration_needed,
+    generated_share,
+    precision,
+    residual_share,
+    rogan_gladen,
+)
 from studbook.theory.dose import equilibrium_share, kept_share, smallest_fresh
 from studbook.theory.error_rates import clopper_pearson, lower_bound, random_collision, trials_for_bound, upper_bound
 from studbook.theory.gaussian import (
@@ -61,6 +72,7 @@ from studbook.theory.votes import (
 )
 
 __all__ = [
+    "About",
     "CategoricalLaw",
     "ClusteredRate",
     "Committee",
@@ -76,19 +88,23 @@ __all__ = [
     "PairedTrials",
     "Path",
     "PoissonLaw",
+    "Precision",
     "Prediction",
     "QuorumRates",
     "Renewal",
-    "Situation",
     "Screening",
+    "ShareInterval",
+    "Situation",
     "Sprt",
     "SprtState",
+    "HitRates",
     "VoteRow",
     "absorption_time",
     "absorption_time_exact",
     "accumulated_error",
     "accumulated_variance",
     "ballot_law",
+    "calibration_needed",
     "clopper_pearson",
     "cluster_bootstrap",
     "coalescence",
@@ -106,6 +122,7 @@ __all__ = [
     "extinction_probability",
     "fixation_probability",
     "fresh_equilibrium",
+    "generated_share",
     "golden_weight",
     "kde_variance",
     "kept_share",
@@ -117,6 +134,7 @@ __all__ = [
     "match_moments",
     "matrix_root",
     "median_half_life",
+    "precision",
     "predict",
     "quorum_rates",
     "random_collision",
@@ -128,10 +146,12 @@ __all__ = [
     "replaced_std",
     "replaced_variance",
     "replaced_w2_squared",
+    "residual_share",
+    "rogan_gladen",
     "scott_factor",
-    "silverman_factor",
     "screened_heterozygosity",
     "screened_support",
+    "silverman_factor",
     "single_fit_error",
     "smallest_fresh",
     "std_shrinkage",
