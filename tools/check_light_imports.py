@@ -48,6 +48,8 @@ LEAVES = {
     "studbook.registry.verify": "SQLAlchemy",
     "studbook.registry.versions": "SQLAlchemy",
     "studbook.registry.writing": "SQLAlchemy",
+    "studbook.registry._band_kernels": "Numba",
+    "studbook.registry._scan_kernels": "Numba",
     "studbook.verification._noise_kernels": "Numba",
     "studbook.verification.billion": "PyTorch",
     "studbook.verification.billion_hashes": "PyTorch",

@@ -5,7 +5,7 @@ numba's cache on disk doesn't notice when a file that this one imports changes: 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -62,13 +62,13 @@ def hash_words(data: AnyArray, start: int, stop: int, classes: AnyArray, words: 
     Returns:
         How many words there are.
     """
-    n, at, stop = _U(0), _U(start), _U(stop)
+    n, at, end, last = _U(0), _U(start), _U(start), _U(stop)
     state, block, shift, inside = _U(0), _U(0), _U(0), False
-    while at < stop:
+    while at < last:
         byte = _LETTERS[data[at]]
         kind, end = 1, at + _U(1)
         if byte >= 0x80:
-            point, end = _sequence(data, at, stop)
+            point, end = _sequence(data, at, last)
             kind = classes[point]
         elif byte == 0:
             kind = 0
@@ -86,7 +86,7 @@ def hash_words(data: AnyArray, start: int, stop: int, classes: AnyArray, words: 
             at += _U(1)
             if shift == _U(64):
                 state, block, shift = _mix(state + block + _GOLDEN), _U(0), _U(0)
-            if at >= stop:
+            if at >= last:
                 break
             byte = _LETTERS[data[at]]
             # On to the end of the sequence, and through a run of ASCII letters after a letter.
@@ -196,7 +196,7 @@ def least_values(shingles: AnyArray, factors: AnyArray, terms: AnyArray, least: 
 
 
 @numba.njit(cache=True, nogil=True)
-def shingle_text(data: AnyArray, start: int, stop: int, classes: AnyArray, size: int, room: AnyArray) -> int:
+def shingle_text(data: AnyArray, start: int, stop: int, classes: AnyArray, size: int, room: AnyArray) -> Any:
     """Hash the shingles of one text into ``room``; returns how many there are, 0 where there is no word."""
     n = hash_words(data, start, stop, classes, room)
     if n == 0:
