@@ -110,7 +110,8 @@ def _candidates(table: AnyArray, p: int, id_bits: int, n: int, keys: AnyArray, s
         order = np.argsort(spans[1] - spans[0])
     found, low = 0, np.uint32((1 << id_bits) - 1)
     left = np.int64(MAX_POSTINGS)
-    for band in order:
+    for i in range(bands):
+        band = int(order[i])
         tag = np.uint32(np.uint32(keys[band] << np.uint32(p)) >> np.uint32(id_bits))
         end = min(spans[1, band], spans[0, band] + left)
         left -= end - spans[0, band]
