@@ -36,3 +36,18 @@ def load_beside(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A running PostgreSQL server; see ``tests/postgres_server.py``. Tests that need it skip where Debian's package isn't there."""
+    module = load_beside("postgres_server.py")
+    if reason := module.why_not():
+        pytest.skip(reason)
+    pytest.importorskip("psycopg")
+    server = module.PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

@@ -32,6 +32,7 @@ class Register:
 
     Attributes:
         location: File or server, without a password.
+        index: Folder of the indexes.
 
     Examples:
         >>> import tempfile
@@ -46,7 +47,7 @@ class Register:
 
     def __init__(self, store: Store, indexes: Indexes, id_: str) -> None:
         self._store, self._indexes, self._id = store, indexes, id_
-        self.location = store.location
+        self.location, self.index = store.location, indexes.folder
 
     @classmethod
     def open(cls, location: str | Path, *, create: bool = False, index: Path | None = None) -> Register:
