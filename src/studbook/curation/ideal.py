@@ -50,7 +50,7 @@ class Ideal:
         require_candidates(self.candidates)
 
     @contextmanager
-    def open(self, space: Space, *, seed: int) -> Iterator[Ideal]:
+    def open(self, space: Space, learner: Any, *, seed: int) -> Iterator[Ideal]:
         """The curator of one replicate: itself."""
         yield self
 

@@ -21,6 +21,7 @@ from studbook.data.idx_file import IdxFile
 from studbook.data.python_docs import PythonDocs
 from studbook.data.table_file import CsvFile, ParquetFile
 from studbook.data.text_file import TextFile
+from studbook.data.zipf_text import ZipfText
 from studbook.errors import ConfigError
 from studbook.parameters import build, nearest, parameters_of
 
@@ -40,6 +41,7 @@ SOURCES: Mapping[str, type[CatalogSource]] = MappingProxyType(
         "poisson": PoissonCounts,
         "uniform": Uniform,
         "zipf": Zipf,
+        "zipf-text": ZipfText,
         "bernoulli": Coin,
         "clusters": Clusters,
         "digits": Digits,

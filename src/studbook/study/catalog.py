@@ -52,7 +52,7 @@ MIXES: Mapping[str, type] = {
     "contaminated": mixing.Contaminated,
 }
 
-CURATIONS: Mapping[str, type] = {"ideal": curation.Ideal}
+CURATIONS: Mapping[str, type] = {"ideal": curation.Ideal, "screen": curation.Screen}
 NO_CURATION = "none"
 """The kind of a ``[curation]`` table that judges nothing: one value of a grid."""
 

@@ -68,7 +68,7 @@ def _open_curator(job: Job, original: Batch, streams: Callable[..., np.random.Ge
     curation = job.cell.curation
     if curation is None:
         return nullcontext()
-    opened: AbstractContextManager[Curator] = curation.open(original.space, seed=int(streams("curation").integers(2**62)))
+    opened: AbstractContextManager[Curator] = curation.open(original.space, job.cell.learner, seed=int(streams("curation").integers(2**62)))
     return opened
 
 
