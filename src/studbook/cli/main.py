@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from studbook import __version__
-from studbook.cli import catalog, claim, data, hamming, key, provenance, serve, study
+from studbook.cli import catalog, claim, data, hamming, key, mark, provenance, serve, study
 from studbook.cli.dose import dose_command
 from studbook.cli.forecast import forecast_command
 from studbook.errors import StudbookError
@@ -29,6 +29,7 @@ app.add_typer(claim.app, name="claim")
 app.add_typer(key.app, name="key")
 app.add_typer(hamming.app, name="hamming")
 app.add_typer(serve.app, name="serve")
+app.add_typer(mark.app, name="mark")
 app.add_typer(provenance.app, name="provenance")
 app.command("catalog")(catalog.catalog_command)
 app.command("dose")(dose_command)
