@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from studbook.arrays import Ints
 from studbook.errors import RegisterError
 from studbook.fingerprints.protocols import Packed
 from studbook.registry._row_file import RowFile, check_rows
-from studbook.registry._segments import Segment, build_segment, chain, plan_runs, runs_in
+from studbook.registry._segments import Run, Segment, build_segment, chain, plan_runs, runs_in
 
 LEAST_AGREEMENT = 20
 """Agreeing permutations of 128 from which on a row counts as near, of ``MinHash()`` in 64 bands of 2; a Jaccard similarity of about .16.
@@ -102,6 +102,7 @@ class BandIndex:
         digests = check_rows(packed, self._file.n_bytes, "digests")
         if not len(digests):
             return
+        self._remove(run for run in runs_in(self._folder) if run.stop > self._file.n_rows)  # of a process that was killed
         stop = self._file.write(digests)
         kept = chain(runs_in(self._folder), self._file.n_rows)
         if stop - (kept[-1].stop if kept else 0) > TAIL_ROWS:
@@ -111,11 +112,13 @@ class BandIndex:
             kept += made
         # First the number, by which others know the new tables, then the removal of the old ones.
         self._file.publish(stop)
-        for run in runs_in(self._folder):
-            if run not in kept:
-                (self._folder / run.name).unlink(missing_ok=True)
+        self._remove(run for run in runs_in(self._folder) if run not in kept)
         for left in self._folder.glob(".writing-*"):
             left.unlink(missing_ok=True)
+
+    def _remove(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            (self._folder / run.name).unlink(missing_ok=True)
 
     def search(self, queries: Packed, least_agreement: int, *, limit: int = 10_000_000) -> tuple[Ints, Ints, Ints]:
         """Rows that share a band with a query and agree with it in enough permutations.
