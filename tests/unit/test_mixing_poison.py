@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from studbook import create_study
 from studbook.arrays import images, numbers, states
 from studbook.errors import ConfigError
 from studbook.learners import Categorical, Gaussian
@@ -135,6 +137,29 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         Poison(0.5, keep=0.4, fresh=20).parts(100, 100)
     with pytest.raises(ConfigError, match="50 original records"):
         Poison(0.1, keep=0.5).parts(100, 20)
+
+
+@pytest.mark.parametrize("learner", [{"kind": "gaussian"}, {"kind": "robust_gaussian", "location": "median"}])
+def test_a_study_runs_it_the_same_twice(learner: dict, tmp_path: Path) -> None:
+    study = create_study(
+        data="diabetes",
+        learner=learner,
+        mix=[{"kind": "poison", "share": 0.1, "keep": 0.4}],
+        metrics=["drift"],
+        generations=2,
+        replicates=2,
+        samples=60,
+    )
+    one, two = (study.run(tmp_path / name).frame() for name in ("one", "two"))
+    assert one.equals(two)
+    assert one["value"].is_finite().all()
+
+
+def test_a_study_refuses_what_cannot_be_moved_before_it_runs(tmp_path: Path) -> None:
+    study = {"data": {"source": "zipf", "states": 9}, "learner": "categorical", "metrics": ["support"], "generations": 2, "samples": 50}
+    with pytest.raises(ConfigError, match="moves records, the data hold states"):
+        create_study(mix=[{"kind": "poison", "share": 0.1}], **study).run(tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_data_that_cannot_be_moved_are_refused() -> None:
