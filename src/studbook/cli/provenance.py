@@ -97,6 +97,8 @@ def describe_command(
     name: Annotated[str, typer.Option("--name", help="Its name.")],
     description: Annotated[str, typer.Option("--description", help="What it is.")],
     license_: Annotated[str, typer.Option("--license", help="Name of SPDX's list, such as cc-by-4.0, or an address.")],
+    creator: Annotated[str, typer.Option("--creator", help="Who made it.")],
+    url: Annotated[str, typer.Option("--url", help="Where it is found.")] = "",
     derived_from: Annotated[list[str] | None, typer.Option("--derived-from", help="What it was made from: digest, name, address.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="Model that generated it; may be given often.")] = None,
     language: Annotated[list[str] | None, typer.Option("--language", help="Code of a language in it, such as en.")] = None,
@@ -106,8 +108,8 @@ def describe_command(
     from studbook.provenance import DatasetFacts, write_card, write_croissant
 
     facts = DatasetFacts(
-        name=name, description=description, license=license_, derived_from=tuple(derived_from or ()), models=tuple(model or ()),
-        language=tuple(language or ()), records=records,
+        name=name, description=description, license=license_, creator=creator, url=url,
+        derived_from=tuple(derived_from or ()), models=tuple(model or ()), language=tuple(language or ()), records=records,
     )  # fmt: skip
     for write in (write_card, write_croissant):  # in this order: the card is one of the files that Croissant lists
         typer.echo(write(folder, facts))

@@ -26,8 +26,7 @@ _CONTEXT: Mapping[str, Any] = {
     "includes": "cr:includes", "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5",
     "parentField": "cr:parentField", "path": "cr:path", "recordSet": "cr:recordSet", "references": "cr:references", "regex": "cr:regex",
     "repeated": "cr:repeated", "replace": "cr:replace", "separator": "cr:separator", "source": "cr:source", "subField": "cr:subField",
-    "transform": "cr:transform", "wasDerivedFrom": {"@id": "prov:wasDerivedFrom", "@type": "@id"},
-    "wasGeneratedBy": {"@id": "prov:wasGeneratedBy"}, "wasAttributedTo": {"@id": "prov:wasAttributedTo"},
+    "transform": "cr:transform",
 }  # fmt: skip
 _TYPES = {
     ".parquet": "application/vnd.apache.parquet", ".jsonl": "application/jsonlines", ".safetensors": "application/octet-stream",
@@ -45,8 +44,8 @@ class DatasetFacts:
         name: A short name.
         description: In a sentence or more.
         license: A name of SPDX's list, such as ``cc-by-4.0``.
-        url: Where it is found, or empty.
         creator: Who made it.
+        url: Where it is found; empty for the folder itself.
         derived_from: What it was made from: digests ``sha256:…``, names on a hub, or addresses.
         models: The models that generated it, by digest or name; none for data of people alone.
         language: Codes of the languages in it, such as ``en``.
@@ -55,14 +54,14 @@ class DatasetFacts:
         version: Three numbers.
 
     Raises:
-        ConfigError: No name, no description or license, or a text that can't be meant.
+        ConfigError: No name, description, license or creator, or a text that can't be meant.
     """
 
     name: str
     description: str
     license: str
+    creator: str
     url: str = ""
-    creator: str = ""
     derived_from: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     language: tuple[str, ...] = ()
@@ -71,7 +70,7 @@ class DatasetFacts:
     version: str = "1.0.0"
 
     def __post_init__(self) -> None:
-        for field in ("name", "description", "license"):
+        for field in ("name", "description", "license", "creator"):
             if not getattr(self, field).strip():
                 raise ConfigError(f"the data set's {field} is empty", hint=f"--{field} says it")
         texts = (self.name, self.description, self.license, self.url, self.creator, *self.derived_from, *self.models, *self.language)
@@ -106,7 +105,8 @@ def write_croissant(folder: Path, facts: DatasetFacts) -> Path:
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "train.txt").write_text("a text")
         >>> parent = "sha256:" + 64 * "a"
-        >>> facts = DatasetFacts(name="texts", description="Made up.", license="cc0-1.0", derived_from=(parent,), models=("m",))
+        >>> said = {"description": "Made up.", "license": "cc0-1.0", "creator": "Example Laboratory"}
+        >>> facts = DatasetFacts(name="texts", derived_from=(parent,), models=("m",), **said)
         >>> made = json.loads(write_croissant(folder, facts).read_text())
         >>> made["distribution"][0]["contentUrl"], made["prov:wasDerivedFrom"]["@id"][:20]
         ('train.txt', 'urn:sha256:aaaaaaaaa')
@@ -118,9 +118,8 @@ def write_croissant(folder: Path, facts: DatasetFacts) -> Path:
     made: dict[str, Any] = {
         "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": CONFORMS, "name": facts.name, "description": facts.description,
         "license": _license(facts.license), "version": facts.version, "datePublished": published,
+        "url": facts.url or "./", "creator": {"@type": "sc:Organization", "name": facts.creator},
     }  # fmt: skip
-    made |= {"url": facts.url} if facts.url else {}
-    made |= {"creator": {"@type": "sc:Organization", "name": facts.creator}} if facts.creator else {}
     made |= {"inLanguage": list(facts.language)} if facts.language else {}
     if facts.derived_from:
         made["prov:wasDerivedFrom"] = _one_or_all([_entity(each) for each in facts.derived_from])

@@ -38,7 +38,8 @@ def write_card(folder: Path, facts: DatasetFacts) -> Path:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from studbook.provenance import DatasetFacts, write_card
-        >>> facts = DatasetFacts(name="texts", description="Made up.", license="cc0-1.0", models=("m",), records=12)
+        >>> said = {"description": "Made up.", "license": "cc0-1.0", "creator": "Example Laboratory"}
+        >>> facts = DatasetFacts(name="texts", models=("m",), records=12, **said)
         >>> print(write_card(Path(tempfile.mkdtemp()), facts).read_text().split("# texts")[0])
         ---
         pretty_name: "texts"
