@@ -79,8 +79,8 @@ def _as_json(value: Any) -> str:
         return "null"
 
 
-def text_record(name: str, text: Any, limits: Limits, sidecar: bytes = b"") -> Record | Skip:
-    """A text as a record, or why it is none."""
+def text_record(name: str, text: Any, limits: Limits, *, data: bytes = b"", sidecar: bytes = b"") -> Record | Skip:
+    """A text as a record, or why it is none; its file's bytes are kept where a credential beside it is about them."""
     if not isinstance(text, str):
         return Skip(name, f"its text is {type(text).__name__}, expected a text")
     if not text.strip():
@@ -88,7 +88,7 @@ def text_record(name: str, text: Any, limits: Limits, sidecar: bytes = b"") -> R
     if len(text) > limits.text_bytes:
         return Skip(name, f"its text has {len(text):,} characters, at most {limits.text_bytes:,} are read")
     try:
-        return Record(name, "text", text_content(text), text=text, sidecar=sidecar)
+        return Record(name, "text", text_content(text), text=text, data=data if sidecar else b"", sidecar=sidecar)
     except (DataError, UnicodeEncodeError):
         return Skip(name, "its text has half a surrogate pair, which is no character")
 

@@ -43,7 +43,7 @@ def _read(path: Path, name: str, limits: Limits) -> Record | Skip:
     if is_picture:
         return picture_record(name, data, limits, sidecar)
     try:
-        return text_record(name, data.decode("utf-8-sig"), limits, sidecar)
+        return text_record(name, data.decode("utf-8-sig"), limits, data=data, sidecar=sidecar)
     except UnicodeDecodeError as error:
         return Skip(name, f"isn't UTF-8: byte {error.start} can't be decoded")
 

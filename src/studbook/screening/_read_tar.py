@@ -125,9 +125,9 @@ def _record(name: str, key: str, members: dict[str, bytes], column: str, limits:
                 text = data.decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 return Skip(where, f"isn't UTF-8: byte {error.start} can't be decoded"), {}
-            return text_record(where, text, limits, sidecar), fields | {TEXT: text}
+            return text_record(where, text, limits, data=data, sidecar=sidecar), fields | {TEXT: text}
     if isinstance(fields.get(column), str):
-        return text_record(where, fields[column], limits, sidecar), fields
+        return text_record(where, fields[column], limits), fields
     return Skip(where, f"has no text and no picture, only {', '.join(sorted(members))}"[:200]), {}
 
 

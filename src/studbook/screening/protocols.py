@@ -23,7 +23,7 @@ class Record:
         kind: ``"text"`` or ``"image"``.
         content: SHA-256 of its bytes, ``sha256:…``: a text's UTF-8 in normal form C, a picture's file.
         text: The text; empty for a picture.
-        data: The bytes of a picture's file; empty for a text.
+        data: The bytes of a picture's file, or of a text's that has a sidecar; else empty.
         sidecar: Bytes of a content credential beside it, or empty.
     """
 

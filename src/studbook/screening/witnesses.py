@@ -45,7 +45,7 @@ class SignatureWitness:
     def _look(self, record: Record) -> Finding | None:
         if record.kind == "text" and not record.sidecar:
             return None
-        data = record.data if record.kind == "image" else record.text.encode()
+        data = record.data or record.text.encode()
         try:
             found = read_credential(data, trust=self.trust, sidecar=record.sidecar or None, what="it")
         except ProvenanceError as error:
