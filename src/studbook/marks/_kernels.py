@@ -166,6 +166,35 @@ def find_first(ids: AnyArray, begins: Ints, stops: Ints, width: int, fresh: AnyA
 
 
 @numba.njit(cache=True, nogil=True)
+def find_first_codes(codes: AnyArray, bounds: Ints, first: AnyArray) -> None:
+    """Which codes come for the first time in their text.
+
+    Args:
+        codes: ``(k,)`` uint64, text by text.
+        bounds: ``(m + 1,)`` where each text's begin, and the end.
+        first: ``(k,)`` uint8 zeros; 1 is written.
+    """
+    largest = 16
+    for text in range(bounds.size - 1):
+        while largest < 2 * (bounds[text + 1] - bounds[text]):
+            largest *= 2
+    table = np.empty(largest, np.int32)
+    for text in range(bounds.size - 1):
+        size = 16
+        while size < 2 * (bounds[text + 1] - bounds[text]):
+            size *= 2
+        table[:size] = -1
+        for k in range(bounds[text], bounds[text + 1]):
+            state = codes[k] * _GOLDEN
+            slot = np.intp((state ^ (state >> _SHIFT)) & np.uint64(size - 1))
+            while table[slot] >= 0 and codes[table[slot]] != codes[k]:
+                slot = (slot + 1) & (size - 1)
+            if table[slot] < 0:
+                table[slot] = k
+                first[k] = 1
+
+
+@numba.njit(cache=True, nogil=True)
 def count_listed(ids: AnyArray, fresh: AnyArray, rows: AnyArray, stored: AnyArray, lists: AnyArray, hits: AnyArray) -> int:
     """Green tokens whose predecessor's list is at hand.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -12,13 +12,24 @@ from studbook.marks.greenlists import GreenLists
 from studbook.marks.scanning import Part
 from studbook.marks.settings import Kgw
 
+Counting: TypeAlias = Literal["draws", "ngrams"]
+_PAIR = 2
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KgwScorer:
-    """Green tokens of one mark; see ``scanning.Scorer``."""
+    """Green tokens of one mark; see ``scanning.Scorer``.
+
+    Attributes:
+        mark: The settings.
+        lists: Its green lists.
+        counting: ``draws`` counts each draw of the key once: a token with the seed of its list. ``ngrams`` counts each n-gram once, as
+            transformers does; with a context of 2 or more many n-grams share a draw, and as often as they do chance counts double.
+    """
 
     mark: Kgw
     lists: GreenLists = field(repr=False)
+    counting: Counting = "draws"
 
     @property
     def rate(self) -> float:
@@ -30,18 +41,42 @@ class KgwScorer:
         """A token is one trial."""
         return 1
 
-    def fresh(self, part: Part) -> AnyArray:
-        """The first place of each n-gram of a text, prompts left out; an n-gram's context may reach into the prompt."""
-        from studbook.marks._kernels import find_first
+    @property
+    def shared(self) -> object:
+        """Marks with an equal one have the same places that count."""
+        private = self.counting == "draws" and self.mark.scheme == "selfhash"
+        return (self.mark.scheme, self.mark.context, self.mark.key if private else None)
 
-        width = self.mark.width
+    def fresh(self, part: Part) -> AnyArray:
+        """The first place of each draw or n-gram of a text, prompts left out; its context may reach into the prompt."""
+        from studbook.marks._kernels import find_first, find_first_codes
+
+        draws, left = self.counting == "draws", self.mark.scheme == "lefthash"
         fresh = np.zeros(part.ids.size, np.uint8)
-        find_first(part.ids, part.begins(width), part.bounds[1:], width, fresh)
+        begins = part.begins(self.mark.width)
+        find_first(part.ids, begins, part.bounds[1:], _PAIR if draws and left else self.mark.width, fresh)
+        if not draws or left:
+            return fresh
+        places = np.flatnonzero(fresh)
+        first = np.zeros(places.size, np.uint8)
+        find_first_codes(self._draws(part, places), np.searchsorted(places, part.bounds), first)
+        fresh[places] = first
         return fresh
+
+    def once(self, part: Part, fresh: AnyArray) -> AnyArray:
+        """Of the places that count those whose draw comes first in all texts together: ``(n,)`` uint8."""
+        places = np.flatnonzero(fresh)
+        found = np.zeros_like(fresh)
+        found[places[np.unique(self._draws(part, places), return_index=True)[1]]] = 1
+        return found
 
     def hits(self, part: Part, fresh: AnyArray) -> AnyArray:
         """Green places."""
         return self.lists.count(part.ids, fresh)
+
+    def _draws(self, part: Part, places: Ints) -> AnyArray:
+        """What decides at some places, seed and token, in one number: ``(k,)`` uint64."""
+        return (self.lists.seeds(part.ids, places).astype(np.uint64) << np.uint64(32)) | part.ids[places].astype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +129,13 @@ def gamma_of(ranks: Ints, vocabulary: int) -> tuple[float, float | None]:
     return chance, float(at[gain.argmax()])
 
 
-def ranks_of(scorer: KgwScorer, parts: Sequence[Part], most: int) -> Ints:
+def ranks_of(scorer: KgwScorer, part: Part, fresh: AnyArray, most: int) -> Ints:
     """Places of tokens in their permutations, of ``most`` counted n-grams at most, spread evenly over the texts."""
     from studbook.marks._kernels import rank_tokens
 
-    found = [np.empty(0, np.int64)]
-    share = max(1, most // max(1, len(parts)))
-    for part in parts:
-        places = np.flatnonzero(scorer.fresh(part))
-        places = places[np.linspace(0, places.size - 1, min(share, places.size)).astype(int)] if places.size else places
-        ranks = np.empty(places.size, np.int64)
-        rank_tokens(scorer.lists.seeds(part.ids, places), part.ids[places], scorer.mark.vocabulary, ranks)
-        found.append(ranks)
-    return np.concatenate(found)
+    places = np.flatnonzero(fresh)
+    if places.size:
+        places = places[np.linspace(0, places.size - 1, min(most, places.size)).astype(int)]
+    ranks = np.empty(places.size, np.int64)
+    rank_tokens(scorer.lists.seeds(part.ids, places), part.ids[places], scorer.mark.vocabulary, ranks)
+    return ranks

@@ -108,8 +108,17 @@ class Scorer(Protocol):
         """Trials a counted token."""
         ...
 
+    @property
+    def shared(self) -> object:
+        """Scorers whose are equal have the same places that count."""
+        ...
+
     def fresh(self, part: Part) -> AnyArray:
-        """Which places count: ``(n,)`` uint8. Depends on nothing that is secret, so that several marks may share it."""
+        """Which places count: ``(n,)`` uint8."""
+        ...
+
+    def once(self, part: Part, fresh: AnyArray) -> AnyArray:
+        """Those of them that nothing in an earlier text counted for: ``(n,)`` uint8."""
         ...
 
     def hits(self, part: Part, fresh: AnyArray) -> AnyArray:
@@ -136,13 +145,14 @@ class Part:
         return np.minimum(self.bounds[:-1] + np.maximum(self.prompts, width - 1), self.bounds[1:])
 
 
-def parts_of(texts: Texts, prompts: Sequence[int] | int, vocabulary: int) -> Iterator[Part]:
+def parts_of(texts: Texts, prompts: Sequence[int] | int, vocabulary: int, *, number: int = 0) -> Iterator[Part]:
     """The texts in parts.
 
     Args:
         texts: Token ids, each one-dimensional and of whole numbers.
         prompts: Tokens of the prompt: one number for all texts, or one each.
         vocabulary: Ids run from 0 to one less.
+        number: Of the first text, for messages.
 
     Raises:
         DataError: A text that isn't that; names it and the place.
@@ -156,7 +166,7 @@ def parts_of(texts: Texts, prompts: Sequence[int] | int, vocabulary: int) -> Ite
     held: list[AnyArray] = []
     first, size = 0, 0
     for i, text in enumerate(texts):
-        held.append(_checked(text, i, vocabulary))
+        held.append(_checked(text, number + i, vocabulary))
         size += held[-1].size
         if size >= PART_TOKENS:
             yield _joined(held, given[first : i + 1])
@@ -196,11 +206,12 @@ def _checked(text: AnyArray | Sequence[int], number: int, vocabulary: int) -> An
 
 def scan(scorers: Sequence[Scorer], part: Part, windows: Windows | None) -> list[MarkResult]:
     """Test every text of a part for every mark, whole and in windows."""
-    shared: dict[tuple[str, int], AnyArray] = {}
+    shared: dict[object, AnyArray] = {}
     sums: list[tuple[Ints, Ints]] = []
     for scorer in scorers:
-        key = (scorer.mark.name, scorer.mark.width)
-        fresh = shared[key] if key in shared else shared.setdefault(key, scorer.fresh(part))
+        if scorer.shared not in shared:
+            shared[scorer.shared] = scorer.fresh(part)
+        fresh = shared[scorer.shared]
         sums.append((_running(fresh), _running(scorer.hits(part, fresh))))
     whole = [
         _totals(scorer, counts, part.bounds[:-1] + part.prompts, part.bounds[1:]) for scorer, counts in zip(scorers, sums, strict=True)

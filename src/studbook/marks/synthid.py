@@ -53,6 +53,11 @@ class SynthIdScorer:
         """A token is as many trials as there are keys."""
         return len(self.mark.keys)
 
+    @property
+    def shared(self) -> object:
+        """Marks with an equal one have the same places that count."""
+        return (self.mark.name, self.mark.ngram)
+
     def fresh(self, part: Part) -> AnyArray:
         """Places whose context, the ``ngram`` - 1 tokens before, comes for the first time and lies behind the prompt.
 
@@ -66,6 +71,17 @@ class SynthIdScorer:
         contexts = np.zeros(part.ids.size + 1, np.uint8)
         find_first(part.ids, behind - 1, np.maximum(part.bounds[1:] - 1, behind - 1), width - 1, contexts[1:])
         return contexts[:-1]
+
+    def once(self, part: Part, fresh: AnyArray) -> AnyArray:
+        """Of the places that count those whose n-gram comes first in all texts together: ``(n,)`` uint8."""
+        width = self.mark.ngram
+        places = np.flatnonzero(fresh)
+        found = np.zeros_like(fresh)
+        if places.size:
+            ngrams = np.lib.stride_tricks.sliding_window_view(part.ids, width)[places - width + 1]
+            rows = np.ascontiguousarray(ngrams).view(np.dtype((np.void, 4 * width)))[:, 0]
+            found[places[np.unique(rows, return_index=True)[1]]] = 1
+        return found
 
     def hits(self, part: Part, fresh: AnyArray) -> AnyArray:
         """How many g-values are 1 at each place that counts."""

@@ -14,8 +14,8 @@ from studbook.arrays import AnyArray, Floats
 from studbook.errors import ConfigError
 from studbook.marks.binomial import low_p_values, p_values
 from studbook.marks.greenlists import BUDGET_BYTES, GreenLists
-from studbook.marks.kgw import KgwScorer, SettingsCheck, gamma_of, ranks_of
-from studbook.marks.scanning import MarkResult, Scorer, Texts, Windows, parts_of, scan
+from studbook.marks.kgw import Counting, KgwScorer, SettingsCheck, gamma_of, ranks_of
+from studbook.marks.scanning import MarkResult, Texts, Windows, parts_of, scan
 from studbook.marks.settings import Kgw, Mark, SynthId
 from studbook.marks.synthid import SynthIdScorer
 from studbook.records.canonical import digest_of
@@ -25,21 +25,26 @@ MAX_THREADS = 256
 _ANY_VOCABULARY = (1 << 31) - 1
 _SURE = 1e-3
 _NEAR = 1.25
+_NOTHING = "too short to say anything: no token has its whole context"
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class TextMarkDetector:
     """Looks for one or several watermarks in tokenised text.
 
-    An n-gram counts where it comes first in its text; prompts don't count; the tail of the binomial law is exact. With several marks or
-    windows the p-value is Bonferroni's bound on any of them being as small. The bound assumes that the keys were drawn at random and
-    the text doesn't depend on them. Under one key, texts of the same few phrases are green together: hence calibrate on one's own text.
+    What the key decides counts once in a text, where it comes first; prompts don't count; the tail of the binomial law is exact. With
+    several marks or windows the p-value is Bonferroni's bound on any of them being as small. It assumes that the keys were drawn at
+    random and that the text doesn't depend on them. Under one key, texts of the same few phrases are green together: hence calibrate on
+    one's own text.
 
     Args:
         marks: One or more; all KGW ones of one vocabulary.
         windows: Passages to look at beside the whole text; ``None`` for none.
         threads: Threads that many texts are spread over.
         budget_bytes: What the green lists of each mark may take in memory, at most.
+        counting: Of KGW marks: ``draws``, a token and the seed of its list, or ``ngrams`` with the whole context, as transformers'
+            detector with ``ignore_repeated_ngrams``. They are the same for ``lefthash`` with a context of 1. Else n-grams share draws, and
+            p-values from ``ngrams`` are too small: of unmarked texts with a Zipf law 4 % had one below .001 under ``selfhash``.
 
     Raises:
         ConfigError: No marks, too many, one twice, or of several vocabularies.
@@ -58,18 +63,28 @@ class TextMarkDetector:
     marks: tuple[Mark, ...]
     windows: Windows | None
     threads: int
+    counting: Counting
     _scorers: tuple[KgwScorer | SynthIdScorer, ...] = field(repr=False, compare=False)
 
-    def __init__(self, *marks: Mark, windows: Windows | None = None, threads: int = 1, budget_bytes: int = BUDGET_BYTES) -> None:
+    def __init__(
+        self,
+        *marks: Mark,
+        windows: Windows | None = None,
+        threads: int = 1,
+        budget_bytes: int = BUDGET_BYTES,
+        counting: Counting = "draws",
+    ) -> None:
         _check_marks(marks)
         if not 1 <= threads <= MAX_THREADS:
             raise ConfigError(f"threads is {threads}, expected 1 to {MAX_THREADS}")
+        if counting not in ("draws", "ngrams"):
+            raise ConfigError(f"counting is {counting!r}, expected draws or ngrams")
         if budget_bytes < 0:
             raise ConfigError(f"budget_bytes is {budget_bytes}, expected 0 or more")
         scorers = tuple(
-            KgwScorer(mark, GreenLists(mark, budget_bytes)) if isinstance(mark, Kgw) else SynthIdScorer.of(mark) for mark in marks
+            KgwScorer(mark, GreenLists(mark, budget_bytes), counting) if isinstance(mark, Kgw) else SynthIdScorer.of(mark) for mark in marks
         )
-        for name, value in (("marks", marks), ("windows", windows), ("threads", threads), ("_scorers", scorers)):
+        for name, value in (("marks", marks), ("windows", windows), ("threads", threads), ("counting", counting), ("_scorers", scorers)):
             object.__setattr__(self, name, value)
 
     @property
@@ -84,9 +99,9 @@ class TextMarkDetector:
 
     @property
     def digest(self) -> str:
-        """What determines the outcome: the marks in their order, and the windows; SHA-256 in hex."""
+        """What determines the outcome: the marks in their order, the windows, what is counted; SHA-256 in hex."""
         windows = "" if self.windows is None else f"{' '.join(map(str, self.windows.sizes))}/{self.windows.steps}"
-        return digest_of({"marks": [mark.digest for mark in self.marks], "windows": windows})
+        return digest_of({"marks": [mark.digest for mark in self.marks], "windows": windows, "counting": self.counting})
 
     def detect(self, ids: AnyArray | Sequence[int], *, prompt_len: int = 0) -> MarkResult:
         """Test one text.
@@ -121,7 +136,7 @@ class TextMarkDetector:
             raise ConfigError(f"got {len(given)} prompt lengths for {len(texts)} texts", hint="give one number, or one for each text")
 
         def work(share: slice) -> list[MarkResult]:
-            found = parts_of(texts[share], given[share], self.vocabulary)
+            found = parts_of(texts[share], given[share], self.vocabulary, number=share.start)
             return [result for part in found for result in scan(self._scorers, part, self.windows)]
 
         with ThreadPoolExecutor(self.threads) as pool:
@@ -145,7 +160,8 @@ class TextMarkDetector:
         """Whether one mark's settings fit texts that are all marked, or all unmarked.
 
         Unmarked text that is greener or less green than chance tells of another vocabulary, a bad key or repeated phrases; marked text
-        whose tokens lie far ahead in the key's permutations, but not up to this gamma, of another gamma.
+        whose tokens lie far ahead in the key's permutations, but not up to this gamma, of another gamma. About the first million tokens are
+        looked at, and an n-gram counts once in all texts together.
 
         Args:
             texts: Token ids of each.
@@ -160,13 +176,15 @@ class TextMarkDetector:
         if not 0 <= number < len(self.marks):
             raise ConfigError(f"there is no mark {number}, the detector has {len(self.marks)}")
         scorer = self._scorers[number]
-        parts = list(parts_of(texts, prompt_len, self.vocabulary))
-        counts = [_counted(scorer, fresh, scorer.hits(part, fresh)) for part in parts for fresh in [scorer.fresh(part)]]
-        trials, hits = (sum(count[i] for count in counts) for i in range(2))
+        part = next(parts_of(texts, prompt_len, self.vocabulary), None)
+        if part is None:
+            return SettingsCheck(0, 0.0, scorer.rate, 1.0, 1.0, 1.0, None, _NOTHING)
+        fresh = scorer.once(part, scorer.fresh(part))
+        trials, hits = int(fresh.sum(dtype=np.int64)) * scorer.weight, int(scorer.hits(part, fresh).sum(dtype=np.int64))
         high, low = (float(tail(np.array(hits), np.array(trials), scorer.rate)) for tail in (p_values, low_p_values))
         any_gamma, gamma = 1.0, None
         if isinstance(scorer, KgwScorer):
-            any_gamma, gamma = gamma_of(ranks_of(scorer, parts, most), scorer.mark.vocabulary)
+            any_gamma, gamma = gamma_of(ranks_of(scorer, part, fresh, most), scorer.mark.vocabulary)
         rate = hits / trials if trials else 0.0
         note = _fit_note(scorer.mark, (high, low), gamma, trials)
         return SettingsCheck(trials, rate, scorer.rate, high, low, any_gamma, gamma, note)
@@ -205,14 +223,10 @@ def _shares(n: int, most: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def _counted(scorer: Scorer, fresh: AnyArray, hits: AnyArray) -> tuple[int, int]:
-    return int(fresh.sum(dtype=np.int64)) * scorer.weight, int(hits.sum(dtype=np.int64))
-
-
 def _fit_note(mark: Mark, tails: tuple[float, float], gamma: float | None, trials: int) -> str:
     high, low = tails
     if not trials:
-        return "too short to say anything: no token has its whole context"
+        return _NOTHING
     if gamma is not None and isinstance(mark, Kgw) and not 1.0 / _NEAR < gamma / mark.gamma < _NEAR:
         return f"marked under this key, with gamma near {gamma:.2f}: the settings say {mark.gamma:g}"
     if low < _SURE:
