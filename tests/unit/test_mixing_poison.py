@@ -17,6 +17,8 @@ from studbook.errors import ConfigError
 from studbook.learners import Categorical, Gaussian
 from studbook.mixing import Origin, Poison
 from studbook.recursion import can_run_in_law, run_generations
+from studbook.report.run import Cell
+from studbook.report.sentences import way_of
 from studbook.rng import stream
 from studbook.study.catalog import create_mix, describe
 
@@ -172,3 +174,11 @@ def test_data_that_cannot_be_moved_are_refused() -> None:
     flood = Poison(0.5, attack="copy", distance=0.0)
     chain = list(run_generations(Categorical(), flood, table, n=10, last=1, fresh=None, streams=partial(stream, 7)))
     assert (chain[1].training.values[-5:] == 0).all()
+
+
+def test_a_report_says_how_much_comes_from_outside() -> None:
+    cells = tuple(
+        Cell(i, f"poison share {share}", {"mix": f"poison {share}"}, {"mix": describe(Poison(share)), "learner": {"kind": "gaussian"}})
+        for i, share in enumerate((0.05, 0.1))
+    )
+    assert way_of(cells[1], cells).replace("\xa0", " ") == "with 10 % of the records from outside"
