@@ -29,6 +29,7 @@ NAMES = (
     "prdc",
     "hamming",
     "fingerprints",
+    "marks",
     "verifying",
     "service",
     "decoding",
