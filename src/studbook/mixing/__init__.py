@@ -8,13 +8,16 @@ from studbook.mixing.heal import Heal
 from studbook.mixing.keep import Keep
 from studbook.mixing.part import Mix, Origin, Part
 from studbook.mixing.poison import Poison
+from studbook.mixing.quotas import NO_MODEL, Chosen, Quotas, choose_mix
 from studbook.mixing.replace import Replace
 from studbook.mixing.subsample import Subsample
 from studbook.mixing.weighted import Weighted
 
 __all__ = [
+    "NO_MODEL",
     "Accumulate",
     "Blend",
+    "Chosen",
     "Contaminated",
     "Fresh",
     "Heal",
@@ -23,7 +26,9 @@ __all__ = [
     "Origin",
     "Part",
     "Poison",
+    "Quotas",
     "Replace",
     "Subsample",
     "Weighted",
+    "choose_mix",
 ]

@@ -14,6 +14,10 @@ from studbook.theory import ShareInterval, calibration_needed, precision
 from studbook.theory.error_rates import check_confidence
 from studbook.theory.melding import ends
 
+FEW = 500
+"""Draws that an interval's ends need; with fewer that explain the answers, more are made."""
+MANY_POINTS = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class EvidencePart:
@@ -135,6 +139,8 @@ def estimate_counts(
         if each.evidence == "detector":
             each.rates.require_informative(f"the detector {each.witness}")
     weighed = weigh(draw_groups(counts), answers)
+    if weighed.effective < FEW:
+        weighed = weigh(draw_groups(counts, MANY_POINTS), answers)
     draws = weighed.draws
     lower, upper = interval_of(draws, counts.certain_generated, confidence, weighed.weights)
     detectors = [each for each in counts.hits if each.evidence == "detector"]

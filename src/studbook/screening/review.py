@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -135,22 +136,21 @@ def allocate(draws: Draws, answers: Answers, n: int) -> Allocation:
         J. Neyman, "On the two different aspects of the representative method", Journal of the Royal Statistical Society 97 (1934).
     """
     state = _State(draws, answers)
-    before = state.deviation({})
-    first = {key: 1.0 - state.deviation({key: 1}) / before if before else 0.0 for key in state.keys}
+    before = now = state.deviation({})
     asked: dict[tuple[str, str], int] = {}
-    now = before
-    for _ in range(n):
-        open_keys = [key for key in state.keys if state.left(key, asked)]
-        if not open_keys:
-            break
-        best = min(open_keys, key=lambda key: (state.deviation(_plus(asked, key)), asked.get(key, 0)))
+    gains = {key: gain / before for move in state.moves({}, n) for gain in [state.gain(move, {}, before)] for key in move if before}
+    while (left := n - sum(asked.values())) and (moves := state.moves(asked, left)):
+        best = max(moves, key=lambda move: state.gain(move, asked, now))
         asked = _plus(asked, best)
         now = state.deviation(asked)
-    return Allocation(asked, {key: max(0.0, value) for key, value in first.items()}, before, now)
+    return Allocation(asked, {key: max(0.0, gains.get(key, 0.0)) for key in state.keys}, before, now)
 
 
-def _plus(asked: Mapping[tuple[str, str], int], key: tuple[str, str]) -> dict[tuple[str, str], int]:
-    return {**asked, key: asked.get(key, 0) + 1}
+def _plus(asked: Mapping[tuple[str, str], int], move: Move) -> dict[tuple[str, str], int]:
+    return {**asked, **{key: asked.get(key, 0) + 1 for key in move}}
+
+
+Move: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class _State:
@@ -164,10 +164,21 @@ class _State:
         self.strata = {(group, name): each for group in self.groups for name, each in answers.strata[group].items() if each.records}
         self.keys = list(self.strata)
 
-    def left(self, key: tuple[str, str], asked: Mapping[tuple[str, str], int]) -> bool:
-        """Whether a record of the stratum is left to ask about."""
-        each = self.strata[key]
-        return each.n + asked.get(key, 0) < each.records
+    def moves(self, asked: Mapping[tuple[str, str], int], left: int) -> list[Move]:
+        """What may be asked next: one record, or one of each stratum of a group whose strata haven't all an answer yet."""
+        found: list[Move] = []
+        for group in self.groups:
+            keys = [key for key in self.keys if key[0] == group]
+            missing = tuple(key for key in keys if not self.strata[key].n + asked.get(key, 0))
+            if missing:
+                found.append(missing[:left])
+            else:
+                found += [(key,) for key in keys if self.strata[key].n + asked.get(key, 0) < self.strata[key].records]
+        return found
+
+    def gain(self, move: Move, asked: Mapping[tuple[str, str], int], now: float) -> float:
+        """By how much the standard deviation falls, an answer."""
+        return (now - self.deviation(_plus(asked, move))) / len(move)
 
     def deviation(self, asked: Mapping[tuple[str, str], int]) -> float:
         """Expected standard deviation of the number of generated records."""
@@ -180,9 +191,9 @@ class _State:
         return math.sqrt(max(0.0, float(self.sizes @ c @ self.sizes)))
 
     def _noise(self, group: str, asked: Mapping[tuple[str, str], int]) -> float:
-        """Variance of the group's share from its answers; infinite without any."""
+        """Variance of the group's share from its answers; infinite as long as a stratum has none."""
         keys = [key for key in self.keys if key[0] == group]
-        if not any(self.strata[key].n + asked.get(key, 0) for key in keys):
+        if not all(self.strata[key].n + asked.get(key, 0) for key in keys):
             return float("inf")
         total = sum(self.strata[key].records for key in keys)
         return sum((self.strata[key].records / total) ** 2 * self._variance(key, asked.get(key, 0)) for key in keys)
@@ -192,17 +203,17 @@ class _State:
         mean = min(max(self.means[key[0]], 0.5 / (each.records + 1.0)), 1.0 - 0.5 / (each.records + 1.0))
         share = (each.generated + mean) / (each.n + 1.0)
         n = each.n + more
-        # A stratum without an answer may be anything.
-        return share * (1.0 - share) / n * max(0.0, 1.0 - n / each.records) if n else 0.25
+        return share * (1.0 - share) / n * max(0.0, 1.0 - n / each.records)
 
 
 def _mean(draws: Draws, name: str) -> float:
-    return float(np.mean(draws.low[name]) + np.mean(draws.high[name])) / 2.0
+    low, high = draws.shares(name)
+    return float(np.mean(low) + np.mean(high)) / 2.0
 
 
 def _covariance(draws: Draws, groups: Sequence[str]) -> Floats:
     """Of the groups' shares; a part that is open is uniform and independent."""
-    low, high = (np.array([side[name] for name in groups]).reshape(len(groups), -1) for side in (draws.low, draws.high))
+    low, high = (np.array([draws.shares(name)[end] for name in groups]).reshape(len(groups), -1) for end in (0, 1))
     covariance: Floats = np.atleast_2d(np.cov((low + high) / 2.0))
     return covariance + np.diag(np.mean((high - low) ** 2, axis=1) / 12.0)
 
@@ -272,8 +283,7 @@ def renewed_calibration(folder: Path | str, *, calibrations: Sequence[Path] = ()
 def _rates_after(counts: CorpusCounts, weighed: Weighed) -> tuple[Floats, Floats]:
     if weighed.draws.rates is not None:
         return weighed.draws.rates
-    sizes, shares = weighed.draws.sizes, weighed.draws.low
-    hit, passed = sizes[DETECTORS] * shares[DETECTORS], sizes[NOBODY] * shares[NOBODY]
+    sizes, (hit, passed) = weighed.draws.sizes, (weighed.draws.low[name] for name in (DETECTORS, NOBODY))
     false, right = sizes[DETECTORS] - hit, sizes[NOBODY] - passed
     return hit / np.maximum(hit + passed, 1e-9), false / np.maximum(false + right, 1e-9)
 

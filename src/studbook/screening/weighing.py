@@ -129,11 +129,17 @@ class Weighed:
     direct: tuple[str, ...]
     conflicts: tuple[str, ...]
 
+    @property
+    def effective(self) -> float:
+        """As many draws of one weight tell as much (Kish)."""
+        sizes = [float(weights.sum() ** 2 / (weights**2).sum()) for weights in self.weights if weights is not None]
+        return min(sizes, default=float("inf"))
+
     def expected(self, without: Mapping[str, float]) -> dict[str, float]:
         """Generated records of each group: medians of the two ends' mean, or what it was ``without`` answers where nothing is known."""
         found = dict(without)
         for name, size in self.draws.sizes.items():
-            low, high = self.draws.low[name], self.draws.high[name]
+            low, high = self.draws.shares(name)
             if float(np.mean(high) - np.mean(low)) < 0.999:
                 means = [np.average(side, weights=weights) for side, weights in zip((low, high), self.weights, strict=True)]
                 found[name] = size * float(np.mean(means))
@@ -158,28 +164,28 @@ def weigh(draws: Draws, answers: Answers | None) -> Weighed:
     # Another order of the points: those of the draws mustn't go along with these.
     shuffled = np.random.default_rng(0).permutation(cube)
     for i, name in enumerate(direct):
-        low[name] = high[name] = rate_draws(*found[name], shuffled[:, i])
+        low[name] = high[name] = draws.sizes[name] * rate_draws(*found[name], shuffled[:, i])
     if conflicts:
         for name in set(draws.sizes) - set(direct):
-            low[name], high[name] = np.zeros_like(low[name]), np.ones_like(high[name])
+            low[name], high[name] = np.zeros_like(low[name]), np.full_like(high[name], draws.sizes[name])
         return Weighed(Draws(draws.sizes, low, high, None), (None, None), tuple(direct), tuple(conflicts))
-    weights = tuple(
-        _weights([(side[name], *found[name], draws.sizes[name]) for name in found if name not in direct])
-        for side in (draws.low, draws.high)
-    )
-    return Weighed(Draws(draws.sizes, low, high, draws.rates), (weights[0], weights[1]), tuple(direct), ())
+    told = [name for name in found if name not in direct]
+    lower, upper = (_weights([(draws.shares(name)[end], *found[name], draws.sizes[name]) for name in told]) for end in (0, 1))
+    return Weighed(Draws(draws.sizes, low, high, draws.rates), (lower, upper), tuple(direct), ())
 
 
 def _is_open(draws: Draws, name: str) -> bool:
-    return bool((draws.low[name] == 0.0).all() and (draws.high[name] == 1.0).all())
+    low, high = draws.shares(name)
+    return bool((low == 0.0).all() and (high == 1.0).all())
 
 
 def _contradicts(draws: Draws, name: str, generated: float, n: float) -> bool:
     """Whether so few, or so many, generated answers are out of the question under all that the calibrations allow."""
-    from scipy.special import bdtr, betainc
+    from scipy.special import betainc, betaincc
 
-    most = float(np.mean(betainc(max(generated, 1e-9), n - generated + 1.0, np.clip(draws.high[name], 0.0, 1.0)))) if generated > 0 else 1.0
-    fewest = float(np.mean(bdtr(np.floor(generated), max(np.ceil(n), 1.0), np.clip(draws.low[name], 0.0, 1.0))))
+    low, high = draws.shares(name)
+    most = float(np.mean(betainc(generated, n - generated + 1.0, high))) if generated > 0.0 else 1.0
+    fewest = float(np.mean(betaincc(generated + 1.0, n - generated, low))) if generated < n else 1.0
     return min(most, fewest) < CONFLICT / 2.0
 
 
