@@ -39,7 +39,7 @@ class GreenLists:
         >>> from studbook.marks.greenlists import GreenLists
         >>> lists = GreenLists(Kgw(vocabulary=8, key=15_485_863, gamma=0.5))
         >>> lists.of(3).tolist()  # torch.randperm(8) under the seed 3 · 15,485,863, its first four
-        [0, 1, 4, 6]
+        [1, 2, 3, 5]
     """
 
     mark: Kgw
