@@ -175,8 +175,10 @@ def test_a_stripped_credential_is_recovered_by_fingerprint(chain, trust):
 def test_a_recovered_credential_must_be_trusted(chain, place):
     store = manifest_of(sign_picture(png_bytes(picture()), chain, GENERATED))
     assert store is not None
-    with pytest.raises(ProvenanceError, match="isn't trusted"):
-        verify_recovered(store, picture(), trust=Trust.load([place / "other"]), max_distance={"phash": 10})
+    named = Trust.load([place / "chain"], signers=["Somebody Else"])
+    for stranger in (Trust.load([place / "other"]), named):
+        with pytest.raises(ProvenanceError, match="isn't trusted"):
+            verify_recovered(store, picture(), trust=stranger, max_distance={"phash": 10})
 
 
 def test_soft_bindings_are_read_back():

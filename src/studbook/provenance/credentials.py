@@ -22,9 +22,9 @@ from studbook.provenance.trust import Trust
 from studbook.records import Origin
 from studbook.records.codec import from_bytes
 
-_CONTENT = "assertion.dataHash.mismatch"
+_CONTENT = ("assertion.dataHash.mismatch", "assertion.boxesHash.mismatch")
 _SAID = {
-    _CONTENT: "the content was changed after it was signed, or the credential belongs to other content",
+    **dict.fromkeys(_CONTENT, "the content was changed after it was signed, or the credential belongs to other content"),
     "claimSignature.mismatch": "its signature is wrong: it is forged, or was changed",
     "claimSignature.outsideValidity": "its signer's certificate has expired, or isn't valid yet",
     "signingCredential.expired": "its signer's certificate has expired",
@@ -33,6 +33,10 @@ _SAID = {
     "assertion.hashedURI.mismatch": "a part of it was changed",
 }
 _UNTRUSTED = "signingCredential.untrusted"
+_NEEDED = (
+    ("claimSignature.validated", "claimSignature.mismatch", "its signature couldn't be verified"),
+    ("signingCredential.trusted", _UNTRUSTED, "its signer isn't trusted here"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ def verify_recovered(
     check_store(store, f"the credential of {what}")
     # No byte of the signed file is known here. One that can't be the file gives one finding, on the content, and no other.
     claimed, problems = _read(io.BytesIO(b"\0"), store, trust, what, embedded=False)
-    _refuse({code: text for code, text in problems.items() if code != _CONTENT}, what)
+    _refuse({code: text for code, text in problems.items() if code not in _CONTENT}, what)
+    trust.check_signer(claimed.signer, what)
     check_binding(claimed.bindings, picture, what, max_distance=max_distance)
     return claimed
 
@@ -178,6 +183,7 @@ def _store_of(data: bytes, sidecar: bytes | None, what: str) -> bytes | None:
 def _verified(stream: BinaryIO, store: bytes, trust: Trust, what: str, *, embedded: bool) -> Credential:
     claimed, problems = _read(stream, store, trust, what, embedded=embedded)
     _refuse(problems, what)
+    trust.check_signer(claimed.signer, what)
     return claimed
 
 
@@ -203,10 +209,11 @@ def _read(stream: BinaryIO, store: bytes, trust: Trust | None, what: str, *, emb
         raise ProvenanceError(f"the credential of {what} is damaged or was changed: {reason}", hint="ask for the original") from error
     claimed = _credential(report, store, what)
     problems = dict(_problems(report))
-    if trust is not None and not problems:
-        trust.check_signer(claimed.signer, what)
-        if report.get("validation_state") != "Trusted":
-            problems["state"] = f"it is {report.get('validation_state')!r}, expected Trusted"
+    for code, failed, text in _NEEDED:  # that nothing failed isn't enough
+        if code not in set(_successes(report)) and (trust is not None or failed != _UNTRUSTED):
+            problems.setdefault(failed, text)
+    if trust is not None and not problems and report.get("validation_state") != "Trusted":
+        problems["state"] = f"it is {report.get('validation_state')!r}, expected Trusted"
     return claimed, problems
 
 
@@ -220,6 +227,11 @@ def _problems(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             told = f"{code}: {str(each.get('explanation'))[:160]}"
             where = str(each.get("url", "")).rpartition("/")[2]
             yield code, f"{_SAID[code]} ({where or code})" if code in _SAID else told
+
+
+def _successes(report: Mapping[str, Any]) -> Iterator[str]:
+    active = (report.get("validation_results") or {}).get("activeManifest") or {}
+    return (str(each.get("code")) for each in active.get("success") or ())
 
 
 def _credential(report: Mapping[str, Any], store: bytes, what: str) -> Credential:
