@@ -116,9 +116,9 @@ def test_words(text: str, expected: list[str]) -> None:
 
 
 def compiled_words(text: str) -> list[int]:
-    ((data, bounds, classes),) = read_texts([text])
-    room = np.empty(len(data), np.uint64)
-    return room[: _text_kernels.hash_words(data, 0, int(bounds[-1]), classes, room)].tolist()
+    ((data, _, classes),) = read_texts([text])
+    room, letters = np.empty(len(data), np.uint64), np.full(2 * len(data) + 16, 0xFF, np.uint8)
+    return room[: _text_kernels.hash_words(data, classes, letters, room)].tolist()
 
 
 def test_word_hash_is_pinned() -> None:

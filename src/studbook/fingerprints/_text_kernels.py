@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from studbook.arrays import AnyArray, Ints
-from studbook.fingerprints._text_vectors import load, multiply_add, smaller, splat, store
+from studbook.fingerprints._text_vectors import load, lowest, multiply_add, smaller, splat, store, word_at
 
 Texts: TypeAlias = tuple[AnyArray, Ints, AnyArray]
 """Bytes, bounds and classes; see ``studbook.fingerprints.words.Texts``."""
@@ -22,8 +22,7 @@ _A, _B, _C = np.uint64(30), np.uint64(27), np.uint64(31)
 _EIGHT, _BYTE = np.uint64(8), np.uint64(255)
 _FLUSH = 255
 _U, _LARGEST = np.uint64, np.uint64(0xFFFFFFFFFFFFFFFF)
-# Bytes of a word as they are hashed, ASCII letters small; 0 for what separates. Whatever isn't ASCII is part of a word here.
-_LETTERS = np.array([ord(chr(i).lower()) if i < 128 and chr(i).isalnum() else i if i >= 128 else 0 for i in range(256)], dtype=np.uint8)
+_ONES, _HIGHS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 # The bits of a byte, each in a byte of its own.
 _SPREAD = np.array([sum(((byte >> bit) & 1) << (8 * bit) for bit in range(8)) for byte in range(256)], dtype=np.uint64)
 
@@ -47,59 +46,94 @@ def _sequence(data: AnyArray, at: np.uint64, stop: np.uint64) -> tuple[np.uint64
     return point, end
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _small(byte: np.uint8) -> Any:
+    """An ASCII letter or digit as a small one, 0 for all other ASCII."""
+    small = np.uint8(byte | np.uint8(32))
+    letter = np.uint8(small - np.uint8(97)) < np.uint8(26)
+    digit = np.uint8(byte - np.uint8(48)) < np.uint8(10)
+    return np.uint8(small if letter else byte if digit else np.uint8(0))
+
+
 @numba.njit(cache=True, nogil=True)
-def hash_words(data: AnyArray, start: int, stop: int, classes: AnyArray, words: AnyArray) -> int:
-    """Hash every word of the bytes ``[start, stop)`` of ``data``; ``studbook.fingerprints.words`` says how.
+def _copy_ascii(data: AnyArray, letters: AnyArray) -> Any:
+    """Small letters and digits, 0 for what separates; a loop of bytes without an exit, which the compiler turns into vectors.
+
+    Returns:
+        Whether all was ASCII; else what was written means nothing.
+    """
+    high = np.uint8(0)
+    for i in range(data.size):
+        letters[i] = _small(data[i])
+        high |= data[i]
+    return high < np.uint8(0x80)
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy_any(data: AnyArray, classes: AnyArray, letters: AnyArray) -> int:
+    """As ``_copy_ascii``, of any UTF-8, with a 0 on both sides of a letter that is a word by itself; returns how many bytes it wrote."""
+    n, at, stop = _U(0), _U(0), _U(data.size)
+    while at < stop:
+        if data[at] < 0x80:
+            letters[n] = _small(data[at])
+            n, at = n + _U(1), at + _U(1)
+            continue
+        point, end = _sequence(data, at, stop)
+        kind = classes[point]
+        if kind != 1:
+            letters[n] = np.uint8(0)
+            n += _U(1)
+        while kind != 0 and at < end:
+            letters[n] = data[at]
+            n, at = n + _U(1), at + _U(1)
+        if kind == 2:
+            letters[n] = np.uint8(0)
+            n += _U(1)
+        at = end
+    return int(n)
+
+
+@numba.njit(cache=True, nogil=True)
+def hash_words(data: AnyArray, classes: AnyArray, letters: AnyArray, words: AnyArray) -> int:
+    """Hash every word of a text; ``studbook.fingerprints.words`` says how.
 
     Args:
         data: ``(n,)`` uint8, UTF-8.
-        start: The first byte.
-        stop: The one behind the last.
-        classes: By code point, of those that aren't ASCII: 0 separates, 1 is part of a word, 2 is a word by itself. May
-            be empty where all bytes are ASCII.
-        words: uint64, written; as many as there are bytes are enough.
+        classes: By code point, of those that aren't ASCII: 0 separates, 1 is part of a word, 2 is a word by itself. May be empty where all
+            bytes are ASCII.
+        letters: Room, ``(2 n + 16,)`` uint8: no letter that is a word by itself has fewer than two bytes.
+        words: uint64, written; n are enough.
 
     Returns:
         How many words there are.
     """
-    n, at, end, last = _U(0), _U(start), _U(start), _U(stop)
-    state, block, shift, inside = _U(0), _U(0), _U(0), False
-    while at < last:
-        byte = _LETTERS[data[at]]
-        kind, end = 1, at + _U(1)
-        if byte >= 0x80:
-            point, end = _sequence(data, at, last)
-            kind = classes[point]
-        elif byte == 0:
-            kind = 0
-        if inside and kind != 1:
-            words[n] = state if shift == 0 else _mix(state + block + _GOLDEN)
-            n += _U(1)
-            state, block, shift, inside = _U(0), _U(0), _U(0), False
-        if kind == 0:
-            at = end
-            continue
-        inside = kind == 1
-        while True:
-            block |= _U(byte) << shift
-            shift += _U(8)
+    size = data.size
+    if not _copy_ascii(data, letters):
+        size = _copy_any(data, classes, letters)
+    letters[size : size + 9] = np.uint8(0)
+    n, at, stop = 0, _U(0), _U(size)
+    while at < stop:
+        if letters[at] == 0:
             at += _U(1)
-            if shift == _U(64):
-                state, block, shift = _mix(state + block + _GOLDEN), _U(0), _U(0)
-            if at >= last:
-                break
-            byte = _LETTERS[data[at]]
-            # On to the end of the sequence, and through a run of ASCII letters after a letter.
-            if at >= end and (byte == 0 or byte >= 0x80 or kind == 2):
-                break
-        if kind == 2:
-            words[n] = _mix(block + _GOLDEN)
-            n += _U(1)
-            block, shift = _U(0), _U(0)
-    if inside:
-        words[n] = state if shift == 0 else _mix(state + block + _GOLDEN)
-        n += _U(1)
-    return int(n)
+            continue
+        state = _U(0)
+        while True:
+            block = word_at(letters, at)
+            # The lowest byte of 0 has its highest bit set here, and none below it has.
+            ends = (block - _ONES) & ~block & _HIGHS
+            if ends == _U(0):
+                state = _mix(state + block + _GOLDEN)
+                at += _U(8)
+                continue
+            length = lowest(ends) >> _U(3)
+            if length > _U(0):
+                block &= _LARGEST >> (_U(64) - (length << _U(3)))
+                state = _mix(state + block + _GOLDEN)
+            at += length + _U(1)
+            break
+        words[n] = state
+        n += 1
+    return n
 
 
 @numba.njit(cache=True, nogil=True)
@@ -196,9 +230,9 @@ def least_values(shingles: AnyArray, factors: AnyArray, terms: AnyArray, least: 
 
 
 @numba.njit(cache=True, nogil=True)
-def shingle_text(data: AnyArray, start: int, stop: int, classes: AnyArray, size: int, room: AnyArray) -> Any:
+def shingle_text(data: AnyArray, classes: AnyArray, size: int, letters: AnyArray, room: AnyArray) -> Any:
     """Hash the shingles of one text into ``room``; returns how many there are, 0 where there is no word."""
-    n = hash_words(data, start, stop, classes, room)
+    n = hash_words(data, classes, letters, room)
     if n == 0:
         return 0
     size = min(size, n)
@@ -219,9 +253,10 @@ def minhash_texts(texts: Texts, size: int, factors: AnyArray, terms: AnyArray, l
         n_shingles: ``(n,)`` written; 0 for a text without a word, whose minima mean nothing.
     """
     data, bounds, classes = texts
-    room = np.empty(np.max(np.diff(bounds)), np.uint64)
+    longest = np.max(np.diff(bounds))
+    room, letters = np.empty(longest, np.uint64), np.empty(2 * longest + 16, np.uint8)
     for i in range(n_shingles.size):
-        n_shingles[i] = shingle_text(data, bounds[i], bounds[i + 1], classes, size, room)
+        n_shingles[i] = shingle_text(data[bounds[i] : bounds[i + 1]], classes, size, letters, room)
         least_values(room[: n_shingles[i]], factors, terms, least[i])
 
 
@@ -236,10 +271,11 @@ def simhash_texts(texts: Texts, size: int, bits: AnyArray, n_shingles: Ints) -> 
         n_shingles: ``(n,)`` written; 0 for a text without a word.
     """
     data, bounds, classes = texts
-    room = np.empty(np.max(np.diff(bounds)), np.uint64)
+    longest = np.max(np.diff(bounds))
+    room, letters = np.empty(longest, np.uint64), np.empty(2 * longest + 16, np.uint8)
     counts = np.empty(bits.shape[1], np.int64)
     for i in range(n_shingles.size):
-        n_shingles[i] = shingle_text(data, bounds[i], bounds[i + 1], classes, size, room)
+        n_shingles[i] = shingle_text(data[bounds[i] : bounds[i + 1]], classes, size, letters, room)
         counts[:] = 0
         count_bits(room[: n_shingles[i]], counts)
         for k in range(counts.size):
