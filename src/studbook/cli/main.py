@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from studbook import __version__
-from studbook.cli import catalog, claim, data, hamming, key, mark, provenance, serve, study
+from studbook.cli import catalog, claim, corpus, data, hamming, key, mark, provenance, registry, serve, study
 from studbook.cli.dose import dose_command
 from studbook.cli.forecast import forecast_command
 from studbook.errors import StudbookError
@@ -25,10 +25,12 @@ app = typer.Typer(
 )
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
+app.add_typer(corpus.app, name="corpus")
 app.add_typer(claim.app, name="claim")
 app.add_typer(key.app, name="key")
 app.add_typer(hamming.app, name="hamming")
 app.add_typer(serve.app, name="serve")
+app.add_typer(registry.app, name="registry")
 app.add_typer(mark.app, name="mark")
 app.add_typer(provenance.app, name="provenance")
 app.command("catalog")(catalog.catalog_command)

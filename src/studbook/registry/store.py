@@ -48,7 +48,7 @@ class Dialect(Protocol):
         ...
 
     def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        """Whether a column has one of many values."""
+        """Whether a column has one of many values: numbers, texts, or bytes of one length."""
         ...
 
     def refusal(self, error: BaseException) -> Exception | None:

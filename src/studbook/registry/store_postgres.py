@@ -114,4 +114,6 @@ def _url(location: str) -> URL:
 
 def _shown(url: URL) -> str:
     """The address without a password, wherever in it one may be."""
-    return url.difference_update_query(("password", "sslpassword")).set(password=None).render_as_string(hide_password=False)
+    bare = url.difference_update_query(("password", "sslpassword"))
+    # URL.set takes None for "as it was".
+    return URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query).render_as_string()

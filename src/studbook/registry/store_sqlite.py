@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, create_engine, event
+from sqlalchemy import ColumnElement, Connection, LargeBinary, create_engine, event, func, literal, select
 from sqlalchemy.engine import URL
 
 from studbook.errors import RegisterError, RegisterUnavailableError, StorageError, StudbookError
@@ -75,8 +76,13 @@ class SqliteDialect:
         connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", list(rows))  # noqa: S608 - our own names
 
     def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        """See ``Dialect``."""
-        return column.in_(values)
+        """See ``Dialect``. All values travel as one parameter, because thousands of them would cost more than the look-up."""
+        if not values or not isinstance(values[0], bytes):
+            listed = func.json_each(json.dumps(list(values))).table_valued("value")
+            return column.in_(select(listed.c.value))
+        width = len(values[0])
+        places = func.json_each(json.dumps(list(range(0, width * len(values), width)))).table_valued("value")
+        return column.in_(select(func.substr(literal(b"".join(values), LargeBinary), places.c.value + 1, width)))
 
     def refusal(self, error: BaseException) -> Exception | None:
         """See ``Dialect``."""
