@@ -74,12 +74,13 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
     return _encoded(pixels, "PNG", {})
 
 
-def jpeg_bytes(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """A picture ``(h, w)`` or ``(h, w, 3)`` uint8 as a JPEG file without metadata, chroma at half the resolution.
+def jpeg_bytes(pixels: NDArray[np.uint8], quality: int, *, full_chroma: bool = False) -> bytes:
+    """A picture ``(h, w)`` or ``(h, w, 3)`` uint8 as a JPEG file without metadata.
 
     Args:
         pixels: The picture.
         quality: libjpeg's, 1 … 100.
+        full_chroma: Colour at full resolution (4:4:4) instead of half of it either way (4:2:0), as most programs do.
 
     Raises:
         ConfigError: Not such a quality.
@@ -88,7 +89,7 @@ def jpeg_bytes(pixels: NDArray[np.uint8], quality: int) -> bytes:
     """
     if type(quality) is not int or not 1 <= quality <= 100:
         raise ConfigError(f"quality is {quality!r}, expected an integer, 1 to 100")
-    return _encoded(pixels, "JPEG", {"quality": quality, "subsampling": 2})
+    return _encoded(pixels, "JPEG", {"quality": quality, "subsampling": 0 if full_chroma else 2})
 
 
 def _encoded(pixels: NDArray[np.uint8], form: Literal["PNG", "JPEG"], options: dict[str, Any]) -> bytes:

@@ -161,7 +161,8 @@ def test_a_side_can_be_given_and_must_fit():
 
 def test_changes_do_what_they_say():
     rng = np.random.default_rng(0)
-    assert [change.name for change in CHANGES] == ["jpeg 90", "jpeg 80", "jpeg 50", "size × 0.5 and back", "crop 10 %", "noise 5"]
+    names = ["jpeg 90", "jpeg 80", "jpeg 50", "jpeg 50, full chroma", "size × 0.5 and back", "crop 10 %", "noise 5"]
+    assert [change.name for change in CHANGES] == names
     assert Crop(0.1).apply(SCENE, rng=rng).shape == (238, 270, 3)
     assert ThereAndBack(0.5).apply(SCENE, rng=rng).shape == SCENE.shape
     assert Jpeg(50).apply(SCENE, rng=rng).shape == SCENE.shape

@@ -26,17 +26,18 @@ class PictureChange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """Saved as JPEG at a ``quality`` of 1 … 100, chroma at half the resolution, and read again."""
+    """Saved as JPEG at a ``quality`` of 1 … 100 and read again; colour at half the resolution (4:2:0), or at ``full_chroma`` (4:4:4)."""
 
     quality: int
+    full_chroma: bool = False
 
     @property
     def name(self) -> str:
-        return f"jpeg {self.quality}"
+        return f"jpeg {self.quality}, full chroma" if self.full_chroma else f"jpeg {self.quality}"
 
     def apply(self, picture: Picture, *, rng: np.random.Generator) -> Picture:
         del rng
-        return read_picture(jpeg_bytes(check_picture(picture), self.quality), "a changed picture")
+        return read_picture(jpeg_bytes(check_picture(picture), self.quality, full_chroma=self.full_chroma), "a changed picture")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Noise:
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-CHANGES: Sequence[PictureChange] = (Jpeg(90), Jpeg(80), Jpeg(50), ThereAndBack(0.5), Crop(0.1), Noise(5.0))
+CHANGES: Sequence[PictureChange] = (Jpeg(90), Jpeg(80), Jpeg(50), Jpeg(50, full_chroma=True), ThereAndBack(0.5), Crop(0.1), Noise(5.0))
 """What calibrations measure unless told otherwise."""
 
 
