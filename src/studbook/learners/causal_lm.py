@@ -143,6 +143,7 @@ class CausalLM:
         dropout: Share of numbers that are dropped while training, in [0, 1); other architectures than the four have their config's.
         training: How it is trained. With ``start = "scratch"`` a pretrained model's weights aren't used, only its architecture.
         decoding: How it writes.
+        mark: The watermark of what it writes.
 
     Raises:
         ConfigError: A size out of range.
