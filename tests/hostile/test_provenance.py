@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from studbook.errors import DataError, FolderBusyError, ProvenanceError, StorageError, StudbookError
-from studbook.pictures import jpeg_bytes, png_bytes
+from studbook.pictures import jpeg_bytes, png_bytes, read_picture
 from studbook.provenance import (
     Chain,
     Statement,
@@ -172,6 +172,39 @@ def test_a_credential_of_another_picture_is_refused(chain, trust):
         verify_credential(stolen, trust=trust)
     with pytest.raises(ProvenanceError, match="2 credentials"):
         verify_credential(mine[:33] + chunk + mine[33:], trust=trust)
+
+
+def test_the_place_of_a_credential_cant_hold_another_picture(chain, trust):
+    """The place of an embedded credential isn't under its own sum. Whoever puts pixels there and hands the credential on beside the file
+    shows another picture under a real signature.
+    """
+    for plain in PICTURES.values():
+        signed = sign_picture(plain, chain, GENERATED)
+        store = manifest_of(signed)
+        assert store is not None
+        begin, end = signed.index(store[:40]), signed.index(store[-40:]) + 40
+        for head, filling in ((8, b"\0"), (0, b"\xff"), (4, b" ")):
+            changed = signed[: begin - head] + filling * (end - begin + head) + signed[end:]
+            assert len(changed) == len(signed)
+            with pytest.raises(ProvenanceError):
+                verify_credential(changed, sidecar=store, trust=trust)
+    pixels = zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(16)))
+    signed = sign_picture(PICTURES["png"], chain, GENERATED)
+    store = manifest_of(signed)
+    assert store is not None
+    begin, size = signed.index(b"caBX") - 4, len(store) + 12
+    black = _chunk(b"IDAT", pixels)
+    black += _chunk(b"tEXt", bytes(size - len(black) - 12))
+    changed = signed[:begin] + black + signed[begin + size :]
+    assert not read_picture(changed, "changed").any()
+    moved = changed[:-12] + _chunk(b"caBX", store) + changed[-12:]
+    for data, sidecar in ((changed, store), (moved, store), (moved, None)):
+        with pytest.raises(ProvenanceError):
+            verify_credential(data, sidecar=sidecar, trust=trust)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def test_expired_credentials_and_folders_are_refused(tmp_path):

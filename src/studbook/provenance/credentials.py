@@ -209,6 +209,8 @@ def _read(stream: BinaryIO, store: bytes, trust: Trust | None, what: str, *, emb
         raise ProvenanceError(f"the credential of {what} is damaged or was changed: {reason}", hint="ask for the original") from error
     claimed = _credential(report, store, what)
     problems = dict(_problems(report))
+    if claimed.id.encode() not in store:
+        problems["store"] = "it is found at two places in the file"
     for code, failed, text in _NEEDED:  # that nothing failed isn't enough
         if code not in set(_successes(report)) and (trust is not None or failed != _UNTRUSTED):
             problems.setdefault(failed, text)
