@@ -19,13 +19,13 @@ from studbook.registry._segments import Run, Segment, build_segment, chain, plan
 LEAST_AGREEMENT = 20
 """Agreeing permutations of 128 from which on a row counts as near, of ``MinHash()`` in 64 bands of 2; a Jaccard similarity of about .16.
 
-Chosen on documents cut from WikiText-2 and from python-docs, by ``tests/statistical/test_register_recall.py``, which holds it to this.
-Found again of 3,000 WikiText documents of 50, 200 and 1,000 words (the last: 831): .990, .998, 1.0 after 20 % of the words were drawn anew
-from the corpus; .67, .77, .83 after 30 %; every half excerpt; of quarter excerpts .83, .97, .99. Of 8.9 million pairs of documents
-from different WikiText articles, 4e-7 and 2e-7 are hits at 50 and 200 words, of 0.7 million at 1,000 words none: a query alone among
-3,000 strangers meets one in 1 of 1,000 cases. Texts that quote each other are hits, and are meant to be: in python-docs, where functions
-share their documentation, 2e-5 to 1e-4 of the pairs, up to 6 in 100 queries. A text of a few words has a few shingles, and any edit
-changes most of them.
+Measured by ``tests/statistical/test_register_recall.py``, which holds it to this, on 3,000 documents of 50 or 200 words and 831 of 1,000
+cut from WikiText-2, and fewer from python-docs. Found again, WikiText: .991, .998, 1.0 after 20 % of the words were drawn anew from the
+corpus; .66, .77, .81 after 30 %; all half excerpts; .83, .97, .98 of quarter excerpts. Of 8.9 million pairs of documents from different
+articles none is a hit at 50 words, 6 at 200 words, which quote each other, and of 0.7 million none at 1,000 words: with 99 % confidence
+fewer than 6e-7, 2e-6 and 7e-6, and fewer than 1 in 100 queries meets one. In python-docs, where functions share their documentation, such
+quotes are hits in 2e-5 to 2e-4 of the pairs and for up to 4 in 100 queries, as they are meant to be; of pairs that share no 12 words in a
+row 34 of 8.9 million at 50 words, none at 200 and 1,000. A text of a few words has few shingles: one changed word changes most of them.
 """
 TAIL_ROWS = 1024
 """So many of the newest rows, at most, have no table yet and are compared one by one."""

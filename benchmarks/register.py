@@ -1,0 +1,176 @@
+"""The register beside rensa 0.5 and datasketch 2.0 (``pip install rensa datasketch``), and its indexes at 10 million rows beside faiss 1.15.
+
+*Insert and query*: 20,000 documents of 200 words become known, then each is looked up; three words a shingle, 128 permutations, 64 bands of
+2. Ours starts from the texts and ends with entries out of the database: words, SHA-256, MinHash, a durable insert (SQLite, flushed at each
+commit), index files, look-up by bytes and by bands with every candidate compared, and ``Entry`` objects. The peers keep everything in
+memory, forget it at the end, and give the numbers of candidates that share a band; cutting texts into words and shingles, which is left to
+their users, is part of their time. CPU seconds, since a benchmark of two threads gains nothing but wall time: for two threads wall time counts.
+
+*10 million rows*: one query at a time. faiss compares 64-bit strings in memory, all rows as we do; no peer has MinHash look-up of 10 million
+digests in 2 GB of memory, so beside ours stands a scan of the same digests by NumPy, extrapolated from 100,000 rows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from studbook.fingerprints import MinHash
+from studbook.registry import Register, fingerprint_texts
+from studbook.registry.band_index import LEAST_AGREEMENT, BandIndex
+from studbook.registry.bit_index import BitIndex
+
+N_TEXTS, N_WORDS, SHINGLE, PERMUTATIONS, BANDS = 20_000, 200, 3, 128, 64
+N_ROWS, N_QUERIES, RADIUS, PART = 10_000_000, 200, 8, 1_000_000
+
+WORD = re.compile(r"[a-z0-9]+")
+
+
+def run() -> list[dict]:
+    return [*texts_rows(), bits_row(), bands_row()]
+
+
+def documents(n: int = N_TEXTS) -> list[str]:
+    """Texts of words drawn by Zipf's law, in sentences; a tenth are copies of an earlier one with a tenth of the words changed."""
+    rng = np.random.default_rng(0)
+    known = np.array(["".join(map(chr, rng.integers(97, 123, rng.integers(2, 10)))) for _ in range(20_000)])
+    share = 1 / np.arange(1, len(known) + 1)
+    drawn = rng.choice(len(known), (n, N_WORDS), p=share / share.sum())
+    for i in range(10, n, 10):
+        drawn[i] = np.where(rng.random(N_WORDS) < 0.1, drawn[i], drawn[rng.integers(i)])
+    return [". ".join(" ".join(known[row[k : k + 20]]).capitalize() for k in range(0, N_WORDS, 20)) for row in drawn]
+
+
+def ours(texts: list[str], threads: int = 1) -> int:
+    with tempfile.TemporaryDirectory() as folder, Register.open(Path(folder) / "outputs.db", create=True) as register:
+        prints = fingerprint_texts(texts) if threads == 1 else fingerprint_texts(texts, threads=threads)
+        register.add_texts(prints, model="some-model")
+        return sum(map(len, register.find_texts(prints)))
+
+
+def shingles_of(text: str) -> list[str]:
+    words = WORD.findall(text.lower())
+    return [" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)]
+
+
+def with_rensa(texts: list[str]) -> int:
+    from rensa import RMinHash, RMinHashLSH
+
+    index, hashes = RMinHashLSH(threshold=0.1, num_perm=PERMUTATIONS, num_bands=BANDS), []
+    for i, text in enumerate(texts):
+        each = RMinHash(num_perm=PERMUTATIONS, seed=1)
+        each.update(shingles_of(text))
+        index.insert(i, each)
+        hashes.append(each)
+    return sum(len(index.query(each)) for each in hashes)
+
+
+def with_datasketch(texts: list[str]) -> int:
+    from datasketch import MinHash as Theirs
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
+    hashes = Theirs.bulk(([each.encode() for each in shingles_of(text)] for text in texts), num_perm=PERMUTATIONS)
+    for i, each in enumerate(hashes):
+        index.insert(i, each, check_duplication=False)
+    return sum(len(index.query(each)) for each in hashes)
+
+
+def texts_rows() -> list[dict]:
+    texts = documents()
+    work = {"ours": ours, "rensa": with_rensa, "datasketch": with_datasketch}
+    for each in work.values():
+        each(texts[:200])
+    cpu = {name: np.inf for name in work}
+    for _ in range(3):
+        for name, each in work.items():
+            if name != "datasketch" or not np.isfinite(cpu[name]):
+                cpu[name] = min(cpu[name], taken(lambda each=each: each(texts), time.process_time))
+    rows = []
+    for name, wanted in (("rensa", 2.0), ("datasketch", 10.0)):
+        detail = f"{N_TEXTS:,} texts of {N_WORDS} words; {N_TEXTS / cpu['ours']:,.0f} a CPU second, {name} {N_TEXTS / cpu[name]:,.0f}"
+        rows.append(row(f"register, insert and query, {name}", cpu["ours"], cpu[name], wanted, detail))
+    wall = [min(taken(work, time.perf_counter) for _ in range(3)) for work in (lambda: ours(texts, 2), lambda: with_rensa(texts))]
+    rows.append(row("register, insert and query, 2 threads, rensa", *wall, 2.0, "wall time; rensa's users shingle in one thread"))
+    return rows
+
+
+def taken(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    work()
+    return clock() - start
+
+
+def row(name: str, ours_s: float, peer_s: float, target: float | None, detail: str) -> dict:
+    return {"name": name, "ours_s": ours_s, "peer_s": peer_s, "ratio": peer_s / ours_s, "target": target, "detail": detail}
+
+
+def each_query(search: Callable[[np.ndarray], object], queries: np.ndarray) -> float:
+    """Median CPU seconds of one query at a time, the first left out."""
+    return float(np.median([taken(lambda i=i: search(queries[i : i + 1]), time.process_time) for i in range(len(queries))][1:]))
+
+
+def bits_row() -> dict:
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    rows = np.random.default_rng(1).integers(0, 256, (N_ROWS, 8), dtype=np.uint8)
+    queries = rows[:: N_ROWS // N_QUERIES].copy()
+    queries[:, 0] ^= 3
+    theirs = faiss.IndexBinaryFlat(64)
+    theirs.add(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        index = BitIndex(Path(folder), 8)
+        index.extend(rows)
+        _, found, distances = index.search(queries, RADIUS)
+        _, near, numbers = theirs.range_search(queries, RADIUS + 1)
+        if sorted(found.tolist()) != sorted(numbers.tolist()) or sorted(distances.tolist()) != sorted(near.astype(int).tolist()):
+            raise RuntimeError("faiss finds something else")
+        ours_s = each_query(lambda query: index.search(query, RADIUS), queries)
+        together = taken(lambda: index.search(queries, RADIUS), time.process_time) / len(queries)
+    peer_s = each_query(lambda query: theirs.range_search(query, RADIUS + 1), queries)
+    detail = (
+        f"{N_ROWS:,} 64-bit strings, radius {RADIUS}, one query; {together * 1e3:.1f} ms each of {N_QUERIES} at once; faiss finds the same"
+    )
+    return row("register, 64-bit look-up, faiss", ours_s, peer_s, None, detail)
+
+
+def bands_row() -> dict:
+    rng = np.random.default_rng(2)
+    width = MinHash().permutations * MinHash().bits // 8
+    with tempfile.TemporaryDirectory() as folder:
+        index, queries, built = BandIndex(Path(folder)), [], 0.0
+        for _ in range(0, N_ROWS, PART):
+            digests = rng.integers(0, 256, (PART, width), dtype=np.uint8)
+            built += taken(lambda digests=digests: index.extend(digests), time.process_time)
+            queries.append(digests[: N_QUERIES * PART // N_ROWS].view(np.uint16))
+        asked = np.concatenate(queries)
+        asked = np.where(rng.random(asked.shape) < 0.3, asked, rng.integers(0, 1 << 16, asked.shape, dtype=np.uint16)).view(np.uint8)
+        ours_s = each_query(lambda query: index.search(query, LEAST_AGREEMENT), asked)
+        together = taken(lambda: index.search(asked, LEAST_AGREEMENT), time.process_time) / len(asked)
+        size = sum(os.stat(file).st_blocks * 512 for file in Path(folder).iterdir()) / N_ROWS
+    few = digests[: N_ROWS // 100].view(np.uint16)
+    scan = taken(lambda: (few == asked[:1].view(np.uint16)).sum(axis=1), time.process_time) * N_ROWS / len(few)
+    detail = (
+        f"{N_ROWS:,} digests of {width} bytes; {together * 1e3:.2f} ms each of {len(asked)} at once; made in {built:.0f} s, "
+        f"{size:.0f} bytes a row on the disk, {memory_mb():,.0f} MB at most in memory with the test's own rows; NumPy's scan extrapolated"
+    )
+    return row("register, MinHash look-up, NumPy's scan", ours_s, scan, None, detail)
+
+
+def memory_mb() -> float:
+    """Most memory this process ever had, mapped pages included."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+if __name__ == "__main__":
+    for line in run():
+        print(f"{line['name']}: {line['ours_s']:.3g} s, {line['peer_s']:.3g} s, {line['ratio']:.2f} × ({line['detail']})")
