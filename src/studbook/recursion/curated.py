@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
-from studbook.arrays import Batch, Floats, Ints
+from studbook.arrays import AnyArray, Batch, Floats, Ints
 from studbook.curation import Judged
 from studbook.errors import ConfigError, FitError
 from studbook.mixing import Mix, Origin, Part
@@ -16,6 +17,7 @@ from studbook.recursion.protocols import Curator, LawCurator, LawLearner, LawMod
 
 KEPT = "kept"
 """The reason of those that aren't rejected."""
+_MOST_AT_ONCE = 16
 N_SHOWN = 3
 """Rejects that are kept whole, for each origin and reason of a generation."""
 
@@ -85,10 +87,10 @@ class _Tally:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
 
-    def add(self, judged: Judged, origin: Origin) -> None:
-        self._count(origin, KEPT, int((judged.verdicts < 0).sum()))
+    def add(self, judged: Judged, origin: Origin, looked: AnyArray) -> None:
+        self._count(origin, KEPT, int((looked & (judged.verdicts < 0)).sum()))
         for index, reason in enumerate(judged.reasons):
-            rows = np.flatnonzero(judged.verdicts == index)
+            rows = np.flatnonzero(looked & (judged.verdicts == index))
             room = N_SHOWN - min(N_SHOWN, self.counts.get((origin.value, reason), 0))
             for row in rows[:room]:
                 record = judged.records.take(np.array([row]))
@@ -108,8 +110,8 @@ def sift(
 ) -> tuple[list[Batch], Sifting]:
     """A generation's training set out of judged candidates.
 
-    The first candidates are the mix's parts. With ``refill``, as many as were rejected are drawn again, each from a part chosen with the
-    probability of its share, until the set has its size or ``curator.candidates`` candidates were seen for each record of it.
+    The first candidates are the mix's parts. With ``refill`` further ones follow, each from a part chosen with its share's probability,
+    until the set has its size or ``curator.candidates`` candidates were seen for each record of it.
 
     Args:
         curator: Judges.
@@ -124,27 +126,77 @@ def sift(
     Raises:
         FitError: Nothing was kept.
     """
-    tally, kept, asked = _Tally(), list[Batch](), list(parts)
-    came = [0] * len(parts)
-    shares: Floats | None = None
-    wanted = n_kept = 0
-    while True:
-        before = sum(came)
-        for index, part in enumerate(asked):
-            for batch in fetch(part, came[index]) if part.n != 0 else ():
-                came[index] += len(batch)
-                passed = _pass(curator, batch, part, tally, rng=rng)
-                n_kept += len(passed)
-                kept.append(passed)
-        if shares is None:
-            wanted, shares = sum(came), np.array(came) / max(sum(came), 1)
-        missing = min(wanted - n_kept, wanted * curator.candidates - sum(came))
-        if not curator.refill or missing <= 0 or sum(came) == before:
+    filling = _Filling(curator, parts, fetch, rng)
+    filling.take([part.n for part in parts])
+    wanted, shares = filling.seen, np.array(filling.came) / max(filling.seen, 1)
+    while curator.refill:
+        missing = wanted - filling.n_kept
+        # As many as fill it, if candidates pass as they did so far; those that come after it is full aren't looked at.
+        likely = math.ceil(missing * filling.seen / max(filling.n_kept, 1))
+        asked = min(likely, _MOST_AT_ONCE * wanted, wanted * curator.candidates - filling.seen)
+        if missing <= 0 or asked <= 0 or not filling.take(rng.multinomial(asked, shares).tolist(), missing):
             break
-        asked = [replace(part, n=int(n)) for part, n in zip(parts, rng.multinomial(missing, shares), strict=True)]
-    if not n_kept:
-        raise nothing_kept(generation, sum(came))
-    return [batch for batch in kept if len(batch)], tally.result()
+    if not filling.n_kept:
+        raise nothing_kept(generation, filling.seen)
+    return filling.kept, filling.tally.result()
+
+
+@dataclass(slots=True, eq=False)
+class _Filling:
+    """A training set that fills up.
+
+    Attributes:
+        came: Candidates of each part so far, looked at or not.
+        seen: Candidates that were looked at.
+        n_kept: Candidates that were kept.
+        kept: They themselves.
+    """
+
+    curator: Curator
+    parts: Sequence[Part]
+    fetch: Fetch
+    rng: np.random.Generator
+    tally: _Tally = field(default_factory=_Tally)
+    came: list[int] = field(default_factory=list)
+    seen: int = 0
+    n_kept: int = 0
+    kept: list[Batch] = field(default_factory=list)
+
+    def take(self, asked: Sequence[int | None], room: int | None = None) -> int:
+        """Judge further candidates, and keep ``room`` of them at most; gives how many came."""
+        self.came = self.came or [0] * len(self.parts)
+        judged: list[tuple[Part, Judged]] = []
+        for index, (part, n) in enumerate(zip(self.parts, asked, strict=True)):
+            for batch in self.fetch(replace(part, n=n), self.came[index]) if n != 0 else ():
+                self.came[index] += len(batch)
+                judged.append((part, self._judge(part, batch)))
+        verdicts = np.concatenate([np.empty(0, np.int64), *(each.verdicts for _, each in judged)])
+        looked = _looked_at(verdicts < 0, room, rng=self.rng)
+        ends = np.cumsum([len(each.verdicts) for _, each in judged])
+        for (part, each), rows in zip(judged, np.split(looked, ends[:-1]), strict=True):
+            self.tally.add(each, part.origin, rows)
+            passed = each.records.take(np.flatnonzero(rows & (each.verdicts < 0)))
+            if len(passed):
+                self.kept.append(passed if part.weight == 1.0 else passed.with_weight(part.weight))
+                self.n_kept += len(passed)
+        self.seen += int(looked.sum())
+        return len(verdicts)
+
+    def _judge(self, part: Part, batch: Batch) -> Judged:
+        """Verdicts; records of the last training set were judged when they came."""
+        whole = Judged(batch, np.full(len(batch), -1), ())
+        return whole if part.origin is Origin.PREVIOUS else self.curator.judge(batch, part.origin, rng=self.rng)
+
+
+def _looked_at(passing: AnyArray, room: int | None, *, rng: np.random.Generator) -> AnyArray:
+    """Which candidates are looked at where they come in random order, and nobody looks on once ``room`` were kept."""
+    if room is None or np.count_nonzero(passing) <= room:
+        return np.ones(len(passing), bool)
+    order = rng.permutation(len(passing))
+    last = np.flatnonzero(passing[order])[room - 1]
+    looked = np.zeros(len(passing), bool)
+    looked[order[: last + 1]] = True
+    return looked
 
 
 def nothing_kept(generation: int, seen: int) -> FitError:
@@ -153,15 +205,6 @@ def nothing_kept(generation: int, seen: int) -> FitError:
         f"the curator rejected all {seen:,} candidates of generation {generation}: nothing is left to train on",
         hint="give it real records (mix contaminated with a share below 1), or raise curation.candidates",
     )
-
-
-def _pass(curator: Curator, batch: Batch, part: Part, tally: _Tally, *, rng: np.random.Generator) -> Batch:
-    """The candidates of one part that stay, with the part's weight. Those of the last training set were judged when they came."""
-    whole = Judged(batch, np.full(len(batch), -1), ())
-    judged = whole if part.origin is Origin.PREVIOUS else curator.judge(batch, part.origin, rng=rng)
-    tally.add(judged, part.origin)
-    passed = judged.records.take(np.flatnonzero(judged.verdicts < 0))
-    return passed if part.weight == 1.0 else passed.with_weight(part.weight)
 
 
 def can_curate_in_law(learner: object, curator: object, mix: Mix, *, n: int, n_original: int) -> bool:
