@@ -365,6 +365,30 @@ def test_a_credential_somewhere_else_is_never_fetched(chain, trust):
     assert asked == []
 
 
+WITHOUT = """
+import sys
+for name in ("c2pa", "model_signing", "OpenSSL"):
+    sys.modules[name] = None
+from pathlib import Path
+from studbook.errors import MissingExtraError
+from studbook.provenance import *
+place = Path(sys.argv[1])
+chain = new_chain(place / "chain", "Lab")
+(place / "data").mkdir()
+(place / "data" / "a.txt").write_text("a")
+for work in (lambda: sign_bytes(b"x", chain, Statement(origin="human")), lambda: sign_folder(place / "data", chain)):
+    try:
+        work()
+    except MissingExtraError as error:
+        print(error.hint)
+"""
+
+
+def test_without_the_extra_the_pip_line_is_said(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path)], check=False, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == 2 * ["pip install 'studbook[provenance]'"], done.stderr
+
+
 OFFLINE = """
 import sys
 from pathlib import Path
@@ -456,12 +480,13 @@ def test_what_is_no_signature_is_refused(signed_folder, trust, data):
 
 def test_links_and_devices_are_refused(signed_folder, trust, chain):
     (signed_folder / "link").symlink_to("/etc/passwd")
-    for check in (lambda: verify_folder(signed_folder, trust=trust), lambda: sign_folder(signed_folder, chain)):
-        with pytest.raises(DataError, match="is a link"):
-            check()
+    with pytest.raises(ProvenanceError, match="is a link"):
+        verify_folder(signed_folder, trust=trust)
+    with pytest.raises(DataError, match="is a link"):
+        sign_folder(signed_folder, chain)
     (signed_folder / "link").unlink()
     os.mkfifo(signed_folder / "pipe")
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(ProvenanceError, match="no plain file"):
         verify_folder(signed_folder, trust=trust)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from studbook.errors import ConfigError, DataError, FolderBusyError, StorageError
+from studbook.errors import ConfigError, DataError, FolderBusyError, ProvenanceError, StorageError
 from studbook.provenance import (
     Chain,
     DatasetFacts,
@@ -132,7 +132,7 @@ def test_a_path_is_signed_by_what_it_is(folder, chain, trust):
 def test_a_sidecar_that_isnt_one_is_refused(folder, trust):
     text = folder / "notes.jsonl"
     sidecar_of(text).write_bytes(bytes(9 << 20))
-    with pytest.raises(DataError, match="more than"):
+    with pytest.raises(ProvenanceError, match="no credential"):
         verify_path(text, trust=trust)
     with pytest.raises(StorageError, match="can't be read"):
         verify_path(text, trust=trust, signature=folder / "nothing.c2pa")

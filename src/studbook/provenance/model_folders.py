@@ -120,7 +120,7 @@ def verify_folder(folder: Path, *, trust: Trust, signature: Path | None = None) 
     Raises:
         ProvenanceError: There is no signature, or it can't be relied on; the message names the files that were changed, are missing, or
             were added.
-        DataError: No folder, a link, or something that isn't a file.
+        DataError: No folder.
         StorageError: A file can't be read.
         MissingExtraError: The extra ``provenance`` isn't installed.
     """
@@ -131,7 +131,7 @@ def verify_folder(folder: Path, *, trust: Trust, signature: Path | None = None) 
         _check_valid(certificate, f"a certificate of {file.name}", hint="ask for a newer signature", now=now)
     anchors = trust.valid_anchors(now)
     _check_chain(certificates, read_certificates(anchors, "the trusted roots", most=MAX_ANCHORS), found.signer, file.name)
-    names = list(file_names(folder))
+    names = _names_of_signed(folder)
     with tempfile.TemporaryDirectory() as place:
         roots = Path(place, ROOT)
         roots.write_bytes(anchors)
@@ -179,6 +179,16 @@ def read_folder_signature(path: Path) -> tuple[FolderSignature, list[Any]]:
         raise ProvenanceError(
             f"{path} is no signature of a folder with certificates: {type(error).__name__}", hint="it is damaged, or was changed"
         ) from error
+
+
+def _names_of_signed(folder: Path) -> list[str]:
+    """The files of a folder that was signed; a link that is there now was added."""
+    try:
+        return list(file_names(folder))
+    except DataError as error:
+        if folder.is_dir():
+            raise ProvenanceError(f"{folder.name} isn't what was signed: {error.message}", hint="don't rely on it") from error
+        raise
 
 
 def _refusal(folder: Path, names: Sequence[str], found: FolderSignature, error: Exception) -> ProvenanceError:

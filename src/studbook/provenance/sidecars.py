@@ -88,7 +88,7 @@ def verify_path(path: Path, *, trust: Trust, signature: Path | None = None) -> C
 
     Raises:
         ProvenanceError: There is no signature, or it can't be relied on; the message says why.
-        DataError: Nothing of that name, or a folder with links.
+        DataError: Nothing of that name.
         StorageError: It can't be read.
         MissingExtraError: The extra ``provenance`` isn't installed.
     """
@@ -151,9 +151,10 @@ def _picture(path: Path, what: What) -> bytes:
 def _read(path: Path, most: int) -> bytes:
     with _reading(path), path.open("rb") as file:
         data = file.read(most + 1)
+    if len(data) > most == MAX_STORE:
+        raise ProvenanceError(f"{path} has more than {most:,} bytes: it is no credential", hint="ask for the original")
     if len(data) > most:
-        hint = "it is no credential" if most == MAX_STORE else "sign it with a sidecar"
-        raise DataError(f"{path} has more than {most:,} bytes", hint=hint)
+        raise DataError(f"{path} has more than {most:,} bytes", hint="sign it with a sidecar")
     return data
 
 
