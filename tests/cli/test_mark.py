@@ -189,3 +189,34 @@ def test_a_text_mark_is_calibrated(tmp_path, key):
     )  # fmt: skip
     assert rows[0]["upper"] <= 0.1 and rows[1]["rate"] == 1.0
     assert open_signed(out.read_bytes(), DetectorCalibration, "mark.json").record.detector == "kgw"
+
+
+def test_a_detector_is_learnt_calibrated_and_screens(tmp_path, key):
+    from studbook.records.content import text_content
+    from studbook.screening import Record
+    from studbook.screening.settings import open_screen
+
+    rng, words = np.random.default_rng(7), np.array([f"w{i}" for i in range(80)])
+
+    def write(name, n, slope):
+        law = np.exp(-slope * np.arange(80))
+        rows = [" ".join(row) for row in rng.choice(words, (n, 60), p=law / law.sum())]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+        return rows
+
+    write("human", 200, 0.02)
+    write("made", 200, 0.08)
+    write("human-held", 220, 0.02)
+    held = write("made-held", 40, 0.08)
+    human, made, models = tmp_path / "human.jsonl", tmp_path / "made.jsonl", tmp_path / "models"
+    assert run("learn", "--human", human, "--generated", made, "--out", models, "--order", 1).exit_code == 0
+    settings, out = tmp_path / "ratio.toml", tmp_path / "ratio.json"
+    settings.write_text('kind = "likelihood_ratio"\nhuman = "models/human"\ngenerated = "models/generated"\ntokens = 50\n')
+    both = ("--human", tmp_path / "human-held.jsonl", "--generated", tmp_path / "made-held.jsonl")
+    rows = answer("calibrate", "--mark", settings, *both, "--false-alarm", 0.1, "--key", key, "--out", out)
+    assert rows[0]["upper"] <= 0.1 and rows[1]["rate"] > 0.9
+    screen_file = tmp_path / "screen.toml"
+    screen_file.write_text("[[detector]]\n" + settings.read_text() + 'calibration = "ratio.json"\n')
+    records = [Record(str(i), "text", text_content(each), text=each) for i, each in enumerate(held)]
+    judged = open_screen(screen_file).judge(records)
+    assert np.mean([each.origin == "generated" for each in judged]) == rows[1]["rate"]

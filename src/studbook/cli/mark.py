@@ -145,6 +145,29 @@ def calibrate_command(
     _show(rows, format_)
 
 
+@app.command("learn")
+def learn_command(
+    human: Annotated[list[Path], typer.Option("--human", help="Texts by people; may be given often.")],
+    generated: Annotated[list[Path], typer.Option("--generated", help="Texts by the generator; may be given often.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets the two models, human and generated.")],
+    order: Annotated[int, typer.Option("--order", help="Words of the longest n-gram, 1 to 5.")] = 3,
+    words: Annotated[int, typer.Option("--words", min=2, help="Words of the vocabulary; rarer ones are unknown.")] = 20_000,
+    block: Annotated[int, typer.Option("--block", min=2, help="Tokens of a block.")] = 128,
+) -> None:
+    """Fit the two n-gram models of a likelihood-ratio detector; calibrate it on other texts."""
+    import numpy as np
+
+    from studbook.cli._marks import read_texts
+    from studbook.learners.ngram import NGram
+    from studbook.screening.language import Language, TextCoding
+
+    texts = {"human": read_texts(human), "generated": read_texts(generated)}
+    coding = TextCoding.of([*texts["human"], *texts["generated"]], size=words)
+    for name, some in texts.items():
+        Language.fit(NGram(order=order), some, coding, block=block, rng=np.random.default_rng(0)).save(out / name)
+        typer.echo(out / name)
+
+
 def _picture_rows(file: Path, marks: list[PictureMark], calibration: DetectorCalibration | None) -> list[dict[str, Any]]:
     """One row a mark; a file that can't be read is a row with its reason."""
     from math import isnan

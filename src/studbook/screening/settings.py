@@ -183,12 +183,13 @@ def _likelihood_ratio(options: dict[str, Any], base: Path, calibration: Signed[D
     from studbook.screening.detector_witness import DetectorWitness
     from studbook.screening.likelihood_ratio import load_likelihood_ratio
 
-    folders = [options.pop(name, None) for name in ("human", "generated")]
+    folders, tokens = [options.pop(name, None) for name in ("human", "generated")], options.pop("tokens", 128)
     if options or not all(isinstance(each, str) for each in folders):
         raise ConfigError(
-            "a likelihood ratio needs human and generated, each the folder of a model", hint="and nothing else but calibration"
+            "a likelihood ratio needs human and generated, each the folder of a model", hint="and nothing else but tokens and calibration"
         )
-    return DetectorWitness(load_likelihood_ratio(base / folders[0], base / folders[1]), calibration.record, calibration.data)
+    detector = load_likelihood_ratio(base / folders[0], base / folders[1], tokens=tokens)
+    return DetectorWitness(detector, calibration.record, calibration.data)
 
 
 _WATERMARKS: Mapping[str, _Maker] = {
