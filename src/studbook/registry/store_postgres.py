@@ -105,8 +105,13 @@ def _refusal(state: str, words: str) -> tuple[type[StudbookError] | None, str, s
 def _url(location: str) -> URL:
     try:
         url = make_url(location)
-    except ArgumentError as error:
-        raise ConfigError("the register's address can't be read, expected postgresql://user@host:port/database") from error
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or "@" in (url.host or ""):  # part of a password; not chained, so that no message has it
+        raise ConfigError(
+            "the register's address can't be read, expected postgresql://user@host:port/database",
+            hint="write @, : and / in a password as %40, %3A and %2F",
+        )
     if url.get_backend_name() != "postgresql":
         raise ConfigError(f"the register's address begins with {url.drivername[:40]!r}, expected postgresql://")
     return url
