@@ -62,6 +62,9 @@ LEAVES = {
     "studbook.verification.quantised": "PyTorch",
     "studbook.verification.radii": "PyTorch",
     "studbook.verification.workflow": "PyTorch",
+    "studbook.web.answers": "FastAPI",
+    "studbook.web.register_forms": "pydantic",
+    "studbook.web.register_service": "FastAPI",
     "studbook.web.schema": "pydantic",
     "studbook.web.verifier_service": "FastAPI",
 }

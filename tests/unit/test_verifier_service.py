@@ -27,7 +27,7 @@ from studbook.verification.coordinator import nodes_of, parse_nodes, verify_clai
 from studbook.verification.quorum import Quorum, new_round
 from studbook.verification.token_files import read_node_tokens, read_tokens
 from studbook.web.examiner import Examiner, Setup, resident_mb
-from studbook.web.guard import Guard, Tokens, is_loopback
+from studbook.web.guard import Guard, Tokens, gate_of, is_loopback
 from studbook.web.limits import Limits, Problem, RefusedError
 from studbook.web.operating import check_binding, read_keys, read_setup
 from studbook.web.verifier_node import VerifierNode
@@ -221,7 +221,7 @@ def guarded(limits: Limits, tokens: Tokens | None, headers: dict[str, str], part
         seen.setdefault("status", message.get("status"))
 
     scope = {"type": "http", "path": "/claims", "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]}
-    asyncio.run(Guard(service, limits, tokens)(scope, receive, send))
+    asyncio.run(Guard(service, limits.requests, gate_of(tokens))(scope, receive, send))
     return seen
 
 

@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from studbook.web.limits import Limits, Problem, RefusedError
+from studbook.web.limits import Problem, RefusedError, RequestLimits
+from studbook.web.rates import Rates
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -21,6 +22,9 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN_PATHS = frozenset({"/health", "/openapi.json"})
 """What anybody may ask."""
 ANYBODY = "anybody"
+Headers: TypeAlias = Mapping[str, str]
+Gate: TypeAlias = Callable[[Scope, Headers], str]
+"""Who asks, by a request's scope and headers; raises ``RefusedError`` for whoever may not."""
 _DRAINED = 8
 
 
@@ -66,17 +70,56 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def gate_of(tokens: Tokens | None) -> Gate:
+    """The gate that lets through whoever has a token; ``None`` takes anybody who asks for a loopback address."""
+
+    def gate(_scope: Scope, headers: Headers) -> str:
+        if tokens is None:
+            check_loopback_name(headers)
+            return ANYBODY
+        return known_caller(headers, tokens)
+
+    return gate
+
+
+def check_loopback_name(headers: Headers) -> None:
+    """Return nothing where a request is for a loopback address, as no web page's script's is.
+
+    Raises:
+        RefusedError: For another name.
+    """
+    name = headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+    if not is_loopback(name):
+        raise RefusedError(403, Problem("forbidden", f"the request is for the host {name[:80]!r}", "ask 127.0.0.1 or localhost"))
+
+
+def known_caller(headers: Headers, *several: Tokens) -> str:
+    """Who sends one of these tokens.
+
+    Raises:
+        RefusedError: A stranger does, or nobody.
+    """
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    found = [tokens.caller(token.strip()) for tokens in several] if kind.lower() == "bearer" else []
+    caller = next((each for each in found if each is not None), None)
+    if caller is None:
+        problem = Problem("unauthorized", "no token, or one that isn't known here", "send Authorization: Bearer TOKEN")
+        raise RefusedError(401, problem, {"WWW-Authenticate": "Bearer"})
+    return caller
+
+
 class Guard:
     """Wraps a service.
 
     Args:
         app: The service; finds the caller under ``state.caller`` of its scope.
         limits: Of bodies and open requests.
-        tokens: Of callers; ``None`` takes anybody, as long as they ask for a loopback address (no web page's script does).
+        gate: Who may ask.
+        rates: How often a caller may ask; ``None`` is no limit.
     """
 
-    def __init__(self, app: App, limits: Limits, tokens: Tokens | None) -> None:
-        self._app, self._limits, self._tokens = app, limits, tokens
+    def __init__(self, app: App, limits: RequestLimits, gate: Gate, rates: Rates | None = None) -> None:
+        self._app, self._limits, self._gate, self._rates = app, limits, gate, rates
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,26 +143,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            caller = self._who(headers)
+            caller = self._gate(scope, headers)
+            if self._rates is not None:
+                self._rates.spend(caller)
         except RefusedError:
             await self._discard(receive, self._limits.body_bytes)
             raise
         body = await self._read(headers, receive)
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, _replayed(body, receive), send)
-
-    def _who(self, headers: dict[str, str]) -> str:
-        if self._tokens is None:
-            name = headers.get("host", "").rsplit(":", 1)[0].strip("[]")
-            if not is_loopback(name):
-                raise RefusedError(403, Problem("forbidden", f"the request is for the host {name[:80]!r}", "ask 127.0.0.1 or localhost"))
-            return ANYBODY
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        caller = self._tokens.caller(token.strip()) if kind.lower() == "bearer" else None
-        if caller is None:
-            problem = Problem("unauthorized", "no token, or one that isn't known here", "send Authorization: Bearer TOKEN")
-            raise RefusedError(401, problem, {"WWW-Authenticate": "Bearer"})
-        return caller
 
     async def _read(self, headers: dict[str, str], receive: Receive) -> bytes:
         """The body; however long it is, no more than the limit is ever held."""
@@ -139,7 +171,7 @@ class Guard:
             raise RefusedError(408, problem, {"Connection": "close"}) from error
         body.clear()
         await self._discard(receive, _DRAINED * most)
-        raise RefusedError(413, Problem("too-large", f"the body is longer than {most:,} bytes", "such a claim isn't examined here"))
+        raise RefusedError(413, Problem("too-large", f"the body is longer than {most:,} bytes", "send less at once"))
 
     async def _discard(self, receive: Receive, most: int) -> None:
         """Let the rest of a body pass, so that a client still sending it gets to read the answer; no byte is kept."""

@@ -1,4 +1,4 @@
-"""What a verifier's node grants to callers, and how it refuses them."""
+"""What services grant to callers, and how they refuse them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,56 @@ from studbook.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Bounds of requests, whichever service they are for.
+
+    Attributes:
+        body_bytes: Longest body of a request.
+        body_timeout_s: Longest time in which a body must have come.
+        open_requests: Requests that are read or answered at once.
+
+    Raises:
+        ConfigError: Out of range.
+
+    Examples:
+        >>> from studbook.web.limits import RequestLimits
+        >>> RequestLimits().body_bytes
+        8388608
+    """
+
+    body_bytes: int = 8 << 20
+    body_timeout_s: float = 30.0
+    open_requests: int = 64
+
+    def __post_init__(self) -> None:
+        check_counts(self, {"body_bytes": 1 << 30, "open_requests": 1 << 16})
+        check_seconds(self, "body_timeout_s")
+
+
+def check_counts(limits: object, most: Mapping[str, int]) -> None:
+    """Refuse what isn't 1 up to the most of its name.
+
+    Raises:
+        ConfigError: Out of range.
+    """
+    for name, highest in most.items():
+        if not 1 <= getattr(limits, name) <= highest:
+            raise ConfigError(f"{name} is {getattr(limits, name)}, expected 1 to {highest:,}")
+
+
+def check_seconds(limits: object, name: str) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        ConfigError: It isn't.
+    """
+    if not 0.0 < getattr(limits, name) <= 1e6:
+        raise ConfigError(f"{name} is {getattr(limits, name)}, expected above 0 seconds")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a node: nothing that callers send makes it hold, run or wait for more.
+    """Bounds of a verifier's node: nothing that callers send makes it hold, run or wait for more.
 
     Attributes:
         queue: Claims that wait at most, those being examined not counted.
@@ -46,16 +94,18 @@ class Limits:
     accept_offline_evidence: bool = False
 
     def __post_init__(self) -> None:
-        for name, most in (("queue", 1 << 16), ("keep", 1 << 20), ("workers", 1024), ("body_bytes", 1 << 30), ("open_requests", 1 << 16)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 to {most:,}")
-        for name in ("time_limit_s", "body_timeout_s"):
-            if not 0.0 < getattr(self, name) <= 1e6:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected above 0 seconds")
+        check_counts(self, {"queue": 1 << 16, "keep": 1 << 20, "workers": 1024})
+        check_seconds(self, "time_limit_s")
+        self.requests  # noqa: B018  refuses what is out of range
         if self.memory_limit_mb < 0:
             raise ConfigError(f"memory_limit_mb is {self.memory_limit_mb}, expected MiB, or 0 for no limit")
         if self.memory_limit_mb and not Path("/proc/self/statm").exists():
             raise ConfigError("this system doesn't say how much memory a process holds", hint="set --memory-limit-mb 0")
+
+    @property
+    def requests(self) -> RequestLimits:
+        """Those of requests."""
+        return RequestLimits(self.body_bytes, self.body_timeout_s, self.open_requests)
 
 
 @dataclass(frozen=True, slots=True)

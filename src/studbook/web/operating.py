@@ -8,17 +8,28 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from studbook.errors import CalibrationError, ConfigError, KeyFileError, MissingExtraError, RecordError, VerifierError
+from studbook.errors import CalibrationError, ConfigError, KeyFileError, MissingExtraError, RecordError, StudbookError
 from studbook.provenance import PublicKey, open_signed
 from studbook.records import Calibration
 from studbook.web.examiner import Setup
 from studbook.web.guard import Tokens, is_loopback
-from studbook.web.verifier_node import VerifierNode
 
 _MAX_FILE = 1 << 20
 _MOST_CONNECTIONS = 1000
+
+
+class Service(Protocol):
+    """What stands behind an application."""
+
+    def start(self) -> None:
+        """Get ready to answer."""
+        ...
+
+    def close(self, drain_s: float) -> None:
+        """Take no more, finish what was taken for so long at most, and end; closing it again does nothing."""
+        ...
 
 
 def require_service() -> None:
@@ -29,7 +40,7 @@ def require_service() -> None:
     """
     missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtraError(f"a verifier's service needs {' and '.join(missing)}, not installed", hint="pip install 'studbook[serve]'")
+        raise MissingExtraError(f"a service needs {' and '.join(missing)}, not installed", hint="pip install 'studbook[serve]'")
 
 
 def read_keys(names: Iterable[str]) -> frozenset[PublicKey]:
@@ -98,12 +109,12 @@ def check_binding(host: str, tokens: Tokens | None) -> None:
         raise ConfigError(message, hint="give callers' tokens with --token-file, or bind 127.0.0.1")
 
 
-def serve_until_stopped(app: Any, node: VerifierNode, address: tuple[str, int], *, drain_s: float, ready: Callable[[str], None]) -> None:
+def serve_until_stopped(app: Any, node: Service, address: tuple[str, int], *, drain_s: float, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what was accepted, for ``drain_s`` at most. A second one ends it at once.
 
     Args:
         app: The service.
-        node: Its node; is started here, and closed.
+        node: What stands behind it; is started here, and closed.
         address: Host and port; port 0 takes a free one.
         drain_s: Patience.
         ready: Is told the URL once requests are served.
@@ -128,7 +139,7 @@ def serve_until_stopped(app: Any, node: VerifierNode, address: tuple[str, int], 
         ready(_url(listener))
         while thread.is_alive():
             thread.join(0.5)
-        raise VerifierError("the server ended by itself", hint="its log says why")
+        raise StudbookError("the server ended by itself", hint="its log says why")
     except KeyboardInterrupt:
         node.close(drain_s)
     finally:

@@ -15,11 +15,13 @@ Key: TypeAlias = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$")]
 SignedText: TypeAlias = Annotated[str, Field(min_length=2, max_length=MAX_BYTES)]
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
+    """Strict: no key too many, no text for a number."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ProblemForm(_Form):
+class ProblemForm(Form):
     """Why a request was refused, or why there is no ballot."""
 
     code: str = Field(description="Stable: a code of studbook's errors such as SB707, or a word such as queue-full.")
@@ -27,7 +29,7 @@ class ProblemForm(_Form):
     hint: str | None = Field(description="What to do about it.")
 
 
-class Health(_Form):
+class Health(Form):
     """Who the node is, and how busy."""
 
     version: str
@@ -39,7 +41,7 @@ class Health(_Form):
     accepts_offline_evidence: bool
 
 
-class ModelForm(_Form):
+class ModelForm(Form):
     """A registered model."""
 
     digest: str
@@ -47,13 +49,13 @@ class ModelForm(_Form):
     calibrations: list[str] = Field(description="Digests of its calibrations.")
 
 
-class Models(_Form):
+class Models(Form):
     """What claims may be about."""
 
     models: list[ModelForm]
 
 
-class Submission(_Form):
+class Submission(Form):
     """A claim to examine."""
 
     claim: SignedText = Field(description="The signed claim, as canonical JSON.")
@@ -62,14 +64,14 @@ class Submission(_Form):
     electorate: Sha = Field(description="Digest of the voters and of how many votes decide; the ballot counts in no other company.")
 
 
-class Ticket(_Form):
+class Ticket(Form):
     """Where to ask for the ballot."""
 
     job: Hex32
     position: int = Field(description="Place in the queue from 1; 0 once it has left it.")
 
 
-class JobForm(_Form):
+class JobForm(Form):
     """How far a claim is."""
 
     job: Hex32
@@ -80,7 +82,7 @@ class JobForm(_Form):
     error: ProblemForm | None = Field(description="Why there is no ballot, where it failed.")
 
 
-class Reveal(_Form):
+class Reveal(Form):
     """The seals of a round."""
 
     seals: dict[Key, Hex64] = Field(
@@ -91,7 +93,7 @@ class Reveal(_Form):
     )
 
 
-class RevealedForm(_Form):
+class RevealedForm(Form):
     """A ballot that fits its seal."""
 
     ballot: str = Field(description="The signed ballot, as canonical JSON.")

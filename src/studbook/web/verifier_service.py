@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, Path, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
 
 from studbook import __version__
 from studbook.verification.models import Family
-from studbook.web.examiner import IN_THE_LOG
-from studbook.web.guard import Guard, Tokens
-from studbook.web.limits import Limits, Problem, RefusedError
+from studbook.web.answers import add_handlers, responses
+from studbook.web.guard import Guard, Tokens, gate_of
+from studbook.web.limits import Limits
 from studbook.web.schema import Health, Hex32, JobForm, ModelForm, Models, ProblemForm, Reveal, RevealedForm, Submission, Ticket
 from studbook.web.verifier_node import VerifierNode
 
@@ -31,8 +30,8 @@ _WHY = {
     429: "The queue is full; Retry-After says when to ask again.",
     503: "Too many requests are open, or the node is stopping.",
 }
-_WORDS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "media-type"}
 _GUARDED = (401, 403, 408, 413, 503)
+_responses = partial(responses, _WHY)
 
 
 def create_app(node: VerifierNode, limits: Limits, tokens: Tokens | None = None) -> FastAPI:
@@ -49,8 +48,8 @@ def create_app(node: VerifierNode, limits: Limits, tokens: Tokens | None = None)
     )  # fmt: skip
     _add_open_routes(app, node)
     _add_job_routes(app, node, secured=tokens is not None)
-    _add_handlers(app)
-    app.add_middleware(cast("Any", Guard), limits=limits, tokens=tokens)
+    add_handlers(app)
+    app.add_middleware(cast("Any", Guard), limits=limits.requests, gate=gate_of(tokens))
     return app
 
 
@@ -98,39 +97,6 @@ def _add_job_routes(app: FastAPI, node: VerifierNode, *, secured: bool) -> None:
     async def reveal(job: JobId, body: Reveal, request: Request) -> RevealedForm:
         shown = node.reveal(request.state.caller, job, body.seals)
         return RevealedForm(ballot=shown.ballot.decode(), salt=shown.salt)
-
-
-def _add_handlers(app: FastAPI) -> None:
-    @app.exception_handler(RefusedError)
-    def refused(_request: Request, error: RefusedError) -> Response:
-        return _answer(error.status, error.problem, dict(error.headers))
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])[:200]
-        return _answer(422, Problem("invalid", f"{place}: {first['msg']}", "the forms are in /openapi.json"))
-
-    @app.exception_handler(HTTPException)
-    def failed(_request: Request, error: HTTPException) -> Response:
-        code = _WORDS.get(error.status_code, f"http-{error.status_code}")
-        return _answer(error.status_code, Problem(code, str(error.detail), "the routes are in /openapi.json"), dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    def unexpected(_request: Request, _error: Exception) -> Response:
-        return _answer(500, Problem("internal", "the node met something unexpected", IN_THE_LOG))
-
-
-def _answer(status: int, problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    return Response(problem.body(), status, headers, "application/json")
-
-
-def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    after = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-    return {
-        status: {"model": ProblemForm, "description": _WHY[status], **({"headers": after} if status in {429, 503} else {})}
-        for status in sorted(statuses)
-    }
 
 
 def _model_form(node: VerifierNode, digest: str, family: Family) -> ModelForm:
