@@ -172,6 +172,17 @@ def test_a_stripped_credential_is_recovered_by_fingerprint(chain, trust):
         verify_recovered(store, resaved, trust=trust, max_distance={"pdq": 60})
 
 
+def test_the_credential_of_a_text_is_recovered_too(chain, trust):
+    words = [f"word{i}" for i in range(300)]
+    text = " ".join(words)
+    said = Statement(origin="generated", model="texts-1", digests=(MinHash().digests([text])[0],))
+    store = sign_bytes(text.encode(), chain, said)
+    edited = " ".join(["another", *words[:150], "between", *words[150:]])
+    assert verify_recovered(store, edited, trust=trust, max_distance={"minhash": 0.2}).model == "texts-1"
+    with pytest.raises(ProvenanceError, match="belongs to another text"):
+        verify_recovered(store, " ".join(reversed(words)), trust=trust, max_distance={"minhash": 0.2})
+
+
 def test_a_recovered_credential_must_be_trusted(chain, place):
     store = manifest_of(sign_picture(png_bytes(picture()), chain, GENERATED))
     assert store is not None

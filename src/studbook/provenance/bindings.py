@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studbook.errors import ConfigError, DigestError, ProvenanceError
-from studbook.fingerprints import FINGERPRINTS, PerceptualHash, create, distance
+from studbook.fingerprints import FINGERPRINTS, Fingerprint, PerceptualHash, create, distance
 from studbook.fingerprints.pixels import Bytes
 from studbook.records import Digest
 
@@ -80,6 +80,11 @@ def digest_of_binding(binding: SoftBinding) -> Digest:
         >>> str(digest_of_binding(SoftBinding("org.studbook.phash.1", "/wD/AP8A/wA=")))
         'phash/1?size=8:ff00ff00ff00ff00'
     """
+    return _open(binding)[1]
+
+
+def _open(binding: SoftBinding) -> tuple[Fingerprint, Digest]:
+    """What makes such a fingerprint, and the one in the binding."""
     match = _ALG.fullmatch(binding.alg)
     if match is None or match[1] not in FINGERPRINTS:
         raise DigestError(f"the soft binding {binding.alg[:80]!r} isn't one of ours", hint=f"ours are {PREFIX}.phash.1 and the like")
@@ -93,7 +98,7 @@ def digest_of_binding(binding: SoftBinding) -> Digest:
         ) from error
     if fingerprint.version != int(match[2]):
         raise DigestError(f"the soft binding {binding.alg} is of version {match[2]}, ours is {fingerprint.version}", hint="update studbook")
-    return Digest(fingerprint.scheme, fingerprint.version, fingerprint.parameters, bits)
+    return fingerprint, Digest(fingerprint.scheme, fingerprint.version, fingerprint.parameters, bits)
 
 
 def read_bindings(data: Any) -> tuple[SoftBinding, ...]:
@@ -104,39 +109,40 @@ def read_bindings(data: Any) -> tuple[SoftBinding, ...]:
     return tuple(SoftBinding(data["alg"][:128], value) for value in values if isinstance(value, str) and len(value) <= _MAX_VALUE)
 
 
-def check_binding(bindings: tuple[SoftBinding, ...], picture: Bytes, what: str, *, max_distance: Mapping[str, float]) -> float:
-    """Return how far a picture is from the fingerprints in a credential, where that is near enough to be the same picture.
+def check_binding(bindings: tuple[SoftBinding, ...], output: Bytes | str, what: str, *, max_distance: Mapping[str, float]) -> float:
+    """Return how far an output is from the fingerprints in a credential, where that is near enough to be the same one.
 
-    A credential that was found by fingerprint says which picture it was made for. Somebody who attaches a real credential to another
-    picture can't change the fingerprints, which are signed: the distance gives it away.
+    A credential that was found by fingerprint says which picture or text it was made for. Whoever attaches a real credential to another
+    one can't change the fingerprints, which are signed: the distance gives it away.
 
     Args:
         bindings: Those of the credential, after it was verified as signed.
-        picture: uint8 ``(h, w)`` or ``(h, w, 3)``.
+        output: A picture, uint8 ``(h, w)`` or ``(h, w, 3)``, or a text.
         what: What it is, for the messages.
-        max_distance: By scheme the largest distance of the same picture, from a calibration: bits, or 0 … 1 for a measure of its own.
+        max_distance: By scheme the largest distance of the same output, from a calibration: bits, or 0 … 1 for a measure of its own.
 
     Returns:
         The largest distance of those that were compared, as a share of its limit, 0 … 1.
 
     Raises:
-        ProvenanceError: The credential has no fingerprint that can be compared, or belongs to another picture.
-        DataError: Not a picture.
+        ProvenanceError: The credential has no fingerprint that can be compared, or belongs to another output.
+        DataError: Not of the kind that the schemes in ``max_distance`` are for.
     """
     shares = []
+    noun = "text" if isinstance(output, str) else "picture"
     for binding in bindings:
         try:
-            theirs = digest_of_binding(binding)
+            fingerprint, theirs = _open(binding)
             limit = max_distance.get(theirs.scheme)
             if limit is None:
                 continue
-            found = distance(theirs, create(theirs.scheme, dict(theirs.parameters)).digest(picture))
+            found = distance(theirs, fingerprint.digest(output))
         except DigestError:
             continue  # of another maker
         if found > limit:
             raise ProvenanceError(
-                f"the credential belongs to another picture than {what}: {theirs.scheme} is {found:g} away, expected at most {limit:g}",
-                hint="don't rely on it: a real credential was attached to another picture",
+                f"the credential belongs to another {noun} than {what}: {theirs.scheme} is {found:g} away, expected at most {limit:g}",
+                hint="don't rely on it: a real credential was attached to something else",
             )
         shares.append(found / limit if limit else 0.0)
     if not shares:

@@ -144,23 +144,23 @@ def inspect_stream(stream: BinaryIO, sidecar: bytes, *, trust: Trust | None = No
 
 
 def verify_recovered(
-    store: bytes, picture: Bytes, *, trust: Trust, max_distance: Mapping[str, float], what: str = "the picture"
+    store: bytes, output: Bytes | str, *, trust: Trust, max_distance: Mapping[str, float], what: str = "the picture"
 ) -> Credential:
-    """The credential that was stripped from a picture and found again by fingerprint, once everything that still can be was checked.
+    """The credential that was stripped from an output and found again by fingerprint, once everything that still can be was checked.
 
-    The picture's bytes are others than those that were signed. In their place stands the fingerprint within the credential: see
-    ``check_binding``. All else is as for ``verify_credential``.
+    The bytes are others than those that were signed. In their place stands the fingerprint within the credential: see ``check_binding``.
+    All else is as for ``verify_credential``.
 
     Args:
         store: The credential's bytes, as the register kept them.
-        picture: uint8 ``(h, w)`` or ``(h, w, 3)``; see ``studbook.pictures.read_picture``.
+        output: A picture, uint8 ``(h, w)`` or ``(h, w, 3)`` (see ``studbook.pictures.read_picture``), or a text.
         trust: Whose signatures count.
-        max_distance: By scheme the largest distance of the same picture, from a calibration, for example ``{"phash": 10}``.
+        max_distance: By scheme the largest distance of the same output, from a calibration, for example ``{"phash": 10}``.
         what: What it is, for the messages.
 
     Raises:
-        ProvenanceError: It can't be relied on, or belongs to another picture.
-        DataError: Not a picture.
+        ProvenanceError: It can't be relied on, or belongs to another output.
+        DataError: Not of the kind that the schemes in ``max_distance`` are for.
         MissingExtraError: The extra ``provenance`` isn't installed.
     """
     check_store(store, f"the credential of {what}")
@@ -168,7 +168,7 @@ def verify_recovered(
     claimed, problems = _read(io.BytesIO(b"\0"), store, trust, what, embedded=False)
     _refuse({code: text for code, text in problems.items() if code not in _CONTENT}, what)
     trust.check_signer(claimed.signer, what)
-    check_binding(claimed.bindings, picture, what, max_distance=max_distance)
+    check_binding(claimed.bindings, output, what, max_distance=max_distance)
     return claimed
 
 
