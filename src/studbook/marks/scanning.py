@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from studbook.arrays import AnyArray, Floats, Ints
+from studbook.arrays import AnyArray, Ints
 from studbook.errors import ConfigError, DataError
 from studbook.marks.binomial import low_p_values, p_values
 from studbook.marks.settings import Mark
@@ -144,6 +144,11 @@ class Part:
         """The first place of each text that has ``width`` - 1 tokens of its text before it and isn't in the prompt: ``(m,)``."""
         return np.minimum(self.bounds[:-1] + np.maximum(self.prompts, width - 1), self.bounds[1:])
 
+    def span(self, found: Found) -> tuple[int, int]:
+        """Where in its text a test looked."""
+        origin = int(self.bounds[found.text])
+        return found.begin - origin, found.stop - origin
+
 
 def parts_of(texts: Texts, prompts: Sequence[int] | int, vocabulary: int, *, number: int = 0) -> Iterator[Part]:
     """The texts in parts.
@@ -205,26 +210,103 @@ def _checked(text: AnyArray | Sequence[int], number: int, vocabulary: int) -> An
 
 
 def scan(scorers: Sequence[Scorer], part: Part, windows: Windows | None) -> list[MarkResult]:
-    """Test every text of a part for every mark, whole and in windows."""
+    """Test every text of a part for every mark, whole and in windows. Marks are looked for one by one: many take no more memory."""
+    whole = Places.of(part)
+    passages = None if windows is None else whole.windows(windows)
     shared: dict[object, AnyArray] = {}
-    sums: list[tuple[Ints, Ints]] = []
+    wholes, inside = [], []
     for scorer in scorers:
         if scorer.shared not in shared:
-            shared[scorer.shared] = scorer.fresh(part)
+            shared = {scorer.shared: scorer.fresh(part)}
         fresh = shared[scorer.shared]
-        sums.append((_running(fresh), _running(scorer.hits(part, fresh))))
-    whole = [
-        _totals(scorer, counts, part.bounds[:-1] + part.prompts, part.bounds[1:]) for scorer, counts in zip(scorers, sums, strict=True)
-    ]
-    table = np.array([found[2] for found in whole])  # marks by texts
-    best = table.argmin(axis=0)
+        counts = (_running(fresh), _running(scorer.hits(part, fresh)))
+        wholes.append(whole.best(scorer, counts))
+        if passages is not None:
+            inside.append(passages.best(scorer, counts))
+    best, best_inside = _strongest(wholes), _strongest(inside) if inside else None
     results = []
-    for i in range(len(part.prompts)):
-        k = int(best[i])
-        span = (int(part.prompts[i]), int(part.bounds[i + 1] - part.bounds[i]))
-        result = _result(scorers[k], k, (whole[k][0][i], whole[k][1][i], table[k, i]), span, len(scorers))
-        results.append(result if windows is None else _with_windows(scorers, sums, part, i, result, windows))
+    for i, (k, found) in enumerate(best):
+        result = _result(scorers[k], k, found, part.span(found), len(scorers))
+        if passages is not None and best_inside is not None and (n_windows := int(passages.sizes[i])):
+            number, other = best_inside[i]
+            tests = n_windows * len(scorers)
+            alone, within = 2.0 * result.p_value_corrected, 2.0 * other.chance * tests
+            if within < alone:
+                result = _result(scorers[number], number, other, part.span(other), tests)
+            chance = min(1.0, alone, within)
+            result = replace(result, p_value_corrected=chance, n_tests=tests + len(scorers))
+        results.append(result)
     return results
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The strongest of one mark's tests of one text.
+
+    Attributes:
+        text: Which text of the part.
+        begin: First place.
+        stop: The place after the last.
+        trials: That counted.
+        hits: Among them.
+        chance: The p-value.
+    """
+
+    text: int
+    begin: int
+    stop: int
+    trials: int
+    hits: int
+    chance: float
+
+
+_NONE = Found(-1, 0, 0, 0, 0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where tests begin and stop, text by text.
+
+    Attributes:
+        begins: ``(w,)`` first places.
+        stops: ``(w,)`` those after the last.
+        sizes: ``(m,)`` how many of them each text has.
+    """
+
+    begins: Ints
+    stops: Ints
+    sizes: Ints
+
+    @classmethod
+    def of(cls, part: Part) -> Places:
+        """One a text: all of it but its prompt."""
+        return cls(part.bounds[:-1] + part.prompts, part.bounds[1:], np.ones(len(part.prompts), np.int64))
+
+    def windows(self, windows: Windows) -> Places:
+        """The windows of each text."""
+        nothing = np.empty(0, np.int64)
+        found = [windows.of(int(stop - begin)) for begin, stop in zip(self.begins, self.stops, strict=True)]
+        begins = np.concatenate([nothing, *(each[0] + begin for each, begin in zip(found, self.begins, strict=True))])
+        stops = np.concatenate([nothing, *(each[1] + begin for each, begin in zip(found, self.begins, strict=True))])
+        return Places(begins, stops, np.array([each[0].size for each in found], np.int64))
+
+    def best(self, scorer: Scorer, counts: tuple[Ints, Ints]) -> list[Found]:
+        """The strongest test of each text."""
+        trials = (counts[0][self.stops] - counts[0][self.begins]).astype(np.int64) * scorer.weight
+        hits = counts[1][self.stops] - counts[1][self.begins]
+        chances = p_values(hits, trials, scorer.rate)
+        results, first = [], 0
+        for i, size in enumerate(self.sizes.tolist()):
+            k = first if size == 1 else first + int(chances[first : first + size].argmin()) if size else -1
+            first += size
+            where = (int(self.begins[k]), int(self.stops[k]), int(trials[k]), int(hits[k]), float(chances[k])) if size else None
+            results.append(_NONE if where is None else Found(i, *where))
+        return results
+
+
+def _strongest(found: Sequence[Sequence[Found]]) -> list[tuple[int, Found]]:
+    """For each text the mark with the smallest p-value, the first of equals, and its test."""
+    return [min(enumerate(tests), key=lambda each: each[1].chance) for tests in zip(*found, strict=True)]
 
 
 def _running(values: AnyArray) -> Ints:
@@ -234,26 +316,18 @@ def _running(values: AnyArray) -> Ints:
     return running
 
 
-def _totals(scorer: Scorer, counts: tuple[Ints, Ints], begins: Ints, stops: Ints) -> tuple[Ints, Ints, Floats]:
-    """Trials, hits and p-values between some places."""
-    trials = (counts[0][stops] - counts[0][begins]) * scorer.weight
-    hits = counts[1][stops] - counts[1][begins]
-    return trials, hits, p_values(hits, trials, scorer.rate)
-
-
-def _result(scorer: Scorer, number: int, found: tuple[int, int, float], span: tuple[int, int], n_tests: int) -> MarkResult:
-    trials, hits, chance = int(found[0]), int(found[1]), float(found[2])
+def _result(scorer: Scorer, number: int, found: Found, span: tuple[int, int], n_tests: int) -> MarkResult:
     return MarkResult(
-        p_value=chance,
-        p_value_corrected=min(1.0, chance * n_tests),
-        n_scored=trials,
-        n_green=hits,
+        p_value=found.chance,
+        p_value_corrected=min(1.0, found.chance * n_tests),
+        n_scored=found.trials,
+        n_green=found.hits,
         expected=scorer.rate,
         mark=number,
         window=span,
         n_tests=n_tests,
         settings=scorer.mark.digest,
-        note=_note(trials, hits, scorer.rate),
+        note=_note(found.trials, found.hits, scorer.rate),
     )
 
 
@@ -266,28 +340,3 @@ def _note(trials: int, hits: int, rate: float) -> str:
     if low < _SUSPICIOUS:
         return f"fewer green tokens than chance gives (p = {low:.1g}): the settings may not fit (vocabulary, gamma, key)"
     return ""
-
-
-def _with_windows(
-    scorers: Sequence[Scorer], sums: Sequence[tuple[Ints, Ints]], part: Part, i: int, whole: MarkResult, windows: Windows
-) -> MarkResult:
-    """The stronger of the whole text and its windows, each with half of the error."""
-    prompt, origin = int(part.prompts[i]), int(part.bounds[i])
-    begins, stops = windows.of(int(part.bounds[i + 1]) - origin - prompt)
-    n_tests = len(scorers) * (1 + begins.size)
-    if not begins.size:
-        return whole
-    places = origin + prompt
-    tables = [_totals(scorer, counts, begins + places, stops + places) for scorer, counts in zip(scorers, sums, strict=True)]
-    chances = np.array([table[2] for table in tables])
-    k, j = divmod(int(chances.argmin()), begins.size)
-    alone, inside = 2.0 * whole.p_value_corrected, 2.0 * float(chances[k, j]) * chances.size
-    if alone <= inside:
-        return _corrected(whole, alone, n_tests)
-    found = (int(tables[k][0][j]), int(tables[k][1][j]), float(chances[k, j]))
-    span = (prompt + int(begins[j]), prompt + int(stops[j]))
-    return _corrected(_result(scorers[k], k, found, span, n_tests), inside, n_tests)
-
-
-def _corrected(result: MarkResult, chance: float, n_tests: int) -> MarkResult:
-    return replace(result, p_value_corrected=min(1.0, chance), n_tests=n_tests)
