@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from studbook.cli.rendering import Format, show_json
 
 if TYPE_CHECKING:
-    from studbook.planning import Dose
+    from studbook.planning import Dose, Outlook, ScreenedDose, ScreenRates
     from studbook.theory.laws import CategoricalLaw
 
 
@@ -29,20 +29,52 @@ def dose_command(
     ddof: Annotated[int, typer.Option(help="Divisor samples - ddof of the fitted variance: 0 or 1.")] = 0,
     confidence: Annotated[float, typer.Option(help="Confidence of a simulation's intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Root seed of a simulation.")] = 0,
+    screen: Annotated[Path | None, typer.Option(help="Signed calibration of the screen in front of the training set.")] = None,
+    tpr: Annotated[float | None, typer.Option(help="Instead: its true positive rate.")] = None,
+    fpr: Annotated[float | None, typer.Option(help="And its false positive rate.")] = None,
+    contamination: Annotated[float | None, typer.Option(help="Share of generated records in what is screened.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
 ) -> None:
-    """Say how many fresh real records a generation keep a share of the original's diversity."""
+    """Say how many fresh real records a generation keep a share of the original's diversity, and what a screened corpus has of them."""
     from dataclasses import asdict
     from typing import cast
 
     from rich.console import Console
 
-    from studbook.planning import DoseMetric, dose
+    from studbook.planning import DoseMetric, dose, screened_dose
 
-    law = _law(probabilities, data, set_ or [])
+    kind, law, rates = cast("DoseMetric", metric), _law(probabilities, data, set_ or []), _rates(screen, tpr, fpr, contamination)
     with Console(stderr=True).status("searching the dose"):
-        answer = dose(cast("DoseMetric", metric), keep, samples, generations, law=law, seed=seed, confidence=confidence, ddof=ddof)
-    show_json(asdict(answer)) if format_ is Format.JSON else _show(answer, ddof)
+        if rates is None or contamination is None:
+            answer = dose(kind, keep, samples, generations, law=law, seed=seed, confidence=confidence, ddof=ddof)
+            screened = None
+        else:
+            given: dict[str, Any] = {"law": law, "seed": seed, "confidence": confidence, "ddof": ddof}
+            screened = screened_dose(kind, keep, samples, generations, contamination=contamination, rates=rates, **given)
+            answer = screened.dose
+    if format_ is Format.JSON:
+        show_json(asdict(screened or answer))
+        return
+    _show(answer, ddof)
+    if screened is not None:
+        _show_screened(screened)
+
+
+def _rates(screen: Path | None, tpr: float | None, fpr: float | None, contamination: float | None) -> ScreenRates | None:
+    from studbook.errors import ConfigError
+    from studbook.planning import ScreenRates, read_screen
+
+    if screen is None and tpr is None and fpr is None and contamination is None:
+        return None
+    if contamination is None:
+        raise ConfigError("a screen was given without --contamination", hint="studbook corpus estimate measures it; 0.3 is three of ten")
+    if screen is not None and (tpr is not None or fpr is not None):
+        raise ConfigError("both --screen and --tpr or --fpr were given, expected one of them")
+    if screen is not None:
+        return read_screen(screen)
+    if tpr is None or fpr is None:
+        raise ConfigError("--contamination needs the screen's error rates", hint="give --screen CALIBRATION.json, or --tpr and --fpr")
+    return ScreenRates.stated(tpr, fpr)
 
 
 def _law(probabilities: Path | None, data: str | None, settings: list[str]) -> CategoricalLaw | None:
@@ -99,6 +131,30 @@ def _show(answer: Dose, ddof: int) -> None:
     if ddof:
         lines.append("With ddof = 1 the expected variance never falls, whatever the dose, while the typical run still collapses.")
     Console(soft_wrap=True, highlight=True).print("\n".join(lines), markup=False)
+
+
+def _show_screened(screened: ScreenedDose) -> None:
+    from rich.console import Console
+
+    dose, rates = screened.dose, screened.rates
+    lines = [f"Of the corpus {_percent(screened.contamination)} are generated."]
+    rows = [("As it comes", screened.unscreened), ("Behind the screen", screened.point)]
+    if rates.confidence is not None:
+        rows.append((f"At the worse ends of its {_percent(rates.confidence)} intervals", screened.pessimistic))
+    for name, outlook in rows:
+        errors = "" if outlook is screened.unscreened else f" (TPR {_percent(outlook.tpr)}, FPR {_percent(outlook.fpr)})"
+        lines.append(
+            f"{name}{errors} {_percent(outlook.residual)} of a training set are generated: "
+            f"{outlook.real:,} real records of {dose.samples:,} keep {_percent(outlook.kept)}. {_advice(outlook)}"
+        )
+    Console(soft_wrap=True, highlight=True).print("\n".join(lines), markup=False)
+
+
+def _advice(outlook: Outlook) -> str:
+    if outlook.enough:
+        return f"That is enough: no verified real data are needed; {outlook.candidates:,} records to screen a generation."
+    added = f"{outlook.verified:,} verified real records have to be in every generation"
+    return f"That is too little: {added}, and {outlook.candidates:,} records to screen for the rest."
 
 
 def _golden(answer: Dose) -> str:
