@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from studbook.cli.corpus_screen import check_command, screen_command
 from studbook.cli.rendering import Format, show_json, show_table
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from studbook.screening.scores import Located
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.command("screen")(screen_command)
+app.command("check")(check_command)
 
 Folder = Annotated[Path, typer.Argument(help="Folder that `studbook corpus screen` wrote.")]
 Calibrations = Annotated[list[Path] | None, typer.Option("--calibration", help="Signed calibration of a witness; again for more.")]

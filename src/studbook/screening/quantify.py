@@ -17,7 +17,7 @@ from studbook.theory.error_rates import check_confidence
 
 Method: TypeAlias = Literal["acc", "pacc", "emq", "kdey"]
 
-METHODS: tuple[Method, ...] = ("acc", "emq", "kdey")
+METHODS: tuple[Method, ...] = ("acc", "emq")
 MOST_SCORES = 1_000_000
 _CLASSES = {"acc": "ACC", "pacc": "PACC", "emq": "EMQ", "kdey": "KDEyML"}
 
@@ -66,13 +66,14 @@ def quantify(
     *,
     confidence: float,
     methods: Sequence[Method] = METHODS,
-    resamples: int = 100,
+    resamples: int = 50,
     seed: int = 0,
 ) -> list[Opinion]:
     """Estimate the generated share from all scores, not just from which are above a threshold.
 
     Scores become probabilities by a logistic regression on half of the calibration records of each class; the other half tells the
-    method how probabilities are distributed in each class. Both calibration and corpus are drawn again for the interval (percentile bootstrap).
+    method how probabilities are distributed in each class. Both calibration and corpus are drawn again for the interval (percentile
+    bootstrap).
 
     Args:
         scores: Of the corpus's records ``(n,)``, higher where they look more like a model's; at most a million.
