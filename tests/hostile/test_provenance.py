@@ -34,9 +34,11 @@ from studbook.provenance import (
     read_credential,
     sign_bytes,
     sign_folder,
+    sign_path,
     sign_picture,
     verify_credential,
     verify_folder,
+    verify_path,
     verify_recovered,
 )
 from studbook.provenance._c2pa import make_context
@@ -488,6 +490,28 @@ def test_links_and_devices_are_refused(signed_folder, trust, chain):
     os.mkfifo(signed_folder / "pipe")
     with pytest.raises(ProvenanceError, match="no plain file"):
         verify_folder(signed_folder, trust=trust)
+
+
+def test_names_that_arent_text(signed_folder, chain, trust):
+    odd = signed_folder / os.fsdecode(b"\xff\x1b[31m.txt")
+    odd.write_bytes(TEXT)
+    with pytest.raises(DataError, match="isn't UTF-8"):
+        sign_folder(signed_folder, chain)
+    with pytest.raises(ProvenanceError, match="isn't UTF-8"):
+        verify_folder(signed_folder, trust=trust)
+    sign_path(odd, chain, GENERATED)
+    assert verify_path(odd, trust=trust).signer == "Lab"
+
+
+def test_a_signers_name_cant_control_a_terminal(tmp_path):
+    """A stranger's certificate, shown before anything is verified."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    from studbook.provenance.certificates import common_name
+
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Lab\x1b[2J\nverified yes")])
+    assert common_name(name) == "Lab\\x1b[2J\\nverified yes"
 
 
 def test_a_folder_that_is_being_written_isnt_signed(signed_folder, chain):

@@ -105,8 +105,9 @@ def read_bindings(data: Any) -> tuple[SoftBinding, ...]:
     """The soft bindings in an assertion's data; of whatever isn't one, none."""
     if not isinstance(data, Mapping) or not isinstance(data.get("alg"), str) or not isinstance(data.get("blocks"), list):
         return ()
-    values = [block.get("value") for block in data["blocks"] if isinstance(block, Mapping)]
-    return tuple(SoftBinding(data["alg"][:128], value) for value in values if isinstance(value, str) and len(value) <= _MAX_VALUE)
+    texts = [block.get("value") for block in data["blocks"] if isinstance(block, Mapping)]
+    values = [text for text in texts if isinstance(text, str) and len(text) <= _MAX_VALUE and text.isprintable()]
+    return tuple(SoftBinding(data["alg"][:128], value) for value in values) if data["alg"].isprintable() else ()
 
 
 def check_binding(bindings: tuple[SoftBinding, ...], output: Bytes | str, what: str, *, max_distance: Mapping[str, float]) -> float:

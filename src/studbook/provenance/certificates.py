@@ -203,7 +203,12 @@ def common_name(name: Name) -> str:
     from cryptography.x509.oid import NameOID
 
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[0].value) if found else name.rfc4514_string()
+    return printable(str(found[0].value) if found else name.rfc4514_string())
+
+
+def printable(text: str) -> str:
+    """A text from outside with what controls a terminal shown as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _root(name: str, key: EllipticCurvePrivateKey, begin: dt.datetime) -> Certificate:

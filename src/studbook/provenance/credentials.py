@@ -14,6 +14,7 @@ from studbook.errors import ProvenanceError, RecordError, SchemaVersionError
 from studbook.fingerprints.pixels import Bytes
 from studbook.provenance._c2pa import load_c2pa, make_context
 from studbook.provenance.bindings import SOFT_BINDING, SoftBinding, check_binding, read_bindings
+from studbook.provenance.certificates import printable
 from studbook.provenance.containers import manifest_of, picture_format
 from studbook.provenance.jumbf import check_store
 from studbook.provenance.signing import ANY_BYTES
@@ -226,8 +227,8 @@ def _problems(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for part in (results.get("activeManifest") or {}, *deltas):
         for each in part.get("failure") or ():
             code = str(each.get("code"))
-            told = f"{code}: {str(each.get('explanation'))[:160]}"
-            where = str(each.get("url", "")).rpartition("/")[2]
+            told = f"{_short(code)}: {_short(each.get('explanation'))[:160]}"
+            where = _short(each.get("url", "")).rpartition("/")[2]
             yield code, f"{_SAID[code]} ({where or code})" if code in _SAID else told
 
 
@@ -306,4 +307,4 @@ def _label(assertion: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return "" if value is None else str(value)[:256]
+    return "" if value is None else printable(str(value)[:256])

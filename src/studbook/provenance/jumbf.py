@@ -21,7 +21,7 @@ MAX_DEPTH = 8
 MAX_BOXES = 4096
 
 _SUFFIX = bytes.fromhex("00110010800000aa00389b71")
-_STORE, _MANIFEST, _UPDATE = b"c2pa", b"c2ma", b"c2um"
+_STORE = b"c2pa"
 _LABELS = {
     b"c2pa": ("c2pa",), b"c2as": ("c2pa.assertions",), b"c2cl": ("c2pa.claim", "c2pa.claim.v2"), b"c2cs": ("c2pa.signature",),
     b"c2vc": ("c2pa.credentials",), b"c2db": ("c2pa.databoxes",),

@@ -21,7 +21,7 @@ from typing import Any
 
 from studbook.errors import ConfigError, DataError, FolderBusyError, MissingExtraError, ProvenanceError, StorageError
 from studbook.files import storage, write_file
-from studbook.provenance.certificates import ROOT, SIGNER, SIGNER_KEY, Chain, common_name, read_certificates
+from studbook.provenance.certificates import ROOT, SIGNER, SIGNER_KEY, Chain, common_name, printable, read_certificates
 from studbook.provenance.trust import MAX_ANCHORS, Trust
 
 SIGNATURE = "model.sig"
@@ -172,7 +172,7 @@ def read_folder_signature(path: Path) -> tuple[FolderSignature, list[Any]]:
         statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"], validate=True))
         predicate = statement["predicate"]
         sums = {str(each["name"]): str(each["digest"]) for each in predicate["resources"]}
-        ignored = tuple(sorted(str(each) for each in predicate["serialization"].get("ignore_paths", ())))
+        ignored = tuple(sorted(printable(str(each)) for each in predicate["serialization"].get("ignore_paths", ())))
         digest = f"sha256:{statement['subject'][0]['digest']['sha256']}"
         return FolderSignature(common_name(certificates[0].subject), digest, sums, ignored), certificates
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, binascii.Error) as error:
@@ -239,11 +239,21 @@ def file_names(folder: Path) -> Iterator[str]:
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 what = "a link" if stat.S_ISLNK(mode) else "no plain file"
                 raise DataError(f"{path} is {what}", hint="a signed folder holds plain files; copy what the link leads to")
+            if not _is_text(name):
+                raise DataError(f"{path} has a name that isn't UTF-8", hint="rename it: a signature names files in UTF-8")
             if stat.S_ISREG(mode):
                 count += 1
                 yield path.relative_to(folder).as_posix()
         if count > MAX_FILES:
             raise DataError(f"{folder} holds more than {MAX_FILES:,} files", hint="pack them into shards first")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stop(error: OSError) -> None:

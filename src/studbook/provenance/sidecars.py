@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from studbook.errors import ConfigError, DataError, ProvenanceError, RecordError, StorageError, StudbookError
 from studbook.files import write_file
-from studbook.provenance.certificates import Chain
+from studbook.provenance.certificates import Chain, printable
 from studbook.provenance.containers import picture_format
 from studbook.provenance.credentials import Credential, Inspection, inspect_credential, inspect_stream, verify_credential, verify_stream
 from studbook.provenance.jumbf import MAX_STORE
@@ -70,10 +70,10 @@ def sign_path(path: Path, chain: Chain, statement: Statement, *, sidecar: bool =
     if not statement.made:
         statement = replace(statement, made=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}")
     if what == "picture" and not sidecar:
-        write_file(path, sign_picture(_read(path, MAX_PICTURE), chain, statement, title=path.name, replace=replace_old))
+        write_file(path, sign_picture(_read(path, MAX_PICTURE), chain, statement, title=printable(path.name), replace=replace_old))
         return path
     with _reading(path), path.open("rb") as file:
-        made = sign_stream(file, chain, statement, title=path.name)
+        made = sign_stream(file, chain, statement, title=printable(path.name))
     write_file(sidecar_of(path), made)
     return sidecar_of(path)
 
