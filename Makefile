@@ -1,4 +1,4 @@
-# studbook: make setup | check | test | test-all | bench | demo | demo-claims | docs
+# studbook: make setup | check | test | test-all | bench | demo | demo-claims | demo-corpus | docs
 # Everything is installed into .venv, with the exact versions of constraints.txt.
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Two test processes on two cores; a file's tests stay together, so that what they share (a model, a cluster, a browser) is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: setup check test test-all bench demo demo-claims docs clean
+.PHONY: setup check test test-all bench demo demo-claims demo-corpus docs clean
 
 setup: $(VENV)/.ready
 
@@ -53,6 +53,9 @@ demo: setup
 
 demo-claims: setup
 	@$(BIN)/python tools/claims_demo.py
+
+demo-corpus: setup
+	@$(BIN)/python tools/corpus_demo.py
 
 docs: setup
 	$(BIN)/mkdocs build --strict

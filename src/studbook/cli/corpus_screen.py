@@ -56,7 +56,8 @@ def screen_command(
     if form is Format.JSON:
         show_json(summary)
         return
-    show_table(summary["counts"], title=f"{summary['read']:,} records: {summary['kept']:,} kept, {summary['rejected']:,} rejected")
+    show_table(summary["counts"])
+    typer.echo(f"{summary['read']:,} records: {summary['kept']:,} kept, {summary['rejected']:,} rejected, in {out}")
     if summary["skipped"]:
         typer.echo(f"{summary['skipped']:,} couldn't be read; why is in {out / 'skipped'}", err=True)
     if secret is None:
