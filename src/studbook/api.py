@@ -91,7 +91,13 @@ class Study:
         return DEFAULT_RUNS / f"{self.plan.name}-{self.plan.digest[:8]}"
 
     def run(
-        self, out: Path | str | None = None, *, workers: int = 1, executor: Executor | None = None, progress: Progress | None = None
+        self,
+        out: Path | str | None = None,
+        *,
+        workers: int = 1,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        register: Path | str | None = None,
     ) -> Result:
         """Run what is missing.
 
@@ -100,15 +106,20 @@ class Study:
             workers: Processes; 1 runs in this one. Results don't depend on it.
             executor: Where units run, instead of ``workers``.
             progress: Told after every unit.
+            register: Where the samples of every generation are registered (texts and pictures): a file, which is made where there is none,
+                or ``postgresql://…``. A run that is gone on with keeps its register.
 
         Raises:
+            ConfigError: Samples that can't be registered, or finished units whose samples weren't.
+            RegisterError: No register.
             RunFolderError: The folder holds another study.
             FolderBusyError: Another process runs in the folder.
             StorageError: The disk refused.
         """
         folder = Path(out) if out is not None else self.default_folder
         chosen = executor or create_executor("local" if workers == 1 else "processes", workers)
-        return Result(run_plan(self.plan, folder, chosen, progress))
+        location = str(register) if register is None or "://" in str(register) else str(Path(register).expanduser().resolve())
+        return Result(run_plan(self.plan, folder, chosen, progress, None if register is None else location))
 
 
 def create_study(

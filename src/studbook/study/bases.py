@@ -11,7 +11,7 @@ from typing import Any
 from studbook.arrays import Batch, Space
 from studbook.errors import ConfigError
 from studbook.files import remove, storage, write_file
-from studbook.neural.options import Decoding, Training, require_extra
+from studbook.neural.options import Decoding, Marking, Training, require_extra
 from studbook.recursion import NO_BASE_HINT, Continuing, Model, Storable, Torn, digests_of
 from studbook.rng import stream
 from studbook.study.catalog import describe, kind_of
@@ -75,7 +75,7 @@ def _check_device(learner: Continuing) -> None:
 
 
 def base_key(learner: Continuing, *, data_digest: str, seed: int, sizes: tuple[int, ...]) -> str:
-    """Digest of what a pretrained base depends on: not on the mix, the replicate, the decoding (but for its lengths: a model with random
+    """Digest of what a pretrained base depends on: not on the mix, the replicate, the mark, the decoding (but for its lengths: a model with random
     weights is made long enough for them), nor on what starts from it.
 
     Args:
@@ -89,6 +89,8 @@ def base_key(learner: Continuing, *, data_digest: str, seed: int, sizes: tuple[i
         value = getattr(learner, name, None)
         if isinstance(value, Decoding):
             table[name] = [value.prompt, value.max_new]
+        elif isinstance(value, Marking):
+            del table[name]
         elif isinstance(value, Training):
             table[name] = asdict(value.pretraining())
     return digest_of([table, data_digest, seed, sizes, code_digest(), foreign_code(learner), weights_digest(learner)])

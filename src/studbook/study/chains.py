@@ -37,10 +37,11 @@ from studbook.rng import stream
 from studbook.study.bases import base_key, find_base
 from studbook.study.folder import RunFolder
 from studbook.study.plan import Job, Split, Unit, fresh_share, law_model, law_of
+from studbook.study.registering import UnitRegister
 from studbook.study.results import BASE_GENERATION, Recorder, decode, encode
 
 
-def run_chain(unit: Unit, dataset: Dataset, recorder: Recorder, run: RunFolder | None) -> None:
+def run_chain(unit: Unit, dataset: Dataset, recorder: Recorder, run: RunFolder | None, register: UnitRegister | None = None) -> None:
     """Run a unit's generations, or those that its journal doesn't have yet.
 
     Args:
@@ -48,6 +49,7 @@ def run_chain(unit: Unit, dataset: Dataset, recorder: Recorder, run: RunFolder |
         dataset: Its data.
         recorder: Where everything that is measured goes.
         run: The run folder, for the journal; ``None`` where there is none.
+        register: Where samples are entered, if anywhere.
 
     Raises:
         StudbookError: A generation failed; what was finished before stays in the journal, and the message says so.
@@ -57,7 +59,7 @@ def run_chain(unit: Unit, dataset: Dataset, recorder: Recorder, run: RunFolder |
     streams = partial(stream, cell.study.seed, "replicate", replicate)
     original, fresh = _real_records(job, dataset, split, streams)
     learner = cell.learner.condition_on(original) if hasattr(cell.learner, "condition_on") else cell.learner
-    chain = _Chain(unit, learner, original, fresh, recorder, run, _open_journal(unit, learner, original, run))
+    chain = _Chain(unit, learner, original, fresh, recorder, run, _open_journal(unit, learner, original, run), register)
     reference = Reference(original, dataset.law, split.heldout, dataset.background)
     with nullcontext() if chain.journal is None else chain.journal.held(), _open_curator(job, original, streams) as chain.curator:
         chain.run(reference, split.base, streams)
@@ -84,6 +86,7 @@ class _Chain:
         recorder: Where everything that is measured goes.
         folder: The run folder, if it can be seen from here.
         journal: The journal, where the learner's models can be saved.
+        register: Where samples are entered, if anywhere.
         finished: The last generation that the journal has.
         curator: What judges candidates, where anything does.
     """
@@ -95,6 +98,7 @@ class _Chain:
     recorder: Recorder
     folder: RunFolder | None
     journal: Journal | None
+    register: UnitRegister | None = None
     finished: int = -1
     curator: Curator | None = None
 
@@ -134,6 +138,8 @@ class _Chain:
         ):
             first = generation.model if first is None else first
             self._record(generation, first, reference, streams)
+            if self.register is not None:
+                self.register.add(generation)  # before it counts as finished: what is entered twice is one entry
             self._store(generation)
 
     def _base(self, pretraining: Batch | None) -> Model | None:

@@ -21,6 +21,7 @@ from studbook.study.folder import RunFolder
 from studbook.study.overlays import overlay
 from studbook.study.plan import Plan, Unit
 from studbook.study.provenance import new_manifest, now
+from studbook.study.registering import Registering, prepare_registering
 from studbook.study.results import UnitResult
 from studbook.study.sifted import frame_of
 from studbook.study.units import run_unit
@@ -58,7 +59,7 @@ class Silent:
         """See ``Progress``."""
 
 
-def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | None = None) -> Path:
+def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | None = None, register: str | None = None) -> Path:
     """Run what is missing of a plan, then write the measurements and the theory.
 
     Args:
@@ -66,6 +67,7 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
         folder: The run folder; it is created, or continued if it holds a run of the same config and data.
         executor: Where units run.
         progress: Told after every unit.
+        register: Where every generation's samples are registered; by default where the run that is gone on with had them registered.
 
     Returns:
         The folder.
@@ -78,21 +80,21 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
     """
     run = RunFolder(folder)
     with run.locked():
-        manifest = _open_manifest(run, plan)
+        manifest, registering = _open_manifest(run, plan, register)
         run.remove_leftovers()
         with _status(run, manifest, plan):
             missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not _has_models(run, unit)]
             _remove_stale_work(run, missing)
             run.write_manifest(manifest)
-            _run_missing(run, plan, missing, executor, progress or Silent())
+            _run_missing(run, plan, missing, (executor, progress or Silent()), registering)
             manifest |= _write_results(run, plan)
             _remove_work(run, plan)
     return folder
 
 
-def _open_manifest(run: RunFolder, plan: Plan) -> dict[str, Any]:
-    """The manifest to go on with; refuses a folder that holds something else."""
-    fresh = new_manifest(plan)
+def _open_manifest(run: RunFolder, plan: Plan, register: str | None) -> tuple[dict[str, Any], Registering | None]:
+    """The manifest to go on with, and where samples are registered; refuses a folder that holds something else."""
+    fresh, old = new_manifest(plan), None
     if run.has_manifest():
         old = run.read_manifest(whole=True)
         if old.get("config_digest") != plan.digest:
@@ -101,7 +103,10 @@ def _open_manifest(run: RunFolder, plan: Plan) -> dict[str, Any]:
                 hint="choose another folder with --out, or delete that one",
             )
         fresh |= {"started": old["started"], "seconds": old["seconds"], "cpu_seconds": old["cpu_seconds"]}
-    return fresh
+        before = old.get("register")
+        register = before if register is None and isinstance(before, str) else register
+    registering = None if register is None else prepare_registering(plan, register, old)
+    return fresh | ({} if registering is None else {"register": registering.shown}), registering
 
 
 def _difference(old: Any, new: list[dict[str, Any]]) -> str:
@@ -117,9 +122,10 @@ def _difference(old: Any, new: list[dict[str, Any]]) -> str:
     return "its data have changed"
 
 
-def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], executor: Executor, progress: Progress) -> None:
+def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Executor, Progress], registering: Registering | None) -> None:
+    executor, progress = how
     progress.begin(len(plan.units), len(plan.units) - len(missing))
-    run_in_folder = partial(run_unit, folder=run.path.absolute())
+    run_in_folder = partial(run_unit, folder=run.path.absolute(), registering=registering)
     try:
         for index, data in executor.run(run_in_folder, missing):
             unit = missing[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +18,19 @@ from studbook.study.chains import run_chain
 from studbook.study.folder import RunFolder
 from studbook.study.pictures import N_VALUES
 from studbook.study.plan import Unit, law_model, law_of, load_dataset
+from studbook.study.registering import Registering
 from studbook.study.results import Recorder, encode
 from studbook.theory.laws import first_law, repeat_law
 
 
-def run_unit(unit: Unit, folder: Path | None = None) -> bytes:
+def run_unit(unit: Unit, folder: Path | None = None, registering: Registering | None = None) -> bytes:
     """Run a unit and give its result as bytes; the same unit gives the same measurements wherever it runs.
 
     Args:
         unit: The unit.
         folder: The run folder, for the journal of a unit whose models can be saved and for its base model. Where it isn't there (on
             another machine) the unit runs in one piece.
+        registering: Where its samples are registered, if anywhere.
 
     Raises:
         DataError: The data have changed since the study was planned.
@@ -43,7 +46,9 @@ def run_unit(unit: Unit, folder: Path | None = None) -> bytes:
         if job.method == "law":
             _run_in_law(unit, dataset, recorder)
         else:
-            run_chain(unit, dataset, recorder, RunFolder(folder) if folder is not None and folder.is_dir() else None)
+            run = RunFolder(folder) if folder is not None and folder.is_dir() else None
+            with nullcontext() if registering is None else registering.open(unit) as register:
+                run_chain(unit, dataset, recorder, run, register)
     except StudbookError as error:
         raise type(error)(f"{job.cell.label}, replicate {unit.start}: {error.message}", hint=error.hint) from error
     return encode(recorder.result(), unit.key)
