@@ -75,8 +75,8 @@ def _check_device(learner: Continuing) -> None:
 
 
 def base_key(learner: Continuing, *, data_digest: str, seed: int, sizes: tuple[int, ...]) -> str:
-    """Digest of what a pretrained base depends on: not on the mix, the replicate, the mark, the decoding (but for its lengths: a model with random
-    weights is made long enough for them), nor on what starts from it.
+    """Digest of what a pretrained base depends on: not on the mix, the replicate, the mark, the decoding (but for its lengths: a model with
+    random weights is made long enough for them), nor on what starts from it.
 
     Args:
         learner: As the study names it.
