@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -17,14 +18,19 @@ from studbook.provenance import (
     Chain,
     Statement,
     Trust,
+    digest_of_binding,
     manifest_of,
     new_chain,
+    read_credential,
     sign_folder,
     sign_picture,
+    soft_binding_of,
     verify_credential,
     verify_folder,
     verify_recovered,
 )
+from studbook.records import Entry
+from studbook.registry import Register
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +142,25 @@ def test_real_pictures_keep_their_pixels(flowers, chain, trust):
             signed = sign_picture(data, chain, Statement(origin="human"))
             assert verify_credential(signed, trust=trust).origin == "human"
             np.testing.assert_array_equal(read_picture(signed, "signed"), read_picture(data, "plain"))
+
+
+def test_a_stripped_credential_is_found_in_the_register(flowers, chain, trust, tmp_path):
+    """Signed, registered with its credential, saved again by somebody else, found by fingerprint, and verified."""
+    with Register.open(tmp_path / "register.sqlite", create=True) as register:
+        for pixels in flowers[:30]:
+            signed = sign_picture(png_bytes(pixels), chain, Statement(origin="generated", model="flowers-1"))
+            store, found = manifest_of(signed), verify_credential(signed, trust=trust)
+            assert store is not None
+            assert found.statement is not None
+            content = f"sha256:{hashlib.sha256(signed).hexdigest()}"
+            manifest = register.put_manifest(store)
+            assert manifest == found.store
+            register.add([Entry(content, "image", "generated", found.model, digests=found.statement.digests, manifest=manifest)])
+        stripped = jpeg_bytes(flowers[7], 70)
+        pixels = read_picture(stripped, "stripped")
+        assert read_credential(stripped, trust=trust) is None
+        match = register.find_digests([digest_of_binding(soft_binding_of(pixels))], radius=8)[0][0]
+        store = register.manifest(match.entry.manifest)
+        assert verify_recovered(store, pixels, trust=trust, max_distance={"phash": 8}).model == "flowers-1"
+        with pytest.raises(ProvenanceError, match="belongs to another picture"):
+            verify_recovered(store, flowers[8], trust=trust, max_distance={"phash": 8})
