@@ -66,6 +66,13 @@ def test_what_is_too_short_or_unknown_has_no_score(detector):
     assert detector.scores([]).shape == (0,)
 
 
+def test_what_is_no_running_text_stops_nothing(detector):
+    endless, padded = "x" * (1 << 23), texts(1, 9, 0.05)[0] + " " + "y" * (1 << 23)
+    scores = detector.scores([endless, padded, "\ud800 " * 40, "\0" * 100])
+    assert np.isnan(scores[[0, 2, 3]]).all()
+    assert scores[1] == detector.scores([texts(1, 9, 0.05)[0]])[0]
+
+
 def test_scores_do_not_depend_on_the_company(detector):
     many = [*texts(20, 4, 0.05), "too short", *texts(20, 5, 0.12)]
     together = detector.scores(many)

@@ -9,12 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from studbook.arrays import Floats
-from studbook.errors import ConfigError
+from studbook.arrays import Floats, Ints
+from studbook.errors import ConfigError, DataError
 from studbook.records.digest import Setting
 from studbook.screening.language import Language
 
 LEAST_TOKENS = 8
+_LETTERS = 256
+"""Letters a token that are looked at, at most: what has fewer tokens in so many letters is no running text."""
 _PART = 1 << 22
 """Probabilities that are in memory at a time, at most."""
 
@@ -72,11 +74,7 @@ class LikelihoodRatio:
         return (("generated", self.generated.digest), ("human", self.human.digest), ("tokens", self.tokens))
 
     def scores(self, texts: Sequence[str]) -> Floats:
-        """One score a text ``(n,)``; not-a-number where it can't tell.
-
-        Raises:
-            DataError: A text of a megabyte and more without a blank.
-        """
+        """One score a text ``(n,)``; not-a-number where it can't tell."""
         found = np.full(len(texts), np.nan)
         size = max(1, _PART // self.tokens)
         for start in range(0, len(texts), size):
@@ -86,12 +84,20 @@ class LikelihoodRatio:
 
     def _scores(self, texts: Sequence[str]) -> Floats:
         found, coding = np.full(len(texts), np.nan), self.human.coding
-        ids = [coding.encode(text)[: self.tokens] for text in texts]
+        ids = [self._ids(text) for text in texts]
         enough = [i for i, each in enumerate(ids) if len(each) == self.tokens and 2 * int((each == coding.unknown).sum()) <= self.tokens]
         if enough:
             blocks = np.stack([ids[i] for i in enough])
             found[enough] = (self.generated.token_log_prob(blocks) - self.human.token_log_prob(blocks)).mean(axis=1)
         return found
+
+    def _ids(self, text: str) -> Ints:
+        """Ids of the first tokens; fewer where a text is short, or is no running text."""
+        begin = text[: _LETTERS * self.tokens]
+        try:
+            return self.human.coding.encode(begin)[: self.tokens]
+        except DataError:
+            return np.empty(0, np.int64)
 
 
 def load_likelihood_ratio(human: Path, generated: Path, *, tokens: int = 128) -> LikelihoodRatio:
