@@ -56,10 +56,8 @@ def main() -> int:
     run("corpus", "review", OUT / "screened", "--plan")
     run("corpus", "mix", OUT / "screened", "--out", OUT / "mix", "--human", "0.5", "--most-per-model", "0.1", "--key", OUT / "screener.key")
     say("and what the detector's rates mean for a model that is trained on such corpora again and again")
-    run(
-        "dose", "--metric", "heterozygosity", "--keep", "0.9", "--samples", "20000", "--generations", "20", "--data", "zipf", "--set", "data.states=5000",
-        "--screen", OUT / "detector.json", "--contamination", "0.5",
-    )  # fmt: skip
+    zipf = ("--data", "zipf", "--set", "data.states=5000", "--samples", "20000", "--generations", "20")
+    run("dose", "--metric", "heterozygosity", "--keep", "0.9", *zipf, "--screen", OUT / "detector.json", "--contamination", "0.5")
     print(f"\nEverything is in {OUT}; {time.monotonic() - started:.0f} s.")
     return 0
 
