@@ -100,6 +100,11 @@ class Answers:
         size = min(mean * (1.0 - mean) / variance, float(total)) if variance > 0.0 else float(total)
         return share * size, size
 
+    def no_surer(self, group: str, generated: float, size: float) -> tuple[float, float]:
+        """An effective sample cut down to the answers that there are: what a few of them say of their own variance isn't relied on."""
+        part = min(1.0, sum(each.n for each in self.strata[group].values()) / size)
+        return generated * part, size * part
+
 
 def smoothed(stratum: StratumAnswers) -> float:
     """A stratum's share of generated records, pulled towards one half by one answer."""
@@ -157,7 +162,7 @@ def weigh(draws: Draws, answers: Answers | None) -> Weighed:
         return Weighed(draws, (None, None), (), ())
     found = {name: effective for name in draws.sizes if (effective := answers.effective(name)) is not None}
     open_ones = [name for name in found if _is_open(draws, name)]
-    conflicts = [name for name in found if name not in open_ones and _contradicts(draws, name, *found[name])]
+    conflicts = [name for name in found if name not in open_ones and _contradicts(draws, name, *answers.no_surer(name, *found[name]))]
     direct = list(found) if conflicts else open_ones
     low, high = dict(draws.low), dict(draws.high)
     cube = lattice(max(len(found), 1), len(next(iter(low.values())))) if found else np.zeros((0, 1))

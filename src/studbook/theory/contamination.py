@@ -174,7 +174,7 @@ def generated_share(hits: int, records: int, rates: HitRates, confidence: float,
         >>> for m in (500, 10_000):
         ...     found = generated_share(57_500, 1_000_000, HitRates(0.8 * m, m, 0.05 * m, m), 0.95, about="corpus")
         ...     print(round(found.share, 3), round(found.lower, 3), round(found.upper, 3))
-        0.01 0.0 0.034
+        0.01 0.0 0.032
         0.01 0.004 0.015
     """
     check_confidence(confidence)
