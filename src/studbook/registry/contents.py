@@ -19,7 +19,7 @@ from studbook.pictures import read_picture
 Packed: TypeAlias = NDArray[np.uint8]
 Picture: TypeAlias = bytes | NDArray[np.uint8]
 
-TEXT_SCHEMES: tuple[FixedWidth, ...] = (MinHash(),)
+TEXT_SCHEMES: tuple[MinHash, ...] = (MinHash(),)
 IMAGE_SCHEMES: tuple[FixedWidth, ...] = (PerceptualHash(), PdqHash())
 _PIXELS = b"studbook.pixels/1 "
 
@@ -41,6 +41,14 @@ class Prints:
 
     def __len__(self) -> int:
         return len(self.contents)
+
+    def part(self, start: int, stop: int) -> Prints:
+        """Those of some of the outputs."""
+        cut = []
+        for scheme, packed, rows in self.packed:
+            first, last = np.searchsorted(rows, [start, stop])
+            cut.append((scheme, packed[first:last], rows[first:last] - start))
+        return Prints(self.kind, self.contents[start:stop], tuple(cut))
 
 
 def canonical_text(text: str) -> bytes:
@@ -96,10 +104,14 @@ def _picture_bytes(picture: Any, what: str) -> bytes:
     return hashlib.sha256(header + np.ascontiguousarray(picture).tobytes()).digest()
 
 
-def fingerprint_texts(texts: Iterable[str]) -> Prints:
+def fingerprint_texts(texts: Iterable[str], *, threads: int = 1) -> Prints:
     """Texts as the register sees them: SHA-256, and MinHash over three words.
 
     A text without a word (only signs) has no MinHash, and is found by its bytes alone.
+
+    Args:
+        texts: The texts.
+        threads: Threads to share the MinHashes among; the result doesn't depend on it.
 
     Raises:
         DataError: Not texts, an empty one, one that is too long, or one with half a surrogate pair.
@@ -120,11 +132,11 @@ def fingerprint_texts(texts: Iterable[str]) -> Prints:
     packed = []
     for scheme in TEXT_SCHEMES:
         try:
-            packed.append((scheme, scheme.pack(taken), np.arange(len(taken))))
+            packed.append((scheme, scheme.pack(taken, threads=threads), np.arange(len(taken))))
         except DataError:
             # Some text has no word; who is it?
             rows = np.array([i for i, text in enumerate(taken) if _has_words(text)], np.int64)
-            packed.append((scheme, scheme.pack([taken[i] for i in rows]), rows))
+            packed.append((scheme, scheme.pack([taken[i] for i in rows], threads=threads), rows))
     return Prints("text", contents, tuple(packed))
 
 

@@ -177,7 +177,7 @@ def _tail(connection: Connection, number: int, rows: int) -> str:
 def _new_bits(connection: Connection, number: int, start: int) -> Iterator[list[bytes]]:
     while True:
         among = (prints.c.scheme == number, prints.c.row >= start, prints.c.row < start + _PART)
-        part = [bytes(row[0]) for row in connection.execute(select(prints.c.bits).where(*among).order_by(prints.c.row))]
+        part = [bytes(row[0]) for row in connection.execute(select(prints.c.bits).where(*among).order_by(prints.c.row)).all()]
         if not part:
             return
         yield part

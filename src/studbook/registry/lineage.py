@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, insert, select
 
@@ -58,12 +58,12 @@ def refuse_cycles(store: Store, connection: Connection, fresh: Sequence[Edge]) -
         for edge in found:
             parents.setdefault(edge.child, set()).add(edge.parent)
         stated = {edge.parent for edge in found} - seen
-    if (caught := _on_a_cycle(parents)) is not None:
+    if (caught := on_a_cycle(parents)) is not None:
         raise RegisterError(f"{caught} would be its own ancestor", hint="a lineage has no cycles; is child and parent the wrong way round?")
 
 
-def _on_a_cycle(parents: dict[str, set[str]]) -> str | None:
-    """Some node on a cycle, or ``None``: nodes without parents are taken away until none is left."""
+def on_a_cycle(parents: Mapping[str, Collection[str]]) -> str | None:
+    """Of nodes with the parents of each, some node on a cycle, or ``None``: nodes without parents are taken away until none is left."""
     children: dict[str, list[str]] = {}
     for child, several in parents.items():
         for parent in several:

@@ -32,17 +32,17 @@ def _load(store: Store, connection: Connection, ids: Sequence[int], known: dict[
     among = store.dialect.among
     digests: dict[int, list[Digest]] = {}
     shown = select(prints.c.entry, prints.c.scheme, prints.c.bits).where(among(prints.c.entry, ids)).order_by(prints.c.scheme)
-    for i, scheme, bits in connection.execute(shown):
+    for i, scheme, bits in connection.execute(shown).all():
         name, version, parameters, _ = known[scheme]
         digests.setdefault(i, []).append(Digest(name, version, parameters, bytes(bits)))
     parents: dict[int, list[str]] = {}
     steps = select(edges.c.entry, edges.c.parent).where(among(edges.c.entry, ids)).order_by(edges.c.entry, edges.c.parent)
-    for i, parent in connection.execute(steps):
+    for i, parent in connection.execute(steps).all():
         parents.setdefault(i, []).append(parent)
     table = entries.join(origins, origins.c.id == entries.c.origin)
     columns = (entries.c.id, entries.c.content, entries.c.made, entries.c.manifest)
     whole = select(*columns, origins.c.kind, origins.c.origin, origins.c.model, origins.c.source).select_from(table)
-    for i, content, made, manifest, kind, origin, model, source in connection.execute(whole.where(among(entries.c.id, ids))):
+    for i, content, made, manifest, kind, origin, model, source in connection.execute(whole.where(among(entries.c.id, ids))).all():
         yield i, Entry(
             content=f"sha256:{content.hex()}", kind=kind, origin=origin, model=model, source=source, digests=tuple(digests.get(i, ())),
             parents=tuple(parents.get(i, ())), manifest="" if manifest is None else f"sha256:{manifest.hex()}", made=_time(made),
@@ -76,6 +76,6 @@ def ids_by_content(store: Store, connection: Connection, contents: Iterable[byte
     found: dict[bytes, list[int]] = {}
     for start in range(0, len(wanted), _CHUNK):
         part = store.dialect.among(entries.c.content, wanted[start : start + _CHUNK])
-        for content, i in connection.execute(select(entries.c.content, entries.c.id).where(part).order_by(entries.c.id)):
+        for content, i in connection.execute(select(entries.c.content, entries.c.id).where(part).order_by(entries.c.id)).all():
             found.setdefault(bytes(content), []).append(i)
     return found

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PICTURES = 256
+# Many at a time, but not so many that what is found on the way weighs more than the result.
+_QUERIES = 2048
 
 
 class Register:
@@ -113,10 +115,10 @@ class Register:
             RegisterError: A parent that descends from one of them.
             RegisterUnavailableError: The database went away; batches before that are in.
         """
-        from studbook.registry.writing import BATCH
+        from studbook.registry.writing import TEXTS
 
         _refuse_single(texts)
-        found = [texts] if isinstance(texts, Prints) else (fingerprint_texts(part) for part in _parts(texts, BATCH))
+        found = [texts] if isinstance(texts, Prints) else (fingerprint_texts(part) for part in _parts(texts, TEXTS))
         return self._add_prints(found, Entry(_NOTHING, "text", origin, model, source, parents=tuple(parents)))
 
     def add_images(
@@ -190,7 +192,10 @@ class Register:
     def _find(self, prints: Prints) -> list[tuple[Match, ...]]:
         from studbook.registry.searching import find_prints, matches
 
-        return matches(self._store, find_prints(self._store, self._indexes, prints))
+        found: list[tuple[Match, ...]] = []
+        for start in range(0, len(prints), _QUERIES):
+            found += matches(self._store, find_prints(self._store, self._indexes, prints.part(start, start + _QUERIES)))
+        return found
 
     def find_digests(self, digests: Iterable[Digest], radius: float | None = None) -> list[tuple[Match, ...]]:
         """Entries near each digest.

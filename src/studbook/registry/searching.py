@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, select
@@ -25,19 +26,19 @@ MOST_MATCHES = 64
 _CHUNK = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A match before its entry was looked up."""
+class Hit(NamedTuple):
+    """A match before its entry was looked up. The smaller is the better: exact, then nearest as a share of the limit, then oldest."""
 
+    near: int
+    share: float
     entry: int
     scheme: str
     distance: float
     limit: float
 
-    @property
-    def rank(self) -> tuple[bool, float, int]:
-        """Exact ones first, then the nearest as a share of what is allowed, then the oldest."""
-        return self.scheme != "sha256", self.distance / self.limit if self.limit else 0.0, self.entry
+
+def _exactly(entry: int) -> Hit:
+    return Hit(0, 0.0, entry, "sha256", 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +59,11 @@ def find_prints(store: Store, indexes: Indexes, found: Prints) -> list[list[Hit]
         known = ids_by_content(store, connection, found.contents)
     for row, content in enumerate(found.contents):
         for i in known.get(content, ())[:MOST_MATCHES]:
-            hits[row][i] = Hit(i, "sha256", 0.0, 0.0)
+            hits[row][i] = _exactly(i)
     for scheme, packed, rows in found.packed:
         query = Query(scheme.scheme, scheme.version, scheme.parameters, packed, rows.tolist())
         _near(store, indexes, query, None, hits)
-    return [sorted(each.values(), key=lambda hit: hit.rank)[:MOST_MATCHES] for each in hits]
+    return [sorted(each.values())[:MOST_MATCHES] for each in hits]
 
 
 def find_digests(store: Store, indexes: Indexes, digests: Sequence[Digest], radius: float | None) -> list[list[Hit]]:
@@ -78,14 +79,14 @@ def find_digests(store: Store, indexes: Indexes, digests: Sequence[Digest], radi
             continue
         packed = np.frombuffer(b"".join(digests[i].bits for i in rows), np.uint8).reshape(len(rows), -1)
         _near(store, indexes, Query(first.scheme, first.version, first.parameters, packed, rows), radius, hits)
-    return [sorted(each.values(), key=lambda hit: hit.rank)[:MOST_MATCHES] for each in hits]
+    return [sorted(each.values())[:MOST_MATCHES] for each in hits]
 
 
 def _exact(store: Store, digests: Sequence[Digest], rows: Sequence[int], hits: list[dict[int, Hit]]) -> None:
     with store.read() as connection:
         known = ids_by_content(store, connection, [digests[i].bits for i in rows])
     for row in rows:
-        hits[row].update({i: Hit(i, "sha256", 0.0, 0.0) for i in known.get(digests[row].bits, ())[:MOST_MATCHES]})
+        hits[row].update({i: _exactly(i) for i in known.get(digests[row].bits, ())[:MOST_MATCHES]})
 
 
 def _near(store: Store, indexes: Indexes, query: Query, radius: float | None, hits: list[dict[int, Hit]]) -> None:
@@ -111,8 +112,9 @@ def _near(store: Store, indexes: Indexes, query: Query, radius: float | None, hi
         entry = owners.get(row)
         if entry is None:
             continue
-        hit, mine = Hit(entry, query.name, float(far), limit), hits[query.rows[i]]
-        if entry not in mine or hit.rank < mine[entry].rank:
+        mine = hits[query.rows[i]]
+        hit = Hit(1, far / limit if limit else 0.0, entry, query.name, float(far), limit)
+        if entry not in mine or hit < mine[entry]:
             mine[entry] = hit
 
 
@@ -146,7 +148,7 @@ def _owners(store: Store, connection: Connection, number: int, rows: Sequence[in
     for start in range(0, len(rows), _CHUNK):
         part = store.dialect.among(prints.c.row, rows[start : start + _CHUNK])
         asked = select(prints.c.row, prints.c.entry).where(prints.c.scheme == number, part)
-        found.update((row, entry) for row, entry in connection.execute(asked))
+        found.update((row, entry) for row, entry in connection.execute(asked).all())
     return found
 
 

@@ -13,12 +13,12 @@ from studbook.errors import StudbookError
 from studbook.provenance import open_signed
 from studbook.records import Claim, DetectorCalibration, Receipt, from_bytes
 from studbook.registry.indexes import Indexes, is_indexed, n_prints
-from studbook.registry.lineage import refuse_cycles
+from studbook.registry.lineage import on_a_cycle
 from studbook.registry.reading import Scheme, all_schemes
 from studbook.registry.schema import claims, edges, entries, limits, manifests, origins, prints, schemes, verdicts
 from studbook.registry.signed import MAX_SIGNED
 from studbook.registry.store import Store
-from studbook.registry.values import Edge, Problem
+from studbook.registry.values import Problem
 
 MOST = 1000
 """Problems that are listed."""
@@ -81,7 +81,7 @@ def _exact_digests(_store: Store, connection: Connection) -> Iterator[Problem]:
         yield Problem("fingerprints", f"sha256:{bytes(content).hex()}", "its exact digest is another text's")
 
 
-def _lineage(store: Store, connection: Connection) -> Iterator[Problem]:
+def _lineage(_store: Store, connection: Connection) -> Iterator[Problem]:
     table = edges.outerjoin(entries, entries.c.id == edges.c.entry)
     owned = select(edges.c.child, edges.c.parent, edges.c.entry, entries.c.content).select_from(table).where(edges.c.entry != 0)
     for child, parent, i, content in connection.execute(owned):
@@ -89,11 +89,11 @@ def _lineage(store: Store, connection: Connection) -> Iterator[Problem]:
             yield Problem("lineage", child, f"it comes from {parent} by entry {i}, which isn't there")
         elif f"sha256:{bytes(content).hex()}" != child:
             yield Problem("lineage", child, f"it comes from {parent} by entry {i}, which is another content's")
-    try:
-        steps = connection.execute(select(edges.c.child, edges.c.parent, edges.c.relation))
-        refuse_cycles(store, connection, [Edge(child, parent, relation) for child, parent, relation in steps])
-    except StudbookError as error:
-        yield Problem("lineage", "", error.message)
+    parents: dict[str, set[str]] = {}
+    for child, parent in connection.execute(select(edges.c.child, edges.c.parent)):
+        parents.setdefault(child, set()).add(parent)
+    if (caught := on_a_cycle(parents)) is not None:
+        yield Problem("lineage", caught, "it is its own ancestor")
 
 
 def _signed(_store: Store, connection: Connection) -> Iterator[Problem]:

@@ -22,6 +22,8 @@ from studbook.registry.values import Added, Edge, Relation
 
 BATCH = 8192
 """Entries a transaction."""
+TEXTS = 32_768
+"""Texts a transaction: contents are spread over the whole index, whose pages are written anew by each, so that few large ones cost less."""
 _PARENT: Relation = "derived-from"
 
 
@@ -84,7 +86,7 @@ def _split(packed: Packed) -> list[bytes]:
 def known_contents(store: Store, connection: Connection, origin: int, contents: Sequence[bytes]) -> set[bytes]:
     """Which of many contents a source has already."""
     asked = select(entries.c.content).where(entries.c.origin == origin, store.dialect.among(entries.c.content, contents))
-    return {bytes(row[0]) for row in connection.execute(asked)} if contents else set()
+    return {bytes(row[0]) for row in connection.execute(asked).all()} if contents else set()
 
 
 def _number(connection: Connection, contents: Iterable[bytes], known: set[bytes]) -> dict[bytes, int]:
@@ -163,7 +165,7 @@ def _known_ids(store: Store, connection: Connection, keys: Iterable[tuple[bytes,
     if not contents:
         return {}
     asked = select(entries.c.content, entries.c.origin, entries.c.id).where(store.dialect.among(entries.c.content, contents))
-    found = ((bytes(content), origin, i) for content, origin, i in connection.execute(asked))
+    found = ((bytes(content), origin, i) for content, origin, i in connection.execute(asked).all())
     return {(content, origin): i for content, origin, i in found if (content, origin) in wanted}
 
 

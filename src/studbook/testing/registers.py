@@ -377,8 +377,9 @@ def check_many_at_once(new: Opener, _folder: Path) -> None:
 def check_takes_many(new: Opener, _folder: Path) -> None:
     """More than one batch, from an iterator, each once."""
     with new() as register:
-        assert register.add_texts((f"text {i % 9000} of nine thousand" for i in range(9500)), model="m") == Added(9000, 500)
-        assert len(register.find_texts(["text 8999 of nine thousand"])[0]) >= 1
+        assert register.add_texts((f"text {i % 33_000} of very many" for i in range(33_500)), model="m") == Added(33_000, 500)
+        assert all(register.find_texts([f"text {i} of very many" for i in (0, 8191, 8192, 32_767, 32_768, 32_999)]))
+        assert register.add([Entry(_sha(str(i % 9000)), "bytes", "human") for i in range(9500)]) == Added(9000, 500)
 
 
 REGISTER_CHECKS: tuple[Check, ...] = (
