@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from studbook.web.examiner import IN_THE_LOG
 from studbook.web.limits import Problem, RefusedError
@@ -35,13 +36,20 @@ def add_handlers(app: FastAPI, *, invalid_status: int = 422) -> None:
         return answer(invalid_status, Problem("invalid", f"{place}: {first['msg']}", "the forms are in /openapi.json"))
 
     @app.exception_handler(HTTPException)
-    def failed(_request: Request, error: HTTPException) -> Response:
+    def failed(request: Request, error: HTTPException) -> Response:
         code = _WORDS.get(error.status_code, f"http-{error.status_code}")
-        return answer(error.status_code, Problem(code, str(error.detail), "the routes are in /openapi.json"), error.headers or {})
+        headers = {"Allow": _allowed(app, request)} if error.status_code == 405 else error.headers
+        return answer(error.status_code, Problem(code, str(error.detail), "the routes are in /openapi.json"), headers)
 
     @app.exception_handler(Exception)
     def unexpected(_request: Request, _error: Exception) -> Response:
         return answer(500, Problem("internal", "the node met something unexpected", IN_THE_LOG))
+
+
+def _allowed(app: FastAPI, request: Request) -> str:
+    """The methods of every route with this path; the framework names those of the first."""
+    fitting = (route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
 
 
 def answer(status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
