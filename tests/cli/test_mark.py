@@ -168,6 +168,11 @@ def test_texts_are_tested_under_a_mark(tmp_path):
     assert marked["p_value"] < 1e-20 and marked["green"] == marked["of"]
     assert plain["p_value"] > 1e-3 and plain["expected"] == 0.25
     assert isinstance(run("detect", tmp_path / "marked.txt", "--mark", settings).exception, ConfigError)
+    as_json = tmp_path / "mark.json"
+    as_json.write_text(json.dumps({"kind": "kgw", "vocabulary": 500, "key": 15_485_863}))
+    assert answer("detect", tmp_path / "marked.txt", "--mark", as_json, "--tokenizer", tmp_path) == [marked]
+    as_json.write_text("[]")
+    assert isinstance(run("detect", tmp_path / "marked.txt", "--mark", as_json, "--tokenizer", tmp_path).exception, ConfigError)
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
     assert isinstance(run("detect", tmp_path / "bad.txt", "--mark", settings, "--tokenizer", tmp_path).exception, DataError)
 

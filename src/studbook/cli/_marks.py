@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,11 +40,14 @@ def read_settings(file: Path) -> tuple[str, dict[str, Any]]:
     try:
         if file.stat().st_size > MAX_SETTINGS_BYTES:
             raise ConfigError(f"{file} has more than {MAX_SETTINGS_BYTES:,} bytes, it holds no mark's settings")
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} isn't valid TOML: {str(error)[:200]}") from error
+        raise ConfigError(f"{file} isn't valid {'JSON' if file.suffix == '.json' else 'TOML'}: {str(error)[:200]}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file} holds {type(table).__name__}, expected the settings of a mark")
     kind, known = table.pop("kind", None), (*TEXT_MARKS, *PICTURE_MARKS, *DETECTORS)
     if kind not in known:
         raise ConfigError(f"{file}: kind is {kind!r}, expected one of {', '.join(known)}", hint='kind = "kgw" in its first line')

@@ -18,7 +18,7 @@ app = typer.Typer(help="Watermarks of pictures and texts.", no_args_is_help=True
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write the answer.")]
-SettingsOption = Annotated[Path, typer.Option("--mark", help="Settings of the mark (TOML): kind, and what that kind takes.")]
+SettingsOption = Annotated[Path, typer.Option("--mark", help="Settings of the mark (TOML or JSON): kind, and what it takes.")]
 TokenizerOption = Annotated[Path | None, typer.Option("--tokenizer", help="Folder of the model that is meant, with its tokenizer.json.")]
 
 
