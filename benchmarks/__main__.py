@@ -29,6 +29,7 @@ NAMES = (
     "prdc",
     "hamming",
     "fingerprints",
+    "register",
     "marks",
     "verifying",
     "service",

@@ -87,12 +87,12 @@ def test_band_index_equals_comparing_everything(bands: int, rows: int, tmp_path:
     assert triples(index.search(digests[:0], 3)) == []
 
 
-def test_tables_are_few_and_double_in_size(tmp_path: Path) -> None:
+def test_tables_are_few_and_grow_in_size(tmp_path: Path) -> None:
     index, rng = BandIndex(tmp_path, bands=4, rows=2), np.random.default_rng(0)
     for _ in range(40):
         index.extend(rng.integers(0, 256, (700, 16), dtype=np.uint8))
         sizes = [run.n for run in chain(runs_in(tmp_path), index.n_rows)]
-        assert all(older >= 2 * younger for older, younger in pairwise(sizes))
+        assert all(older >= _segments.GROWTH * younger for older, younger in pairwise(sizes))
         assert index.n_rows - sum(sizes) <= band_index.TAIL_ROWS
         assert len(runs_in(tmp_path)) == len(sizes)
 

@@ -45,7 +45,7 @@ class BandIndex:
     buckets first, and compares at most 4,096 rows: beyond these, rows as near as those it gives may be missing, the newest first.
 
     **On the disk**: the digests, 256 bytes a row, and tables, about 270 bytes a row, of which a query touches some pages. Tables are
-    immutable; sizes double from the youngest to the oldest, and up to ``TAIL_ROWS`` of the newest rows have none. One process extends at a
+    immutable; sizes triple from the youngest to the oldest, and up to ``TAIL_ROWS`` of the newest rows have none. One process extends at a
     time; others may search meanwhile and see the rows of every ``extend`` that has finished. A process that is killed in one leaves the
     rows before it.
 

@@ -42,14 +42,6 @@ class Prints:
     def __len__(self) -> int:
         return len(self.contents)
 
-    def part(self, start: int, stop: int) -> Prints:
-        """Those of some of the outputs."""
-        cut = []
-        for scheme, packed, rows in self.packed:
-            first, last = np.searchsorted(rows, [start, stop])
-            cut.append((scheme, packed[first:last], rows[first:last] - start))
-        return Prints(self.kind, self.contents[start:stop], tuple(cut))
-
 
 def canonical_text(text: str) -> bytes:
     r"""The bytes that name a text: UTF-8 in Unicode's normal form C.

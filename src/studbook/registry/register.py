@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PICTURES = 256
-# Many at a time, but not so many that what is found on the way weighs more than the result.
-_QUERIES = 2048
 
 
 class Register:
@@ -192,10 +190,7 @@ class Register:
     def _find(self, prints: Prints) -> list[tuple[Match, ...]]:
         from studbook.registry.searching import find_prints, matches
 
-        found: list[tuple[Match, ...]] = []
-        for start in range(0, len(prints), _QUERIES):
-            found += matches(self._store, find_prints(self._store, self._indexes, prints.part(start, start + _QUERIES)))
-        return found
+        return matches(self._store, find_prints(self._store, self._indexes, prints))
 
     def find_digests(self, digests: Iterable[Digest], radius: float | None = None) -> list[tuple[Match, ...]]:
         """Entries near each digest.
