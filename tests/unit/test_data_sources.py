@@ -29,7 +29,7 @@ from studbook.data import (
 )
 from studbook.errors import ConfigError, DataError
 
-NEEDED = {"poisson": {"rate": 3.0}, "uniform": {"states": 5}, "zipf": {"states": 5}}
+NEEDED = {"poisson": {"rate": 3.0}, "uniform": {"states": 5}, "zipf": {"states": 5}, "zipf-text": {"states": 5, "documents": 9}}
 
 
 @pytest.mark.parametrize("name", sorted(set(SOURCES) - {"mnist5k"}))
