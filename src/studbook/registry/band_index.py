@@ -30,7 +30,7 @@ row 34 of 8.9 million at 50 words, none at 200 and 1,000. A text of a few words 
 TAIL_ROWS = 1024
 """So many of the newest rows, at most, have no table yet and are compared one by one."""
 RESIDENT_BYTES = 1 << 30
-"""Mapped pages of the process are given back once they are more than this."""
+"""Mapped pages are given back once the process has so many more of them than when the index was opened."""
 _QUERIES = 1024
 
 
@@ -78,6 +78,7 @@ class BandIndex:
         self._file = RowFile(folder / f"minhash-{bands}x{rows}.rows", 2 * bands * rows)
         self._segments: list[Segment] = []
         self._known = -1
+        self._mapped_before = _mapped_bytes()
         self._refresh()
 
     @property
@@ -181,7 +182,7 @@ class BandIndex:
         raise RegisterError(f"tables of {self._folder} are missing", hint="delete the folder: it is made again from the register")
 
     def _keep_small(self) -> None:
-        if _mapped_bytes() > RESIDENT_BYTES:
+        if _mapped_bytes() - self._mapped_before > RESIDENT_BYTES:
             self._file.release()
             for segment in self._segments:
                 segment.release()
