@@ -59,7 +59,7 @@ def check(held, repeats, low, high, level):
 @pytest.mark.parametrize("case", DEFAULT, ids=str)
 def test_intervals_cover_in_93_to_97_percent(case, about):
     """Eight cases of two tests at level 1e-5: false alarm at most 1.6e-4."""
-    repeats = 300
+    repeats = 200
     held = coverage(*case, about, rng=np.random.default_rng(17), repeats=repeats)
     check(held, repeats, 0.93, 0.97, 1e-5)
 
@@ -97,7 +97,7 @@ def counts_of(rng, n, certain, marked, generated, mark, detector, m):
 def test_evidence_of_several_kinds_covers_together(numbers, high):
     """Three corpora, two tests at level 1e-5 each: false alarm at most 6e-5."""
     rng = np.random.default_rng(3)
-    repeats, held = 150, 0
+    repeats, held = 120, 0
     for _ in range(repeats):
         found = estimate_counts(counts_of(rng, *numbers, (0.9, 0.001), (0.8, 0.05), 1_000), 0.95)
         held += found.lower - 1e-12 <= sum(numbers[1:]) / numbers[0] <= found.upper + 1e-12
