@@ -90,12 +90,12 @@ def kill_again_and_again(place: str, index, kills: int, seed: int) -> None:
 
 
 def test_killed_writers_lose_nothing_on_sqlite(tmp_path):
-    kill_again_and_again(str(tmp_path / "register.db"), tmp_path / "index", 6, seed=1)
+    kill_again_and_again(str(tmp_path / "register.db"), tmp_path / "index", 4, seed=1)
 
 
 @pytest.mark.postgres
 def test_killed_writers_lose_nothing_on_postgres(postgres_server, tmp_path):
-    kill_again_and_again(postgres_server.new_database(), tmp_path / "index", 4, seed=2)
+    kill_again_and_again(postgres_server.new_database(), tmp_path / "index", 3, seed=2)
 
 
 @pytest.mark.slow
