@@ -36,8 +36,9 @@ from studbook.recursion import (
 from studbook.rng import stream
 from studbook.study.bases import base_key, find_base
 from studbook.study.folder import RunFolder
-from studbook.study.plan import Job, Split, Unit, fresh_share, law_model, law_of
+from studbook.study.plan import Job, Split, Unit, law_model, law_of
 from studbook.study.registering import UnitRegister
+from studbook.study.reserves import fresh_share
 from studbook.study.results import BASE_GENERATION, Recorder, decode, encode
 
 

@@ -24,16 +24,14 @@ from studbook.recursion import (
     all_parts,
     can_curate_in_law,
     can_run_in_law,
-    candidates_of_fresh,
     check_curation,
-    fresh_by_generation,
-    n_fresh,
 )
 from studbook.rng import stream
 from studbook.study.bases import check_continuing
 from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
 from studbook.study.keys import code_digest, curation_digest, digest_of, foreign_code, weights_digest
+from studbook.study.reserves import fresh_needed, reserve_for
 from studbook.theory.laws import Law
 
 MAX_ROWS = 50_000_000
@@ -176,7 +174,7 @@ def prepare(cells: tuple[Cell, ...], passed: Mapping[str, Any]) -> Plan:
         dataset = load_dataset(cell.source)
         datasets[dataset.digest] = dataset
         if dataset.digest not in reserves:
-            reserves[dataset.digest] = _reserve_for(cells, cell, dataset)
+            reserves[dataset.digest] = reserve_for(cells, cell, dataset)
         reserve = reserves[dataset.digest] if cell.split.reserve is None else cell.split.reserve
         job = _settle(cell, dataset, reserve)
         jobs.append(job)
@@ -251,26 +249,6 @@ def law_model(law: Law, space: Space) -> LawModel:
     return model
 
 
-def _reserve_for(cells: tuple[Cell, ...], cell: Cell, dataset: Dataset) -> int:
-    """Fresh records that any cell on the same data needs, so that all cells have the same original."""
-    if dataset.records is None:
-        return 0
-    total = len(dataset.records)
-    needs = [_fresh_needed(other, total) for other in cells if other.source_table == cell.source_table]
-    return max(needs, default=0)
-
-
-def _fresh_needed(cell: Cell, total: int) -> int:
-    n, last = cell.study.samples or total, cell.study.generations
-    return n_fresh(cell.mix, last, n, total) if cell.curation is None else fresh_share(cell, n, total) * last
-
-
-def fresh_share(cell: Cell, n: int, n_original: int) -> int:
-    """Fresh records that each generation of a curated cell may take."""
-    most = max(fresh_by_generation(cell.mix, cell.study.generations, n, n_original))
-    return candidates_of_fresh(cell.curation, most)
-
-
 def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
     kind = dataset.space.kind
     for chosen in cell.metrics:
@@ -282,7 +260,7 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
     if dataset.records is None:
         return _settle_law(cell, dataset)
     total = len(dataset.records)
-    needed = _fresh_needed(cell, total)
+    needed = fresh_needed(cell, total)
     if needed > n_reserve:
         raise ConfigError(
             f"the mix needs {needed:,} fresh records, data.reserve is {n_reserve:,}", hint="leave data.reserve out, or raise it"
