@@ -17,7 +17,7 @@ from studbook.errors import StudbookError
 
 app = typer.Typer(
     name="studbook",
-    help="Recursive training: what is lost when models train on what models made, and how much real data prevents it.",
+    help="Models that feed on each other's output: what is lost, who produced what, and what in a corpus was generated.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
