@@ -15,6 +15,7 @@ from studbook.arrays import Ints
 from studbook.errors import CalibrationError, ConfigError, DataError
 from studbook.fingerprints import FINGERPRINTS, FixedWidth, MinHash
 from studbook.hamming import distances, nearest
+from studbook.parameters import nearest as nearest_name
 from studbook.records import DetectorCalibration, Kind, Rate, digest_of
 from studbook.registry.contents import Packed, Picture, picture_content, pixels_of, text_content
 from studbook.registry.values import Limit
@@ -160,6 +161,24 @@ def calibrate_texts(originals: Sequence[str], altered: Mapping[str, Sequence[str
     value = float(distances_of(np.int64(N_PERMUTATIONS - limit)))  # type: ignore[arg-type]
     names = [text_content(each) for each in originals]
     return _calibration(fingerprint, "text", value, near <= limit, {n: d <= limit for n, d in moved.items()}, names, target)
+
+
+def check_limit(scheme: str, limit: float, calibration: DetectorCalibration | None) -> None:
+    """Refuse what can't be a limit.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if scheme not in FINGERPRINTS:
+        raise ConfigError(f"there is no fingerprint {str(scheme)[:80]!r}", hint=nearest_name(str(scheme), FINGERPRINTS, noun="fingerprint"))
+    highest = 1 if scheme == "minhash" else 4096
+    if not 0 <= limit <= highest:
+        raise ConfigError(f"the limit of {scheme} is {limit}, expected 0 to {highest}")
+    if calibration is not None and (calibration.detector, calibration.threshold) != (f"register-{scheme}", limit):
+        raise ConfigError(
+            f"the calibration gives {calibration.detector} {calibration.threshold}, the limit of {scheme} is to be {limit}",
+            hint="calibrate this fingerprint, and take the calibration's threshold",
+        )
 
 
 def _agreeing(packed: Packed, one: Packed) -> Any:

@@ -241,6 +241,7 @@ class Register:
         Raises:
             ConfigError: No such limit, or a calibration of something else.
         """
+        from studbook.registry.limits import check_limit
         from studbook.registry.signed import put_limit
 
         check_limit(scheme, limit, calibration)
@@ -370,27 +371,6 @@ class Register:
 
 
 _NOTHING = f"sha256:{64 * '0'}"
-
-
-def check_limit(scheme: str, limit: float, calibration: DetectorCalibration | None) -> None:
-    """Refuse what can't be a limit.
-
-    Raises:
-        ConfigError: It can't.
-    """
-    from studbook.fingerprints import FINGERPRINTS
-    from studbook.parameters import nearest
-
-    if scheme not in FINGERPRINTS:
-        raise ConfigError(f"there is no fingerprint {str(scheme)[:80]!r}", hint=nearest(str(scheme), FINGERPRINTS, noun="fingerprint"))
-    highest = 1 if scheme == "minhash" else 4096
-    if not 0 <= limit <= highest:
-        raise ConfigError(f"the limit of {scheme} is {limit}, expected 0 to {highest}")
-    if calibration is not None and (calibration.detector, calibration.threshold) != (f"register-{scheme}", limit):
-        raise ConfigError(
-            f"the calibration gives {calibration.detector} {calibration.threshold}, the limit of {scheme} is to be {limit}",
-            hint="calibrate this fingerprint, and take the calibration's threshold",
-        )
 
 
 def _refuse_single(several: object) -> None:
