@@ -50,6 +50,7 @@ LEAVES = {
     "studbook.registry.writing": "SQLAlchemy",
     "studbook.registry._band_kernels": "Numba",
     "studbook.registry._scan_kernels": "Numba",
+    "studbook.screening.on_datatrove": "datatrove",
     "studbook.verification._noise_kernels": "Numba",
     "studbook.verification.billion": "PyTorch",
     "studbook.verification.billion_hashes": "PyTorch",
