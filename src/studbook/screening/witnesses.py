@@ -157,6 +157,11 @@ class TextMarkWitness:
     evidence: ClassVar[EvidenceKind] = "watermark"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"text"})
 
+    def __post_init__(self) -> None:
+        from studbook.marks.calibrate_text import require_calibrated
+
+        require_calibrated(self.calibration, self.detector)
+
     @property
     def name(self) -> str:
         """The mark's scheme."""
