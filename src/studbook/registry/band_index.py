@@ -31,7 +31,8 @@ TAIL_ROWS = 1024
 """So many of the newest rows, at most, have no table yet and are compared one by one."""
 RESIDENT_BYTES = 1 << 30
 """Mapped pages are given back once the process has so many more of them than when the index was opened."""
-_QUERIES = 1024
+# Queries between two looks at the memory; each may map 64 KiB for every band, which many in a row would make gigabytes of a large index.
+_FEW_QUERIES, _MANY_QUERIES = 128, 4096
 
 
 class BandIndex:
@@ -140,8 +141,9 @@ class BandIndex:
             raise RegisterError(f"the least agreement is {least_agreement!r}, expected 0 to {self.n_permutations} permutations")
         known = self._file.rows(self._refresh()).view(np.uint64)
         found, total = [np.empty((3, 0), np.int64)], 0
-        for start in range(0, len(asked), _QUERIES):
-            for part in self._search_all(known, asked[start : start + _QUERIES], int(least_agreement)):
+        step = _MANY_QUERIES if 4 * known.nbytes < RESIDENT_BYTES else _FEW_QUERIES
+        for start in range(0, len(asked), step):
+            for part in self._search_all(known, asked[start : start + step], int(least_agreement)):
                 part[0] += start
                 found.append(part)
                 total += part.shape[1]
