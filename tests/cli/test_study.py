@@ -102,6 +102,7 @@ def test_catalog_and_data_list():
     tables = json.loads(studbook("catalog", "--format", "json").stdout)
     assert {row["name"] for row in tables["learners"]} == {
         "gaussian",
+        "robust_gaussian",
         "bernoulli",
         "poisson",
         "categorical",
@@ -110,7 +111,8 @@ def test_catalog_and_data_list():
         "ngram",
         "ols",
     } | NEURAL
-    assert len(tables["mixes"]) == 8
+    assert {row["name"] for row in tables["mixes"]} >= {"replace", "keep", "fresh", "contaminated", "poison"}
+    assert {row["name"] for row in tables["curations"]} == {"ideal", "screen"}
     assert all(row["what"] for rows in tables.values() for row in rows)
     assert "ngram" in studbook("catalog").stdout
     sources = {row["source"] for row in json.loads(studbook("data", "list", "--format", "json").stdout)}
