@@ -1,0 +1,115 @@
+"""A model's parameters as plain arrays: their digest, their bytes, and sums in a fixed order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studbook.errors import RecordError
+from studbook.records.canonical import canonical_bytes
+
+Parameters: TypeAlias = Mapping[str, NDArray[np.float32]]
+"""By name, float32. Two are alike where names and shapes are."""
+
+MAX_BYTES = 1 << 31
+MAX_NAMES = 100_000
+MAX_HEADER = 1 << 24
+
+
+def encode(parameters: Parameters) -> bytes:
+    """Parameters as bytes, the same for the same values: the length of a header, the header (canonical JSON), then the arrays by name.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.protocols.values import decode, encode
+        >>> decode(encode({"w": np.ones((2, 3), np.float32)}), "it")["w"].shape
+        (2, 3)
+    """
+    names = sorted(parameters)
+    header = canonical_bytes({"arrays": [[name, list(parameters[name].shape)] for name in names]})
+    arrays = [np.ascontiguousarray(parameters[name], "<f4").tobytes() for name in names]
+    return b"".join([len(header).to_bytes(8, "little"), header, *arrays])
+
+
+def decode(data: bytes, what: str) -> dict[str, NDArray[np.float32]]:
+    """The parameters that ``encode`` wrote; from outside, so nothing in it is trusted.
+
+    Raises:
+        RecordError: Cut off, oversized, or not such bytes.
+    """
+    shapes, start = _shapes(data, what)
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, shape in shapes:
+        n = 4 * math.prod(shape)
+        if start + n > len(data):
+            raise RecordError(f"{what} is cut off in the array {name!r}", hint="ask for it again")
+        found[name] = np.frombuffer(data, "<f4", n // 4, start).reshape(shape).astype(np.float32)
+        start += n
+    if start != len(data):
+        raise RecordError(f"{what} has {len(data) - start:,} bytes too many", hint="ask for it again")
+    return found
+
+
+def _shapes(data: bytes, what: str) -> tuple[list[tuple[str, tuple[int, ...]]], int]:
+    size = int.from_bytes(data[:8], "little")
+    if len(data) > MAX_BYTES or len(data) < 8 or size > min(MAX_HEADER, len(data) - 8):
+        raise RecordError(f"{what} is no parameters: {len(data):,} bytes with a header of {size:,}", hint="ask for it again")
+    try:
+        arrays = json.loads(data[8 : 8 + size])["arrays"]
+        found = [(str(name), tuple(shape)) for name, shape in arrays]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordError(f"{what} is no parameters: its header can't be read", hint="ask for it again") from error
+    names = [name for name, _ in found]
+    sound = all(type(side) is int and 0 <= side <= MAX_BYTES for _, shape in found for side in shape)
+    if not sound or len(found) > MAX_NAMES or names != sorted(set(names)) or any(len(shape) > 8 for _, shape in found):
+        raise RecordError(f"{what} is no parameters: its header names impossible arrays", hint="ask for it again")
+    return found, 8 + size
+
+
+def digest(parameters: Parameters) -> str:
+    """SHA-256 of the bytes, ``sha256:…``: equal only for parameters that are equal to the bit."""
+    return "sha256:" + hashlib.sha256(encode(parameters)).hexdigest()
+
+
+def mean(several: Sequence[Parameters], weights: Sequence[float] | None = None) -> dict[str, NDArray[np.float32]]:
+    """The weighted mean, summed in the order given and in double precision: the same to the bit wherever it is computed.
+
+    Raises:
+        RecordError: None, or parameters that aren't alike.
+    """
+    require_alike(several)
+    shares = np.full(len(several), 1.0 / len(several)) if weights is None else np.asarray(weights, np.float64) / math.fsum(weights)
+    found = {}
+    for name in sorted(several[0]):
+        total = np.zeros(several[0][name].shape, np.float64)
+        for share, each in zip(shares, several, strict=True):
+            total += share * each[name]
+        found[name] = total.astype(np.float32)
+    return found
+
+
+def require_alike(several: Sequence[Parameters]) -> None:
+    """Refuse parameters of different names or shapes.
+
+    Raises:
+        RecordError: They aren't alike, or there are none.
+    """
+    if not several:
+        raise RecordError("no parameters to combine, expected one node's at least")
+    shapes = [{name: each[name].shape for name in each} for each in several]
+    for i, other in enumerate(shapes):
+        if other != shapes[0]:
+            name = min(name for name in other.keys() | shapes[0].keys() if other.get(name) != shapes[0].get(name))
+            raise RecordError(f"the parameters of node {i} differ in {name!r}: {other.get(name)}, expected {shapes[0].get(name)}")
+
+
+def squared_distance(one: Parameters, other: Parameters) -> float:
+    """Sum of squared differences over all parameters."""
+    require_alike([one, other])
+    return math.fsum(float(np.square(one[name].astype(np.float64) - other[name]).sum()) for name in sorted(one))
