@@ -200,7 +200,7 @@ def bands_row() -> dict:
         for _ in range(0, N_ROWS, PART):
             digests = rng.integers(0, 256, (PART, width), dtype=np.uint8)
             built += taken(lambda digests=digests: index.extend(digests), time.process_time)
-            queries.append(digests[: N_QUERIES * PART // N_ROWS].view(np.uint16))
+            queries.append(digests[: N_QUERIES * PART // N_ROWS].view(np.uint16).copy())
         asked = np.concatenate(queries)
         asked = np.where(rng.random(asked.shape) < 0.3, asked, rng.integers(0, 1 << 16, asked.shape, dtype=np.uint16)).view(np.uint8)
         few = digests[: N_ROWS // 100].view(np.uint16).copy()
