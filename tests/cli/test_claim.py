@@ -240,3 +240,21 @@ def test_a_receipt_is_checked_without_torch(place: Path, tmp_path: Path):
     ):  # fmt: skip
         assert isinstance(error_of("claim", "check", file, *arguments), kind)
     assert read_signed(place / "honest" / "claim.json", Claim).key == SigningKey.load(place / "provider.key").public
+
+
+def test_a_claims_output_is_found_in_the_register(place, tmp_path):
+    from studbook.registry import Register
+
+    known = str(tmp_path / "outputs.db")
+    refused = run("claim", "make", place / "model", "4", "--key", place / "provider.key", "--out", tmp_path / "none", *SAMPLING,
+                  "--register", known)  # fmt: skip
+    assert refused.exit_code != 0 and not (tmp_path / "none").exists()  # a misspelt register, noticed before anything is run
+    assert run("registry", "new", known).exit_code == 0
+    made = run("claim", "make", place / "model", "4", "--key", place / "provider.key", "--out", tmp_path / "four", *SAMPLING,
+               "--register", known)  # fmt: skip
+    assert made.exit_code == 0, made.output
+    with Register.open(known) as register:
+        ((found, *_),) = register.find_images([(tmp_path / "four" / "output.png").read_bytes()])
+        assert found.how == "exact" and found.entry.model.startswith("sha256:")
+        claim = register.claim(found.entry.source.removeprefix("claim:"))
+    assert claim.data == (tmp_path / "four" / "claim.json").read_bytes()

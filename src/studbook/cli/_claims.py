@@ -91,7 +91,7 @@ def opened_register(location: str | None) -> Iterator[Register | None]:
         return
     from studbook.registry import Register
 
-    with Register.open(location, create=True) as register:
+    with Register.open(location) as register:
         yield register
 
 
