@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal, TypeAlias
 
 from studbook.errors import RecordError
@@ -53,12 +54,18 @@ class Entry:
         require_time(self.made, "entry.made")
         if self.manifest:
             require_sha(self.manifest, "entry.manifest")
-        for name, text in (("model", self.model), ("source", self.source)):
-            if len(text) > MAX_NAME or not text.isprintable():
-                raise RecordError(f"entry.{name} is {text[:80]!r}, expected up to {MAX_NAME} printable characters")
+        _require_name(self.model, "entry.model")
+        _require_name(self.source, "entry.source")
         if len(self.digests) > MAX_DIGESTS or len(self.parents) > MAX_PARENTS:
             raise RecordError(
                 f"an entry has {len(self.digests)} fingerprints and {len(self.parents)} parents, at most {MAX_DIGESTS} and {MAX_PARENTS:,}"
             )
         for parent in self.parents:
             require_sha(parent, "entry.parents")
+
+
+@lru_cache(maxsize=1024)
+def _require_name(text: str, where: str) -> None:
+    """Names are few, entries many."""
+    if len(text) > MAX_NAME or not text.isprintable():
+        raise RecordError(f"{where} is {text[:80]!r}, expected up to {MAX_NAME} printable characters")

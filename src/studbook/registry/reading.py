@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -19,34 +19,47 @@ _CHUNK = 5_000
 Scheme = tuple[str, int, tuple[tuple[str, Any], ...], int]
 
 
-def entries_by_id(store: Store, connection: Connection, ids: Iterable[int]) -> dict[int, Entry]:
-    """Whole entries, by their numbers."""
-    wanted, known = sorted(set(ids)), all_schemes(connection)
-    found: dict[int, Entry] = {}
+def entries_by_id(store: Store, connection: Connection, ids: Iterable[int], *, fingerprints: bool = True) -> dict[int, Entry]:
+    """Entries by their numbers, whole or without their fingerprints."""
+    wanted, found = sorted(set(ids)), dict[int, Entry]()
     for start in range(0, len(wanted), _CHUNK):
-        found.update(_load(store, connection, wanted[start : start + _CHUNK], known))
+        part = wanted[start : start + _CHUNK]
+        found.update(_load(store, connection, part, _digests(store, connection, part) if fingerprints else {}))
     return found
 
 
-def _load(store: Store, connection: Connection, ids: Sequence[int], known: dict[int, Scheme]) -> Iterator[tuple[int, Entry]]:
+def _load(store: Store, connection: Connection, ids: Sequence[int], digests: Mapping[int, Sequence[Digest]]) -> Iterator[tuple[int, Entry]]:
     among = store.dialect.among
-    digests: dict[int, list[Digest]] = {}
-    shown = select(prints.c.entry, prints.c.scheme, prints.c.bits).where(among(prints.c.entry, ids)).order_by(prints.c.scheme)
-    for i, scheme, bits in connection.execute(shown).all():
-        name, version, parameters, _ = known[scheme]
-        digests.setdefault(i, []).append(Digest(name, version, parameters, bytes(bits)))
     parents: dict[int, list[str]] = {}
     steps = select(edges.c.entry, edges.c.parent).where(among(edges.c.entry, ids)).order_by(edges.c.entry, edges.c.parent)
     for i, parent in connection.execute(steps).all():
         parents.setdefault(i, []).append(parent)
-    table = entries.join(origins, origins.c.id == entries.c.origin)
-    columns = (entries.c.id, entries.c.content, entries.c.made, entries.c.manifest)
-    whole = select(*columns, origins.c.kind, origins.c.origin, origins.c.model, origins.c.source).select_from(table)
-    for i, content, made, manifest, kind, origin, model, source in connection.execute(whole.where(among(entries.c.id, ids))).all():
+    columns = (entries.c.id, entries.c.content, entries.c.made, entries.c.manifest, entries.c.origin)
+    rows = connection.execute(select(*columns).where(among(entries.c.id, ids))).all()
+    named = _origins(store, connection, {row[4] for row in rows})
+    for i, content, made, manifest, source in rows:
+        kind, origin, model, where = named[source]
         yield i, Entry(
-            content=f"sha256:{content.hex()}", kind=kind, origin=origin, model=model, source=source, digests=tuple(digests.get(i, ())),
+            content=f"sha256:{content.hex()}", kind=kind, origin=origin, model=model, source=where, digests=tuple(digests.get(i, ())),
             parents=tuple(parents.get(i, ())), manifest="" if manifest is None else f"sha256:{manifest.hex()}", made=_time(made),
         )  # fmt: skip
+
+
+def _digests(store: Store, connection: Connection, ids: Sequence[int]) -> dict[int, list[Digest]]:
+    found: dict[int, list[Digest]] = {}
+    known = all_schemes(connection)
+    shown = select(prints.c.entry, prints.c.scheme, prints.c.bits).where(store.dialect.among(prints.c.entry, ids)).order_by(prints.c.scheme)
+    for i, scheme, bits in connection.execute(shown).all():
+        name, version, parameters, _ = known[scheme]
+        found.setdefault(i, []).append(Digest(name, version, parameters, bytes(bits)))
+    return found
+
+
+def _origins(store: Store, connection: Connection, ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+    """Kind, origin, model and source, which many entries share."""
+    columns = (origins.c.id, origins.c.kind, origins.c.origin, origins.c.model, origins.c.source)
+    asked = select(*columns).where(store.dialect.among(origins.c.id, sorted(ids)))
+    return {row[0]: tuple(row[1:]) for row in connection.execute(asked).all()}
 
 
 _times: OrderedDict[int, str] = OrderedDict()

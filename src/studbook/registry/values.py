@@ -36,7 +36,7 @@ class Match:
     """An entry that is the output asked about, or near it.
 
     Attributes:
-        entry: The entry.
+        entry: The entry, without its fingerprints; ``Register.get`` gives it whole.
         how: ``"exact"`` for the same bytes, ``"near"`` for a fingerprint within its limit.
         scheme: The fingerprint; ``"sha256"`` for an exact match.
         distance: By the fingerprint's measure: bits that differ, or for ``minhash`` 1 less the estimated share of shingles in common.

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -114,7 +115,7 @@ def check_completes_entries(new: Opener, _folder: Path) -> None:
         (found,) = register.get(bare.content)
         assert (found.digests, found.parents, found.manifest, found.made) == (whole.digests, whole.parents, whole.manifest, _MADE)
         (match,) = register.find_texts([text + " too"])[0]
-        assert match.entry == found
+        assert match.entry == replace(found, digests=())
         other = Entry(bare.content, "text", "generated", "m", manifest=_sha("y"))
         _refuses(RegisterError, "known with the manifest", lambda: register.add([Entry(_sha("new"), "text", "human"), other]))
         assert register.get(bare.content) == (found,)
