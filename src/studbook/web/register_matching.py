@@ -105,6 +105,8 @@ def warm_up(register: Register) -> None:
     """
     register.find_images(fingerprint_pictures([np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)]))
     register.find_texts(["a few words that nobody has ever asked for"])
+    for alg in algorithms():
+        _n_bytes(alg)
 
 
 def digest_of(alg: str, value: str) -> Digest:
@@ -240,6 +242,6 @@ def _verified(register: Register, asset: Asset, store: bytes | None, inside: byt
     except ProvenanceError:
         # Its bytes aren't those that were signed. Its fingerprints may be.
         return verify_recovered(inside, asset.picture(), trust=trust, max_distance=limits, what=_ASSET)
-    if any(each.alg in algorithms() for each in found.bindings):
+    if any(each.alg in algorithms() and algorithms()[each.alg].scheme in limits for each in found.bindings):
         check_binding(found.bindings, asset.picture(), _ASSET, max_distance=limits)
     return found

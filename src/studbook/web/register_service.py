@@ -213,8 +213,7 @@ def _add_entry_routes(app: FastAPI, node: RegisterNode, secure: dict[str, Any]) 
 def _add_writing_routes(app: FastAPI, node: RegisterNode, secure: dict[str, Any]) -> None:
     @app.post("/entries", responses=_responses(409, *_GUARDED), summary="Enter outputs; repeating it changes nothing", **secure)
     async def add(body: NewEntries) -> AddedForm:
-        records = [each.record(_now()) for each in body.entries]
-        added = await node.write(lambda register: register.add(records))
+        added = await node.write(lambda register: register.add([each.record(_now()) for each in body.entries]))
         return AddedForm(new=added.new, known=added.known)
 
     @app.post("/manifests", responses=_responses(409, 415, 422, *_GUARDED), summary="Enter a signed asset, and keep its manifest", **secure)
@@ -222,9 +221,14 @@ def _add_writing_routes(app: FastAPI, node: RegisterNode, secure: dict[str, Any]
         trust = node.trust
         if trust is None:
             raise RefusedError(403, Problem("no-trust", "this service keeps no manifests", "its operator can start it with --trust"))
-        asset = Asset(_base64(body.asset, "asset"), _media_type(body.mediaType), node.limits.pixels)
-        store = None if body.manifest is None else _base64(body.manifest, "manifest")
-        kept: Kept = await node.write(lambda register: keep_manifest(register, asset, store, trust, _now()))
+        media_type = _media_type(body.mediaType)
+
+        def take(register: Register) -> Kept:
+            asset = Asset(_base64(body.asset, "asset"), media_type, node.limits.pixels)
+            store = None if body.manifest is None else _base64(body.manifest, "manifest")
+            return keep_manifest(register, asset, store, trust, _now())
+
+        kept = await node.write(take)
         return KeptForm(manifestId=kept.manifest, content=kept.content, new=kept.added.new, known=kept.added.known)
 
 
