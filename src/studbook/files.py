@@ -90,7 +90,9 @@ def locked_folder(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FolderBusyError(f"another process is writing to {path}", hint="wait for it, or choose another folder with --out") from error
+            raise FolderBusyError(
+                f"another process is running in {path}", hint="wait for it, or choose another folder with --out"
+            ) from error
         yield
     finally:
         os.close(handle)

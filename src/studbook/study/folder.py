@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studbook.errors import FolderBusyError, RunFolderError, SchemaVersionError, StorageError
-from studbook.files import remove, storage, write_file
+from studbook.errors import RunFolderError, SchemaVersionError, StorageError
+from studbook.files import locked_folder, remove, storage, write_file
 from studbook.study.results import UnitResult, decode
 
 SCHEMA_VERSION = 1
@@ -52,17 +52,8 @@ class RunFolder:
             if self.path.is_dir() and not self.has_manifest() and any(p.name not in {".lock", "units"} for p in self.path.iterdir()):
                 raise RunFolderError(f"{self.path} isn't empty and holds no run", hint="choose an empty or a new folder with --out")
             (self.path / "units").mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FolderBusyError(
-                    f"another process is running in {self.path}", hint="wait for it, or choose another folder with --out"
-                ) from error
+        with locked_folder(self.path):
             yield
-        finally:
-            os.close(handle)
 
     def read_manifest(self, *, whole: bool = False) -> dict[str, Any]:
         """The manifest.
