@@ -146,7 +146,7 @@ class TestCorpus:
 
     def test_another_screen_in_the_folder_is_refused(self, corpus, screen, screening_site, tmp_path):
         screen_corpus([corpus], tmp_path / "out", screen)
-        with pytest.raises(RunFolderError, match="its witnesses aren't those asked for"):
+        with pytest.raises(RunFolderError, match="another screen, which differs in witnesses"):
             screen_corpus([corpus], tmp_path / "out", Screen((screening_site.Knows("robots", "detector", "person"),)))
         (tmp_path / "full").mkdir()
         (tmp_path / "full" / "thesis.txt").write_text("precious")

@@ -53,15 +53,36 @@ def in_pieces(items: Iterable[Item], position: int, limits: Limits) -> Iterator[
         yield Piece(held.records, table_of(held.fields), held.skipped, position)
 
 
+MAX_COLUMNS = 1000
+"""Most columns of a table made of rows with names of their own."""
+MORE = "more_fields"
+"""Column of what a row has in other fields, as JSON."""
+
+
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows as an Arrow table; a column whose values are of several types becomes JSON."""
+    """Rows as an Arrow table; a column whose values are of several types becomes JSON.
+
+    Beyond a thousand names the other fields share one column: rows whose names are all different would make a table of their square.
+    """
     import pyarrow as pa
 
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: _column([row.get(name) for row in rows]) for name in names}) if names else None
+    if not names:
+        return None
+    if len(names) > MAX_COLUMNS:
+        kept = set(names[:MAX_COLUMNS]) - {MORE}
+        rows = [_narrowed(row, kept) for row in rows]
+        names = [*(name for name in names if name in kept), MORE]
+    return pa.table({_encodable(name): column_of([row.get(name) for row in rows]) for name in names})
 
 
-def _column(values: list[Any]) -> Any:
+def _narrowed(row: Mapping[str, Any], kept: set[str]) -> dict[str, Any]:
+    more = {name: value for name, value in row.items() if name not in kept}
+    return {name: value for name, value in row.items() if name in kept} | ({MORE: _as_json(more)} if more else {})
+
+
+def column_of(values: list[Any]) -> Any:
+    """Values as an Arrow array: of their own type where they have one, else texts and JSON."""
     import pyarrow as pa
 
     if not any(isinstance(value, dict | list) for value in values):
@@ -69,14 +90,20 @@ def _column(values: list[Any]) -> Any:
             return pa.array(values)
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             pass
-    return pa.array([value if value is None or isinstance(value, str) else _as_json(value) for value in values], pa.large_string())
+    texts = [value if value is None or isinstance(value, str) else _as_json(value) for value in values]
+    return pa.array([None if text is None else _encodable(text) for text in texts], pa.large_string())
 
 
 def _as_json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):
         return "null"
+
+
+def _encodable(text: str) -> str:
+    """The text; half a surrogate pair, which no table can hold, is shown as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_record(name: str, text: Any, limits: Limits, *, data: bytes = b"", sidecar: bytes = b"") -> Record | Skip:

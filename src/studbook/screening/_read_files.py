@@ -9,7 +9,7 @@ from typing import Any
 from studbook.screening._collecting import Item, in_pieces, picture_record, size_of, text_record
 from studbook.screening.columns import IMAGE, TEXT
 from studbook.screening.protocols import Record
-from studbook.screening.reading import PICTURES, SIDECAR, Input, Limits, Piece, Skip
+from studbook.screening.reading import PICTURES, SIDECAR, Input, Limits, Piece, Skip, open_plain
 
 MAX_SIDECAR_BYTES = 1 << 24
 
@@ -33,13 +33,14 @@ def _fields(found: Record | Skip, name: str) -> dict[str, Any]:
 
 def _read(path: Path, name: str, limits: Limits) -> Record | Skip:
     is_picture = name.lower().endswith(PICTURES)
+    most = limits.picture_bytes if is_picture else limits.text_bytes
     try:
-        data = _bounded(path, limits.picture_bytes if is_picture else limits.text_bytes)
+        data = _bounded(path, most)
         sidecar = _sidecar(path)
     except OSError as error:
         return Skip(name, f"can't be read: {error.strerror or error}")
     if data is None or sidecar is None:
-        return Skip(name, f"it, or the credential beside it, is longer than the {limits.text_bytes:,} bytes that are read")
+        return Skip(name, f"it, or the credential beside it, is longer than the {most:,} bytes that are read")
     if is_picture:
         return picture_record(name, data, limits, sidecar)
     try:
@@ -54,6 +55,6 @@ def _sidecar(path: Path) -> bytes | None:
 
 
 def _bounded(path: Path, most: int) -> bytes | None:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         data = file.read(most + 1)
     return None if len(data) > most else data

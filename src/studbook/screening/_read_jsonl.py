@@ -67,8 +67,8 @@ def _parse(name: str, line: bytes, column: str, limits: Limits) -> tuple[Record 
         return Skip(name, f"has no key {column!r}, but {near}"[:200]), {}
     if isinstance(value[column], dict) and "bytes" in value[column]:
         found = _picture(name, value.pop(column), limits)
-        return found, _sound(value) | ({column: found.data} if isinstance(found, Record) else {})
-    return text_record(name, value[column], limits), _sound(value)
+        return found, value | ({column: found.data} if isinstance(found, Record) else {})
+    return text_record(name, value[column], limits), value
 
 
 def _picture(name: str, value: dict[str, Any], limits: Limits) -> Record | Skip:
@@ -77,16 +77,3 @@ def _picture(name: str, value: dict[str, Any], limits: Limits) -> Record | Skip:
     except (binascii.Error, ValueError) as error:
         return Skip(name, f"its picture isn't base64: {error}")
     return picture_record(name, data, limits)
-
-
-def _sound(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields without what no table can hold: names and values with half a surrogate pair."""
-    return {name: value for name, value in fields.items() if _has_bytes(name) and (not isinstance(value, str) or _has_bytes(value))}
-
-
-def _has_bytes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

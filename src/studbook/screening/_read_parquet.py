@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from studbook.errors import ConfigError
-from studbook.screening._collecting import picture_record, size_of, text_record
+from studbook.screening._collecting import column_of, picture_record, size_of, text_record
 from studbook.screening.protocols import Record
-from studbook.screening.reading import Input, Limits, Piece, Skip
+from studbook.screening.reading import Input, Limits, Piece, Skip, open_plain, without
 
 MAX_METADATA_BYTES = 1 << 26
 BATCH_ROWS = 1000
@@ -18,25 +19,39 @@ BATCH_ROWS = 1000
 def read_pieces(source: Input, position: int, column: str, limits: Limits) -> Iterator[Piece]:
     """See ``studbook.screening.reading.read_pieces``; a position counts rows."""
     import pyarrow as pa
+
+    with ExitStack() as stack:
+        try:
+            plain = stack.enter_context(open_plain(source.paths[0]))
+            # Strings stay in the file's dictionary: a megabyte that a million rows repeat is one megabyte.
+            texts = [field.name for field in _open(plain).schema_arrow if _is_text(field.type)]
+            file = _open(plain, read_dictionary=texts)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            yield Piece([], None, [Skip(source.name, f"isn't a Parquet file, or is damaged: {error}"[:300])], position or 1)
+            return
+        if column in file.schema_arrow.names:
+            yield from _row_groups(file, source.name, position, column, limits)
+        else:
+            yield Piece([], None, [Skip(source.name, f"has {without(column, file.schema_arrow.names)}"[:300])], position or 1)
+
+
+def column_names(path: Path) -> list[str] | None:
+    """Columns of a Parquet file; ``None`` where it is none."""
+    import pyarrow as pa
+
+    try:
+        with open_plain(path) as plain:
+            return list(_open(plain).schema_arrow.names)
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+
+
+def _open(plain: BinaryIO, **options: Any) -> Any:
     import pyarrow.parquet as pq
 
-    path = source.paths[0]
-    try:
-        # Strings stay in the file's dictionary: a megabyte that a million rows repeat is one megabyte.
-        schema = pq.read_schema(path)
-        texts = [field.name for field in schema if _is_text(field.type)]
-        file = pq.ParquetFile(
-            path, read_dictionary=texts, thrift_string_size_limit=MAX_METADATA_BYTES, thrift_container_size_limit=1 << 20, pre_buffer=False
-        )
-    except (pa.ArrowException, OSError, ValueError) as error:
-        yield Piece([], None, [Skip(source.name, f"isn't a Parquet file, or is damaged: {error}"[:300])], position or 1)
-        return
-    with file:
-        if column not in file.schema_arrow.names:
-            raise ConfigError(
-                f"{source.name} has no column {column!r}, but {', '.join(file.schema_arrow.names[:12])}", hint="name it with --column"
-            )
-        yield from _row_groups(file, source.name, position, column, limits)
+    return pq.ParquetFile(
+        plain, thrift_string_size_limit=MAX_METADATA_BYTES, thrift_container_size_limit=1 << 20, pre_buffer=False, **options
+    )
 
 
 def _is_text(kind: Any) -> bool:
@@ -81,7 +96,7 @@ def _row_groups(file: Any, name: str, position: int, column: str, limits: Limits
         at = first
         try:
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False) if first + n > position else ():
-                rows = pa.Table.from_batches([batch]).slice(max(position - at, 0))
+                rows = _workable(pa.Table.from_batches([batch])).slice(max(position - at, 0))
                 yield from _batch(held, rows, max(at, position), name, column)
                 at += batch.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -94,7 +109,7 @@ def _row_groups(file: Any, name: str, position: int, column: str, limits: Limits
 def _batch(held: _Held, rows: Any, first: int, name: str, column: str) -> Iterator[Piece]:
     """The pieces that a batch's rows complete; what is left stays held."""
     start, kept = 0, list[int]()
-    for i, found in enumerate(_records(rows.column(column), name, first, held.limits)):
+    for i, found in enumerate(_records(rows.column(rows.column_names.index(column)), name, first, held.limits)):
         kept += [i] if isinstance(found, Record) else []
         if held.take(found):
             held.tables.append(_chosen(rows, start, i + 1, kept))
@@ -108,6 +123,19 @@ def _chosen(rows: Any, start: int, stop: int, kept: list[int]) -> Any:
     import pyarrow as pa
 
     return _plain(rows.slice(start, stop - start) if len(kept) == stop - start else rows.take(pa.array(kept, pa.int64())))
+
+
+def _workable(table: Any) -> Any:
+    """The table without views, of which Arrow can't choose rows: a view of texts becomes texts, what has one inside becomes JSON."""
+    import pyarrow as pa
+
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    for i, each in enumerate(table.schema):
+        if each.type in plain:
+            table = table.set_column(i, each.name, table.column(i).cast(plain[each.type]))
+        elif "_view" in str(each.type):
+            table = table.set_column(i, each.name, column_of(table.column(i).to_pylist()))
+    return table
 
 
 def _records(values: Any, name: str, first: int, limits: Limits) -> Iterator[Record | Skip]:
@@ -168,7 +196,10 @@ def _record(value: Any, name: str, limits: Limits) -> Record | Skip:
 
 def _picture(value: Any, name: str, limits: Limits) -> Record | Skip:
     """A picture as the hub's data sets store it: a struct of the file's bytes and its path; the path is never opened."""
+    import pyarrow as pa
+
     data = value["bytes"] if "bytes" in {field.name for field in value.type} else None
-    if data is None or not data.is_valid or not hasattr(data, "as_buffer"):
+    is_text = isinstance(data, pa.StringScalar | pa.LargeStringScalar)
+    if data is None or not data.is_valid or is_text or not hasattr(data, "as_buffer"):
         return Skip(name, "its picture holds no bytes, only a path; paths inside a table aren't opened")
     return picture_record(name, data.as_py(), limits)

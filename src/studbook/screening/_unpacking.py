@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from studbook.screening.reading import open_plain
+
 MAX_RATIO = 200
 FREE_BYTES = 1 << 28
 """What may be unpacked whatever the ratio."""
@@ -46,7 +48,7 @@ def open_unpacked(path: Path, position: int = 0) -> Iterator[BinaryIO]:
         BombError: While reading, where it unpacks to more than 200 times its size beyond 256 MiB.
         OSError: It can't be read, or isn't what its name says.
     """
-    with path.open("rb") as packed:
+    with open_plain(path) as packed:
         unpacked = _unpacked(path.name.lower(), packed)
         if unpacked is packed:
             packed.seek(position)

@@ -21,6 +21,9 @@ COLUMNS: tuple[tuple[str, ColumnType], ...] = (
 
 NAMES: tuple[str, ...] = tuple(name for name, _ in COLUMNS)
 
+ORIGINAL = "original_"
+"""Put before a column of the corpus that has the name of one of the screen's."""
+
 TEXT = "text"
 """Column of a text, where the corpus had no columns of its own (a folder of texts)."""
 IMAGE = "data"
@@ -36,3 +39,17 @@ SUMMARY = "summary.json"
 RECEIPT = "receipt.json"
 CALIBRATIONS = "calibrations"
 """Folder of signed ``DetectorCalibration``s, one a witness: ``WITNESS.json``."""
+
+
+def corpus_name(name: str) -> str:
+    """How a column of the corpus is called in the output; two columns of different names stay two.
+
+    Examples:
+        >>> from studbook.screening.columns import corpus_name
+        >>> [corpus_name(name) for name in ("text", "content", "original_content")]
+        ['text', 'original_content', 'original_original_content']
+    """
+    inner = name
+    while inner.startswith(ORIGINAL):
+        inner = inner.removeprefix(ORIGINAL)
+    return ORIGINAL + name if inner in NAMES else name

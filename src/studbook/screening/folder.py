@@ -13,13 +13,14 @@ from typing import Any
 from studbook.errors import RecordError, RunFolderError, SignatureError
 from studbook.files import locked_folder, storage, write_file
 from studbook.provenance import PublicKey, Signed, open_signed
-from studbook.records import ScreenReceipt, bytes_content, canonical_bytes, read_json
-from studbook.screening.columns import CALIBRATIONS, KEPT, RECEIPT, REJECTED, SUMMARY
+from studbook.records import STRENGTH, ScreenReceipt, bytes_content, canonical_bytes, read_json
+from studbook.screening.columns import CALIBRATIONS, KEPT, NO_EVIDENCE, RECEIPT, REJECTED, SUMMARY
 from studbook.screening.reading import Input
 from studbook.screening.writing import Written
 
 CONFIG, INPUTS, OUTPUTS, SKIPPED, MARKERS = "screen.json", "inputs.jsonl", "outputs.jsonl", "skipped", "pieces"
 MAX_JSON = 64 << 20
+_CELLS = {f"{origin}/{evidence}" for origin in ("generated", "human", "unknown") for evidence in (*STRENGTH, NO_EVIDENCE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +83,31 @@ class ScreenFolder:
             write_file(path, data)
             return
         held = read_json(path.read_bytes(), path.name, max_bytes=MAX_JSON)
+        if not isinstance(held, dict) or held.get("schema") != config["schema"]:
+            raise RunFolderError(f"{path} isn't of this version of studbook, or is damaged", hint="choose a new folder with --out")
         if held != json.loads(data):
             differing = sorted(key for key in {*held, *config} if held.get(key) != json.loads(data).get(key))
             raise RunFolderError(
-                f"{self.path} holds another screen: its {', '.join(differing)} aren't those asked for now",
+                f"{self.path} holds another screen, which differs in {', '.join(differing)}",
                 hint="choose a new folder with --out, or screen with the same options",
             )
 
     def marker(self, name: str) -> Marker | None:
-        """A piece that was finished, or ``None``."""
-        try:
-            value = json.loads((self.path / MARKERS / f"{name}.json").read_bytes())
-            return Marker(**value)
-        except FileNotFoundError:
+        """A piece that was finished and whose files are there, or ``None``.
+
+        Raises:
+            RunFolderError: Its marker is damaged.
+        """
+        path = self.path / MARKERS / f"{name}.json"
+        if not path.is_file():
             return None
-        except (ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.path / MARKERS / name}.json is damaged: {error}", hint="screen again into a new folder") from error
+        try:
+            found = _marker(read_json(path.read_bytes(), path.name, max_bytes=MAX_JSON))
+        except (RecordError, OSError) as error:
+            raise RunFolderError(f"{path} can't be read: {error}", hint="screen again into a new folder") from error
+        if found is None:
+            raise RunFolderError(f"{path} is damaged", hint="screen again into a new folder")
+        return found if all((self.path / place).is_file() for place in found.files) else None
 
     def write_piece(self, name: str, written: Written, marker: Mapping[str, Any]) -> Marker:
         """Write a piece's files, then its marker: a piece without one doesn't count and is written again."""
@@ -139,6 +149,19 @@ class ScreenFolder:
         if not isinstance(found, dict):
             raise RecordError(f"{SUMMARY} isn't an object")
         return found
+
+
+def _marker(value: Any) -> Marker | None:
+    """A marker from its JSON, or ``None`` where it is none."""
+    if not isinstance(value, dict) or set(value) != set(Marker.__dataclass_fields__):
+        return None
+    numbers = [value[name] for name in ("position", "kept", "rejected", "skipped")]
+    counts, files = value["counts"], value["files"]
+    if not isinstance(counts, dict) or not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
+        return None
+    if type(value["last"]) is not bool or not all(type(each) is int and each >= 0 for each in [*numbers, *counts.values()]):
+        return None
+    return Marker(**value) if set(counts) <= _CELLS and sum(counts.values()) == value["kept"] + value["rejected"] else None
 
 
 def _plain(marker: Marker) -> dict[str, Any]:

@@ -146,13 +146,14 @@ def _read(folders: Sequence[Path], likeness: Likeness) -> _Corpus:
     models: list[Ints] = [np.zeros(0, dtype=np.int64)]
     numbers: dict[str, int] = {}
     for folder in folders:
-        text = text_column(folder) or TEXT
+        screened = text_column(folder)
         for _, batch in read_batches(folder, None):
             origins, evidence, sources, contents = (batch.column(name).to_pylist() for name in ("origin", "evidence", "source", "content"))
             human.append(
                 np.array([o == "human" and e in ("signature", "register") for o, e in zip(origins, evidence, strict=True)], dtype=np.bool_)
             )
             models.append(np.array([_model(o, s, numbers) for o, s in zip(origins, sources, strict=True)], dtype=np.int64))
+            text = screened if screened is not None and screened in batch.schema.names else TEXT
             clusters.add(contents, _column(batch, text), _column(batch, IMAGE))
     return _Corpus(np.concatenate(human), np.concatenate(models), clusters.numbers(), list(numbers))
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from studbook.errors import ConfigError
 from studbook.screening._collecting import text_record
-from studbook.screening.columns import COLUMNS, NAMES
+from studbook.screening.columns import COLUMNS
 from studbook.screening.judging import Screen
 from studbook.screening.protocols import Record
 from studbook.screening.reading import Limits, Skip
 from studbook.screening.settings import ScreenSpec, open_screen
-from studbook.screening.writing import ORIGINAL, columns_of
+from studbook.screening.writing import columns_of, corpus_names
 
 
 class ScreenBatches:
@@ -54,7 +54,7 @@ class ScreenBatches:
         judged = iter(zip(records, self._screen.judge(records), strict=True))
         rows = [_unread(each) if isinstance(each, Skip) else columns_of(*next(judged)) for each in found]
         kinds = {"string": pa.string(), "float64": pa.float64()}
-        batch = batch.rename_columns([ORIGINAL + name if name in NAMES else name for name in batch.column_names])
+        batch = batch.rename_columns(corpus_names(batch.column_names))
         for name, kind in COLUMNS:
             batch = batch.append_column(name, pa.array([row[name] for row in rows], kinds[kind]))
         return batch

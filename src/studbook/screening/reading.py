@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 from studbook.errors import ConfigError, DataError
 from studbook.screening.protocols import Record
@@ -18,7 +20,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 SIDECAR = ".c2pa"
 _FORMS: Mapping[str, Form] = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
-    **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst", ".ndjson.zst"), "jsonl"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst"), "jsonl"),
+    **dict.fromkeys((".ndjson.bz2", ".ndjson.xz", ".ndjson.zst"), "jsonl"),
     **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"), "tar"),
 }
 FILES_A_GROUP = 1000
@@ -90,17 +93,18 @@ class Piece:
     position: int
 
 
-def find_inputs(paths: Sequence[Path | str]) -> tuple[list[Input], list[Skip]]:
+def find_inputs(paths: Sequence[Path | str], *, leave_out: Path | None = None) -> tuple[list[Input], list[Skip]]:
     """The sources of records below some paths, in the order of their names, and what was passed over.
 
     Hidden files and folders are left out in silence; symbolic links inside a folder, other kinds of files and special files with a
     reason. Texts and pictures are grouped, 1,000 files a group.
 
     Args:
-        paths: Files and folders.
+        paths: Files and folders. A link that is named itself is followed.
+        leave_out: A folder that isn't read though it lies in one of them: where the output goes.
 
     Raises:
-        DataError: A path that isn't there.
+        DataError: A path that isn't there, or is neither a file nor a folder.
         ConfigError: No path at all, or two that have one name.
     """
     if not paths:
@@ -109,21 +113,33 @@ def find_inputs(paths: Sequence[Path | str]) -> tuple[list[Input], list[Skip]]:
     skipped: list[Skip] = []
     names: set[str] = set()
     for given in paths:
-        root = Path(given)
-        if not root.exists():
-            raise DataError(f"there is no {root}", hint="name files, or folders of files")
-        name = root.resolve().name
+        root = _place(Path(given))
+        name = Path(given).name if Path(given).name not in ("", "..") else root.name
         if name in names:
             raise ConfigError(f"two of the corpus's paths are called {name!r}", hint="screen the folder that holds both")
         names.add(name)
-        found = _walk(root, name, skipped) if root.is_dir() else iter([(root, name)])
+        found = _walk(root, name, skipped, leave_out and leave_out.resolve()) if root.is_dir() else iter([(root, name)])
         inputs += _sorted_into_forms(found, skipped)
     return inputs, skipped
 
 
-def _walk(root: Path, name: str, skipped: list[Skip]) -> Iterator[tuple[Path, str]]:
+def _place(given: Path) -> Path:
+    """Where a path leads that was named: a folder, or a plain file."""
+    try:
+        root = given.resolve(strict=True)
+        if root.is_file() or root.is_dir():
+            return root
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = "" if isinstance(error, FileNotFoundError) else f": {getattr(error, 'strerror', None) or error}"
+        raise DataError(f"there is no {str(given)[:300]}{reason}", hint="name files, or folders of files") from error
+    raise DataError(f"{given} is neither a plain file nor a folder", hint="name files, or folders of files")
+
+
+def _walk(root: Path, name: str, skipped: list[Skip], leave_out: Path | None) -> Iterator[tuple[Path, str]]:
     """Files below a folder, by name; nothing outside it is followed."""
-    for parent, folders, files in os.walk(root):
+    unread: list[OSError] = []
+    for parent, folders, files in os.walk(root, onerror=unread.append):
+        folders[:] = [each for each in folders if Path(parent, each) != leave_out]
         here = f"{name}/{Path(parent).relative_to(root).as_posix()}".removesuffix("/.")
         skipped += [Skip(f"{here}/{each}", "a symbolic link isn't followed") for each in folders if Path(parent, each).is_symlink()]
         folders[:] = sorted(each for each in folders if not each.startswith(".") and not Path(parent, each).is_symlink())
@@ -135,6 +151,12 @@ def _walk(root: Path, name: str, skipped: list[Skip]) -> Iterator[tuple[Path, st
                 skipped.append(Skip(f"{here}/{each}", "not a plain file: links and devices aren't followed"))
             else:
                 yield path, f"{here}/{each}"
+    skipped += [_unread(each, root, name) for each in unread]
+
+
+def _unread(error: OSError, root: Path, name: str) -> Skip:
+    """A folder that can't be listed."""
+    return Skip(_printable(f"{name}/{os.path.relpath(error.filename, root)}"), f"can't be read: {error.strerror}")
 
 
 def _sorted_into_forms(found: Iterator[tuple[Path, str]], skipped: list[Skip]) -> Iterator[Input]:
@@ -156,9 +178,35 @@ def _sorted_into_forms(found: Iterator[tuple[Path, str]], skipped: list[Skip]) -
 
 
 def _input(form: Form, files: Sequence[tuple[Path, str]]) -> Input:
-    size = sum(path.stat().st_size for path, _ in files)
+    size = sum(stamp_of(path)[0] for path, _ in files)
     names = tuple(_printable(name) for _, name in files)
     return Input(names[0], form, tuple(path for path, _ in files), names, size)
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and time of a file's last change, in bytes and nanoseconds.
+
+    Raises:
+        DataError: It has gone.
+    """
+    try:
+        found = path.stat(follow_symlinks=False)
+    except OSError as error:
+        raise DataError(f"{path} can't be read any more: {error.strerror}", hint="screen when nobody changes the corpus") from error
+    return found.st_size, found.st_mtime_ns
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file of the corpus, opened for reading, if it still is one: no link, no pipe and no device that took its place.
+
+    Raises:
+        OSError: It isn't, or can't be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return os.fdopen(handle, "rb")
 
 
 def form_of(name: str) -> Form | None:
@@ -184,8 +232,7 @@ def read_pieces(source: Input, position: int, *, column: str, limits: Limits) ->
         column: The column or key that holds the text, or the picture's file.
         limits: What is read at most.
 
-    Raises:
-        ConfigError: A table without that column.
+    A table without the column, like all else that can't be read, is skipped with its reason.
     """
     return _readers()[source.form](source, position, column, limits)
 
@@ -199,3 +246,26 @@ def _readers() -> dict[Form, Callable[[Input, int, str, Limits], Iterator[Piece]
         "tar": _read_tar.read_pieces,
         "files": _read_files.read_pieces,
     }
+
+
+def require_column(inputs: Sequence[Input], column: str) -> None:
+    """Refuse a corpus none of whose tables has the column; without a table there is nothing to refuse.
+
+    Raises:
+        ConfigError: It names the columns of one.
+    """
+    from studbook.screening import _read_parquet
+
+    first: tuple[str, list[str]] | None = None
+    for source in inputs:
+        names = _read_parquet.column_names(source.paths[0]) if source.form == "parquet" else None
+        if names is not None and column in names:
+            return
+        first = first or (None if names is None else (source.name, names))
+    if first is not None:
+        raise ConfigError(f"{first[0]} has {without(column, first[1])}", hint="name it with --column")
+
+
+def without(column: str, names: Sequence[str]) -> str:
+    """What a table has instead of a column."""
+    return f"no column {column!r}" + (f", but {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else " and no other")

@@ -17,7 +17,7 @@ from studbook.records import OriginCount, ScreenReceipt, canonical_bytes
 from studbook.screening.columns import RECEIPT, SUMMARY
 from studbook.screening.folder import INPUTS, OUTPUTS, SKIPPED, Marker, ScreenFolder, input_lines
 from studbook.screening.judging import Judgement, Screen
-from studbook.screening.reading import Input, Limits, Piece, Skip, find_inputs, read_pieces
+from studbook.screening.reading import Input, Limits, Piece, Skip, find_inputs, read_pieces, require_column, stamp_of
 from studbook.screening.writing import encode_piece, skip_lines
 
 
@@ -64,28 +64,37 @@ def screen_corpus(
         The summary: counts of records read, kept, rejected and skipped, by origin and evidence, and the commonest reasons of skipping.
 
     Raises:
-        DataError: A path isn't there, or nothing of it can be read.
-        ConfigError: A table without the column; no file of a kind that is read.
+        DataError: A path isn't there, nothing of it can be read, or it was changed meanwhile.
+        ConfigError: No table has the column; no file of a kind that is read.
         FolderBusyError: Another screen writes to the folder.
         RunFolderError: The folder holds something else.
         StorageError: The disk refused; what was written stays, and the same call goes on.
     """
     _require_pyarrow()
-    inputs, passed = find_inputs(paths)
+    inputs, passed = find_inputs(paths, leave_out=Path(out))
     if not inputs:
         raise ConfigError(
             f"there is nothing to screen in {', '.join(map(str, paths))}", hint="Parquet, JSONL, tar, .txt, .md and pictures are read"
         )
+    require_column(inputs, column)
     bounds = limits or Limits()
     folder = ScreenFolder(Path(out))
     with folder.locked():
-        folder.begin(_config(inputs, screen, column, bounds))
+        config = _config(inputs, screen, column, bounds)
+        folder.begin(config)
         _keep_calibrations(folder, screen)
         write_file(folder.path / SKIPPED / "passed-over.jsonl", skip_lines(passed))
         done: list[Marker] = []
         for number, source in enumerate(inputs):
             done += _screen_input(folder, number, source, screen, column, bounds, progress or _Quiet())
+        _require_unchanged(config["corpus"], inputs)
         return _finish(folder, inputs, passed, done, screen, key)
+
+
+def _require_unchanged(before: Sequence[Sequence[Any]], inputs: Sequence[Input]) -> None:
+    changed = next((one[0] for one, other in zip(before, _files(inputs), strict=True) if one != other), None)
+    if changed is not None:
+        raise DataError(f"{changed} was changed while it was screened", hint="screen it again into a new folder, when nobody changes it")
 
 
 def _require_pyarrow() -> None:
@@ -98,14 +107,15 @@ def _require_pyarrow() -> None:
 
 
 def _config(inputs: Sequence[Input], screen: Screen, column: str, limits: Limits) -> dict[str, Any]:
-    files = [
-        [name, path.stat().st_size, str(path.stat().st_mtime_ns)]
-        for source in inputs
-        for name, path in zip(source.names, source.paths, strict=True)
-    ]
     described = json.loads(json.dumps(screen.describe()))
     bounds = {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
-    return {"schema": "studbook.screen/1", "corpus": files, "column": column, "limits": bounds, **described}
+    return {"schema": "studbook.screen/1", "corpus": _files(inputs), "column": column, "limits": bounds, **described}
+
+
+def _files(inputs: Sequence[Input]) -> list[list[Any]]:
+    """Each file of the corpus with its size and the time of its last change."""
+    places = ((name, *stamp_of(path)) for source in inputs for name, path in zip(source.names, source.paths, strict=True))
+    return [[name, size, str(time)] for name, size, time in places]
 
 
 def _keep_calibrations(folder: ScreenFolder, screen: Screen) -> None:
@@ -168,7 +178,7 @@ def _finish(
     kept, rejected = sum(each.kept for each in done), sum(each.rejected for each in done)
     skipped = sum(each.skipped for each in done) + len(passed)
     if kept + rejected == 0:
-        raise DataError(f"none of the corpus's records could be read, {skipped} were skipped", hint=f"reasons: {folder.path / SKIPPED}")
+        raise _nothing_read(folder, skipped)
     listed = [{"file": name, "sha256": value} for each in done for name, value in each.files.items()]
     inputs_sum = folder.write_listing(INPUTS, list(input_lines(inputs)))
     outputs_sum = folder.write_listing(OUTPUTS, listed)
@@ -190,6 +200,12 @@ def _finish(
         write_file(folder.path / RECEIPT, sign(receipt, key))
     folder.write_json(SUMMARY, summary)
     return summary
+
+
+def _nothing_read(folder: ScreenFolder, skipped: int) -> DataError:
+    if not skipped:
+        return DataError("the corpus has no records", hint="its files are empty")
+    return DataError(f"none of the corpus's records could be read, {skipped:,} were skipped", hint=f"reasons: {folder.path / SKIPPED}")
 
 
 def _origin_count(name: str, n: int) -> OriginCount:

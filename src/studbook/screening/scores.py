@@ -100,11 +100,12 @@ def _least(findings: str) -> float | None:
 
 def iterate_uncertain(folder: Path, *, texts: bool = False) -> Iterator[Located]:
     """Records whose origin isn't certain, in a stream; texts are read where they are wanted and there."""
-    column = (text_column(folder) or TEXT) if texts else ""
+    screened = text_column(folder) if texts else None
     for _, batch in read_batches(folder, None if texts else _FIELDS):
         held = set(batch.schema.names)
         columns = {name: batch.column(name).to_pylist() for name in _FIELDS if name in held}
-        bodies = batch.column(column) if column in held else None
+        text = screened if screened in held else TEXT
+        bodies = batch.column(text) if texts and text in held else None
         for i, (origin, evidence, witness) in enumerate(zip(columns["origin"], columns["evidence"], columns["witness"], strict=True)):
             group = group_of(origin, evidence, witness)
             if group is not None:

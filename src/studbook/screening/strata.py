@@ -11,7 +11,7 @@ from typing import Any
 from studbook.errors import CalibrationError, DataError, MissingExtraError, RunFolderError
 from studbook.provenance import open_signed, payload_schema
 from studbook.records import STRENGTH, DetectorCalibration, EvidenceKind, read_json
-from studbook.screening.columns import CALIBRATIONS, KEPT, NO_EVIDENCE, PARTS, REJECTED, SUMMARY
+from studbook.screening.columns import CALIBRATIONS, KEPT, NO_EVIDENCE, PARTS, REJECTED, SUMMARY, corpus_name
 from studbook.theory import HitRates
 
 ROWS = 4096
@@ -111,16 +111,17 @@ def witnesses_of(folder: Path) -> dict[str, EvidenceKind]:
         return {}
     config = _read_config(path)
     found = config.get("witnesses") if isinstance(config, dict) else None
-    pairs = [(each.get("name"), each.get("evidence")) for each in found or () if isinstance(each, dict)]
+    listed = found if isinstance(found, list) else []
+    pairs = [(each.get("name"), each.get("evidence")) for each in listed if isinstance(each, dict)]
     return {name: evidence for name, evidence in pairs if isinstance(name, str) and evidence in STRENGTH}
 
 
 def text_column(folder: Path) -> str | None:
-    """The corpus's column that was screened, as the screen's settings say."""
+    """The column of the output that holds what was screened, as the screen's settings say."""
     path = folder / _CONFIG
     config = _read_config(path) if path.is_file() else None
     found = config.get("column") if isinstance(config, dict) else None
-    return found if isinstance(found, str) else None
+    return corpus_name(found) if isinstance(found, str) else None
 
 
 def _read_config(path: Path) -> Any:

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studbook.errors import ConfigError
 from studbook.records import to_plain
-from studbook.screening.columns import COLUMNS, NAMES
+from studbook.screening.columns import COLUMNS, corpus_name
 from studbook.screening.judging import Judgement
 from studbook.screening.protocols import Record
 from studbook.screening.reading import Piece, Skip
-
-ORIGINAL = "original_"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +33,7 @@ class Written:
 def encode_piece(piece: Piece, judgements: Sequence[Judgement], rejected: Sequence[bool]) -> Written:
     """A piece with the screen's columns, those that are kept apart from those that aren't.
 
-    A column of the corpus that has the name of one of the screen's is called ``original_…``.
-
-    Raises:
-        ConfigError: That name is taken too.
+    A column of the corpus that has the name of one of the screen's is called ``original_…``; of two of one name the second is numbered.
     """
     table = _with_columns(piece, judgements)
     kept = [not each for each in rejected]
@@ -73,14 +67,22 @@ def _with_columns(piece: Piece, judgements: Sequence[Judgement]) -> Any:
     ours = {name: pa.array([row[name] for row in rows], kinds[kind]) for name, kind in COLUMNS}
     if table is None:
         return pa.table(ours)
-    names = [ORIGINAL + name if name in NAMES else name for name in table.column_names]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"the corpus has the column {twice!r} twice, or beside one that the screen writes", hint="rename it")
-    table = table.rename_columns(names)
+    table = table.rename_columns(corpus_names(table.column_names))
     for name, column in ours.items():
         table = table.append_column(name, column)
     return table
+
+
+def corpus_names(names: Sequence[str]) -> list[str]:
+    """The names of a table's columns in the output, each once."""
+    found: dict[str, None] = {}
+    for name in map(corpus_name, names):
+        unique, n = name, 1
+        while unique in found:
+            n += 1
+            unique = f"{name}_{n}"
+        found[unique] = None
+    return list(found)
 
 
 def _parquet(table: Any, wanted: Sequence[bool]) -> bytes:
