@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -62,16 +62,10 @@ def _origins(store: Store, connection: Connection, ids: Iterable[int]) -> dict[i
     return {row[0]: tuple(row[1:]) for row in connection.execute(asked).all()}
 
 
-_times: OrderedDict[int, str] = OrderedDict()
-
-
+@lru_cache(maxsize=1024)
 def _time(seconds: int) -> str:
     """As text; entries come in batches with one time."""
-    if seconds not in _times:
-        _times[seconds] = made_text(seconds)
-        if len(_times) > 1000:
-            _times.popitem(last=False)
-    return _times[seconds]
+    return made_text(seconds)
 
 
 def all_schemes(connection: Connection) -> dict[int, Scheme]:
