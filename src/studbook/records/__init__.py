@@ -13,6 +13,7 @@ from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 from studbook.records.merkle import Opening, check_opening, merkle_root, open_merkle
 from studbook.records.screening import STRENGTH, DetectorCalibration, EvidenceKind, Finding, OriginCount, ScreenReceipt
+from studbook.records.training import Checkpoint, Contact, ReplayCalibration, StepRecord, TrainingCommitment, TrainingTask
 from studbook.records.verdict import Outcome, Receipt, Tally, Verdict
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Ballot",
     "Calibration",
     "Check",
+    "Checkpoint",
     "Claim",
+    "Contact",
     "DetectorCalibration",
     "Digest",
     "Dtype",
@@ -47,12 +50,16 @@ __all__ = [
     "Rate",
     "Receipt",
     "Recipe",
+    "ReplayCalibration",
     "Sampling",
     "ScreenReceipt",
     "Sequential",
     "Spread",
+    "StepRecord",
     "Tally",
     "TextSampling",
+    "TrainingCommitment",
+    "TrainingTask",
     "Verdict",
     "bytes_content",
     "canonical_bytes",

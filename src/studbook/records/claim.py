@@ -244,6 +244,11 @@ class Claim:
         return next((each for each in self.digests if each.scheme == scheme), None)
 
     @property
+    def task(self) -> str:
+        """The recipe's task: what a quorum votes on."""
+        return self.recipe.task
+
+    @property
     def id(self) -> str:
         """Digest of the claim itself: ``sha256:…``."""
         return digest_of(to_plain(self))

@@ -1,4 +1,7 @@
-"""The vote: k of n expected voters decide; a missing ballot counts for nobody, and a ballot that doesn't belong is an error."""
+"""The vote: k of n expected voters decide; a missing ballot counts for nobody, and a ballot that doesn't belong is an error.
+
+What is voted on is a signed record with a task: a claim of an output, or a node's commitment to its training.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,22 @@ import hashlib
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from studbook.errors import BallotError, ConfigError, RecordError, SchemaVersionError, SignatureError
-from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
-from studbook.records import FINDINGS, Ballot, Claim, Outcome, Receipt, Tally, Verdict
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, payload_schema, sign
+from studbook.records import FINDINGS, Ballot, Claim, Outcome, Receipt, Tally, TrainingCommitment, Verdict
 from studbook.records.canonical import canonical_bytes, digest_of
+
+
+class Voted(Protocol):
+    """A record that a quorum votes on."""
+
+    @property
+    def task(self) -> str: ...
+
+
+VotedT = TypeVar("VotedT", bound=Voted)
 
 
 def new_round() -> str:
@@ -59,7 +73,7 @@ class Quorum:
         """Digest of voters and ``k``: a ballot says in which company it was cast, so that nobody can leave others out."""
         return digest_of({"k": self.k, "voters": sorted(map(str, self.voters))})
 
-    def judge(self, claim: Signed[Claim], ballots: Sequence[bytes], *, round_: str) -> Verdict:
+    def judge(self, claim: Signed[VotedT], ballots: Sequence[bytes], *, round_: str) -> Verdict:
         """Count signed ballots.
 
         Args:
@@ -85,7 +99,7 @@ class Quorum:
             missing=self.n - len(votes), findings=_tallies(votes),
         )  # fmt: skip
 
-    def open_ballot(self, claim: Signed[Claim], data: bytes, *, round_: str) -> Signed[Ballot]:
+    def open_ballot(self, claim: Signed[VotedT], data: bytes, *, round_: str) -> Signed[Ballot]:
         """A signed ballot, once it belongs here.
 
         Raises:
@@ -97,7 +111,7 @@ class Quorum:
             raise BallotError(f"a ballot doesn't count: {error.message}", hint=error.hint) from error
         ballot = signed.record
         expected_parts = {
-            "claim": claim.id, "claimant": str(claim.key), "task": claim.record.recipe.task, "round": round_, "electorate": self.electorate,
+            "claim": claim.id, "claimant": str(claim.key), "task": claim.record.task, "round": round_, "electorate": self.electorate,
         }  # fmt: skip
         for what, expected in expected_parts.items():
             got = getattr(ballot, what)
@@ -162,13 +176,15 @@ def unseal(seals: Mapping[PublicKey, str], revealed: Mapping[PublicKey, Revealed
 def make_receipt(
     signed_claim: bytes, ballots: Sequence[bytes], quorum: Quorum, round_: str, key: SigningKey, *, notes: Sequence[str] = (), made: str
 ) -> bytes:
-    """Judge, and sign the verdict with all that it rests on.
+    """Judge, and sign the verdict with all that it rests on. The claim may be a commitment to training, too.
 
     Raises:
         BallotError: See ``Quorum.judge``.
         SignatureError: The claim was changed.
     """
-    claim = open_signed(signed_claim, Claim, "the claim")
+    training = payload_schema(signed_claim, "the claim") == TrainingCommitment.SCHEMA
+    cls: type[Any] = TrainingCommitment if training else Claim
+    claim = open_signed(signed_claim, cls, "the claim")
     verdict = quorum.judge(claim, ballots, round_=round_)
     receipt = Receipt(
         claim=signed_claim.decode(), ballots=tuple(each.decode() for each in ballots), voters=tuple(map(str, quorum.voters)), round=round_,
@@ -193,9 +209,27 @@ def check_receipt(
         SignatureError: Changed after it was signed.
         BallotError: A ballot in it doesn't count.
     """
+    return check_receipt_of(Claim, data, what, coordinators=coordinators, quorum=quorum)
+
+
+def check_receipt_of(
+    cls: type[VotedT],
+    data: bytes,
+    what: str = "the receipt",
+    *,
+    coordinators: Collection[PublicKey] | None = None,
+    quorum: Quorum | None = None,
+) -> tuple[Signed[Receipt], Signed[VotedT]]:
+    """``check_receipt`` for another kind of record that was voted on.
+
+    Raises:
+        RecordError: See ``check_receipt``; also where something of another kind was voted on.
+        SignatureError: Changed after it was signed.
+        BallotError: A ballot in it doesn't count.
+    """
     signed = open_signed(data, Receipt, what, keys=coordinators)
     receipt = signed.record
-    claim = open_signed(receipt.claim.encode(), Claim, f"the claim in {what}")
+    claim = open_signed(receipt.claim.encode(), cls, f"the claim in {what}")
     named = Quorum(receipt.k, tuple(PublicKey(voter) for voter in receipt.voters))
     if quorum is not None and quorum.electorate != named.electorate:
         raise RecordError(f"{what} is of another quorum than the expected one", hint="reject it, or look at whose votes it counts")

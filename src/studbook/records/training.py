@@ -1,0 +1,275 @@
+"""What a node of a training run commits to: every step by its digests, under one root, and the states that it keeps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from studbook.errors import RecordError
+from studbook.records.canonical import digest_of
+from studbook.records.claim import MAX_SEED, Environment, require_sha, require_time
+from studbook.records.codec import STRICT, to_plain
+
+MAX_STEPS = 1 << 24
+MAX_CHECKPOINTS = 1 << 14
+MAX_PEERS = 4096
+_HEX32 = re.compile(r"[0-9a-f]{32}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_PATH = re.compile(r"[0-9]{1,16}(?:/[a-z0-9-]{1,32}){1,15}")
+
+
+def _require(condition: bool, name: str, got: object, expected: str) -> None:
+    if not condition:
+        raise RecordError(f"{name} is {str(got)[:80]!r}, expected {expected}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """What a node took over from others in a step.
+
+    Attributes:
+        kind: ``gradient``: it stepped along one that several nodes agreed on; ``parameters``: it adopted these after its own step.
+        value: Digest of what it took over.
+        peers: Nodes whose values went into it, in the order of summation; empty where it doesn't know them.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    kind: Literal["gradient", "parameters"]
+    value: str
+    peers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_sha(self.value, "contact.value")
+        sound = len(self.peers) <= MAX_PEERS and len(set(self.peers)) == len(self.peers) and all(0 <= peer < 1 << 32 for peer in self.peers)
+        _require(sound, "contact.peers", self.peers, f"at most {MAX_PEERS:,} different nodes, from 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of one node, by its digests: a leaf of the tree that a commitment is the root of.
+
+    Attributes:
+        step: Its number, from 0.
+        before: Digest of the parameters, or of the slice that the node holds, before the step.
+        optimiser: Digest of the optimiser's state before it.
+        batch: Digest of the rows and of the data that they are rows of.
+        path: Path of the random streams, beginning with the root seed: ``7/node/0/step/12``.
+        update: Digest of the gradient that the node computed.
+        after: Digest of the parameters after its step, before it adopts anybody's.
+        optimiser_after: Digest of the optimiser's state after it.
+        contact: What it took over from others, or ``None``.
+
+    Raises:
+        RecordError: A field that is out of its form.
+    """
+
+    SCHEMA: ClassVar[str] = "studbook.training-step/1"
+    MAX_BYTES: ClassVar[int] = 64 << 10
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    step: int
+    before: str
+    optimiser: str
+    batch: str
+    path: str
+    update: str
+    after: str
+    optimiser_after: str
+    contact: Contact | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.step < MAX_STEPS, "step.step", self.step, f"0 to {MAX_STEPS - 1:,}")
+        for name in ("before", "optimiser", "batch", "update", "after", "optimiser_after"):
+            require_sha(getattr(self, name), f"step.{name}")
+        _require(_PATH.fullmatch(self.path) is not None, "step.path", self.path, "a seed and names, such as 7/node/0/step/12")
+
+    @property
+    def left(self) -> str:
+        """Digest of the parameters that the next step begins with."""
+        adopted = self.contact is not None and self.contact.kind == "parameters"
+        return self.contact.value if adopted and self.contact is not None else self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state that a node keeps.
+
+    Attributes:
+        step: The step before which it is the state.
+        parameters: Digest of the parameters.
+        optimiser: Digest of the optimiser's state.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    step: int
+    parameters: str
+    optimiser: str
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.step <= MAX_STEPS, "checkpoint.step", self.step, f"0 to {MAX_STEPS:,}")
+        require_sha(self.parameters, "checkpoint.parameters")
+        require_sha(self.optimiser, "checkpoint.optimiser")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingTask:
+    """All that determines a node's steps, but for what it takes over from others.
+
+    Attributes:
+        objective: Digest of the objective's description, that of the data in it.
+        optimiser: Digest of the optimiser's settings.
+        rows: Digest of the rows that the node holds.
+        batch: Rows a step.
+        seed: The run's root seed.
+        node: The node's number.
+        start: Digest of the parameters that it began with.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    objective: str
+    optimiser: str
+    rows: str
+    batch: int
+    seed: int
+    node: int
+    start: str
+
+    def __post_init__(self) -> None:
+        for name in ("objective", "optimiser", "rows", "start"):
+            require_sha(getattr(self, name), f"task.{name}")
+        _require(1 <= self.batch <= MAX_SEED, "task.batch", self.batch, "1 or more")
+        _require(0 <= self.seed <= MAX_SEED, "task.seed", self.seed, "0 to 2^53 - 1")
+        _require(0 <= self.node < 1 << 32, "task.node", self.node, "0 or more")
+
+    @property
+    def digest(self) -> str:
+        """Digest of the task: two nodes with one task promise the same steps."""
+        return digest_of(to_plain(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCommitment:
+    """That a node trained in these steps; made, and signed, before anyone knows which of them will be replayed.
+
+    Attributes:
+        training: What determines the steps.
+        steps: How many there were.
+        root: Merkle root (hex) over the records of the steps.
+        every: A state was kept every so many steps.
+        checkpoints: Those states, by step: the first, every ``every``-th, and the last.
+        environment: In which numerics.
+        run: 128 random bits in hex, the run's name: the commitments of an earlier run of the same task don't count in it.
+        made: When, in UTC. The node's word.
+
+    Raises:
+        RecordError: An empty commitment, or one whose parts don't belong together.
+    """
+
+    SCHEMA: ClassVar[str] = "studbook.training/1"
+    MAX_BYTES: ClassVar[int] = 8 << 20
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    training: TrainingTask
+    steps: int
+    root: str
+    every: int
+    checkpoints: tuple[Checkpoint, ...]
+    environment: Environment
+    run: str
+    made: str
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.steps <= MAX_STEPS, "training.steps", self.steps, f"1 to {MAX_STEPS:,}")
+        _require(_HEX64.fullmatch(self.root) is not None, "training.root", self.root, "64 hex digits")
+        _require(_HEX32.fullmatch(self.run) is not None, "training.run", self.run, "32 hex digits")
+        _require(1 <= self.every <= MAX_STEPS, "training.every", self.every, f"1 to {MAX_STEPS:,}")
+        found = [each.step for each in self.checkpoints]
+        wanted = checkpoint_steps(self.steps, self.every)
+        _require(found == wanted, "training.checkpoints", found[:8], f"states before the steps {wanted[:4]} … {wanted[-1]}")
+        first = self.checkpoints[0].parameters
+        _require(first == self.training.start, "training.start", self.training.start, f"the first state's digest, {first[:20]}…")
+        require_time(self.made, "training.made")
+
+    @property
+    def task(self) -> str:
+        """Digest of what determines the steps: what a quorum votes on."""
+        return self.training.digest
+
+    @property
+    def id(self) -> str:
+        """Digest of the commitment itself."""
+        return digest_of(to_plain(self))
+
+
+def checkpoint_steps(steps: int, every: int) -> list[int]:
+    """Before which steps a state is kept: every ``every``-th, and after the last.
+
+    Raises:
+        RecordError: So many that no commitment can hold them.
+
+    Examples:
+        >>> from studbook.records.training import checkpoint_steps
+        >>> checkpoint_steps(25, 10)
+        [0, 10, 20, 25]
+    """
+    if -(-steps // every) >= MAX_CHECKPOINTS:
+        raise RecordError(
+            f"{steps:,} steps with a state every {every:,} are too many states, at most {MAX_CHECKPOINTS:,}", hint="keep fewer of them"
+        )
+    return [*range(0, steps, every), steps]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayCalibration:
+    """How far an honest step may be from its replay.
+
+    Attributes:
+        objective: Digest of the objective's description.
+        committed: The numerics in which steps are committed to.
+        replayed: Those in which they are replayed.
+        steps: Steps that one examination replays; what is limited is the largest distance among them.
+        limit: Largest relative distance ‖u' − u‖/‖u‖ between replayed and committed update; 0: bit for bit.
+        false_alarm: Largest probability that an honest node is beyond it; 0 where it is bit for bit.
+        confidence: That this holds.
+        units: Honest examinations that it rests on.
+        made: When, in UTC.
+    """
+
+    SCHEMA: ClassVar[str] = "studbook.replay-calibration/1"
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    objective: str
+    committed: Environment
+    replayed: Environment
+    steps: int
+    limit: float
+    false_alarm: float
+    confidence: float
+    units: int
+    made: str
+
+    def __post_init__(self) -> None:
+        require_sha(self.objective, "replay.objective")
+        require_time(self.made, "replay.made")
+        _require(1 <= self.steps <= MAX_STEPS, "replay.steps", self.steps, f"1 to {MAX_STEPS:,}")
+        if self.exact:
+            alike = self.committed == self.replayed and self.false_alarm == 0 and self.units == 0
+            _require(alike, "replay.limit", self.limit, "above 0 in other numerics: 0 is bit for bit, in the same ones")
+        else:
+            sound = 0 < self.limit < 1 and 0 < self.false_alarm < 1 and self.units >= 1
+            _require(sound, "replay.limit", self.limit, "above 0 and below 1, from honest examinations")
+        _require(0 < self.confidence < 1, "replay.confidence", self.confidence, "above 0 and below 1")
+
+    @property
+    def exact(self) -> bool:
+        """Whether updates must agree to the last bit."""
+        return self.limit == 0
+
+    @property
+    def id(self) -> str:
+        """Digest of the calibration."""
+        return digest_of(to_plain(self))
