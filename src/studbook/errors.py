@@ -24,8 +24,8 @@ class StudbookError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = _printable(message)
-        self.hint = None if hint is None else _printable(hint)
+        self.message = printable(message)
+        self.hint = None if hint is None else printable(hint)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -34,7 +34,7 @@ class StudbookError(Exception):
         return _rebuild, (type(self), self.message, self.hint)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with what controls a terminal shown as an escape: messages quote what came from outside."""
     return (
         text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

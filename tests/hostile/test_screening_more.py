@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from studbook.errors import ConfigError, DataError, RecordError, RunFolderError
-from studbook.screening import Screen, screen_corpus
+from studbook.cli.rendering import show_json, show_table
+from studbook.errors import ConfigError, DataError, RecordError, RegisterError, RegisterUnavailableError, RunFolderError
+from studbook.registry import Register
+from studbook.screening import Limits, Screen, screen_corpus
+from studbook.screening.settings import open_screen
 from studbook.screening.strata import text_column, witnesses_of
+from studbook.screening.witnesses import RegisterWitness
 
 
 @pytest.fixture
@@ -211,3 +216,99 @@ class TestFolders:
         (half / "screen.json").write_bytes(content)
         assert witnesses_of(half) == {}
         assert text_column(half) is None
+
+
+class TestScreenFiles:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("trust_calibrations = ['absent']", "the public key .*absent can't be read: No such file"),
+            ("trust_calibrations = ['.']", "can't be read: Is a directory"),
+            ("[signature]\ntrust = ['root.pem']\nsigners = 'Somebody'", "signature.signers is 'Somebody', expected a list of names"),
+            ("[signature]\ntrust = ['root.pem']\nsigners = [1]", "signature.signers is .1., expected a list of names"),
+            ("[register]", "register.location is None, expected a path"),
+            ("[register]\nlocation = ['a']", "register.location is .'a'., expected a path"),
+            ("[watermark]\nkind = ['kgw']", "watermark.kind is .'kgw'., expected one of"),
+            ("watermark = [3]", "watermark is 3, expected a table"),
+            ("register = 1979-05-27", "expected a table"),
+        ],
+    )
+    def test_wrong_types(self, tmp_path, text, message):
+        path = tmp_path / "screen.toml"
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            open_screen(path)
+
+
+class TestTerminal:
+    def test_names_and_reasons_control_nothing(self, capsys):
+        show_table([{"a\x1b": "\x1b[2J\x9b31m\u202e\ud800 é 中"}])
+        show_json({"a": "\x1b[2J\x9b31m\u202e\ud800 é 中 \U000e0001"})
+        out = capsys.readouterr().out
+        assert not {"\x1b", "\x9b", "\u202e", "\ud800", "\U000e0001"} & set(out) and out.count("é 中") == 2
+        assert json.loads(out[out.index("{") :])["a"].endswith("\u202e\ud800 é 中 \U000e0001")
+
+
+class TestRegisterThatGoesAway:
+    @pytest.fixture
+    def ten(self, corpus):
+        (corpus / "a.jsonl").write_text("".join(json.dumps({"text": f"one two three four five {i}"}) + "\n" for i in range(50)))
+        return corpus
+
+    def interrupted(self, corpus, register, tmp_path, act):
+        class Loses(RegisterWitness):
+            asked = 0
+
+            def examine(self, records):
+                type(self).asked += 1
+                if self.asked == 3:
+                    act()
+                return super().examine(records)
+
+        return screen_corpus([corpus], tmp_path / "out", Screen((Loses(register),)), limits=Limits(records=10))
+
+    def test_a_file_that_is_cut_off(self, ten, tmp_path):
+        place = tmp_path / "outputs.db"
+        with Register.open(place, create=True) as register:
+            register.add_texts(["one two three four five six seven eight"], model="writer")
+        saved = place.read_bytes()
+        with Register.open(place) as register, pytest.raises(RegisterError, match="is damaged"):
+            self.interrupted(ten, register, tmp_path, lambda: os.truncate(place, 100))
+        done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pieces").iterdir()}
+        assert done and not (tmp_path / "out" / "summary.json").exists()
+        for each in tmp_path.glob("outputs.db-*"):
+            each.unlink()
+        place.write_bytes(saved)
+        with Register.open(place) as register:
+            again = screen_corpus([ten], tmp_path / "out", Screen((RegisterWitness(register),)), limits=Limits(records=10))
+        assert again["read"] == 51 and all(path.stat().st_mtime_ns == time for path, time in done.items())
+
+    @pytest.mark.postgres
+    def test_a_server_that_stops(self, ten, postgres_server, tmp_path):
+        address = postgres_server.new_database()
+        with Register.open(address, create=True) as register:
+            register.add_texts(["one two three four five six seven eight"], model="writer")
+        try:
+            with Register.open(address) as register, pytest.raises(RegisterUnavailableError, match="can't be reached"):
+                self.interrupted(ten, register, tmp_path, postgres_server.stop)
+        finally:
+            postgres_server.start()
+        with Register.open(address) as register:
+            again = screen_corpus([ten], tmp_path / "out", Screen((RegisterWitness(register),)), limits=Limits(records=10))
+        assert again["read"] == 51
+
+
+def test_an_interrupt_stops_at_once_and_leaves_a_folder_that_goes_on(corpus, screening_site, tmp_path):
+    (corpus / "a.jsonl").write_text("".join(json.dumps({"text": f"{i}"}) + "\n" for i in range(50)))
+
+    class Stops(screening_site.Knows):
+        def examine(self, records):
+            if records[0].text == "20":
+                signal.raise_signal(signal.SIGINT)
+            return super().examine(records)
+
+    with pytest.raises(KeyboardInterrupt):
+        screen_corpus([corpus], tmp_path / "out", Screen((Stops("robots", "detector", "robot"),)), limits=Limits(records=10))
+    assert not list((tmp_path / "out").rglob(".writing-*")) and not (tmp_path / "out" / "summary.json").exists()
+    again = Screen((screening_site.Knows("robots", "detector", "robot"),))
+    assert screen_corpus([corpus], tmp_path / "out", again, limits=Limits(records=10))["read"] == 51

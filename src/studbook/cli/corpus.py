@@ -10,6 +10,7 @@ import typer
 
 from studbook.cli.corpus_screen import check_command, screen_command
 from studbook.cli.rendering import Format, show_json, show_table
+from studbook.errors import printable
 
 if TYPE_CHECKING:
     from studbook.provenance import SigningKey
@@ -214,15 +215,14 @@ def _ask(folder: Path, queue: Queue) -> None:
 
 
 def _shown(item: Located) -> str:
-    """What a terminal may show of a record from outside: nothing that controls it."""
-    text = item.text[:_MOST_SHOWN] or item.reason[:_MOST_SHOWN]
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return item.text[:_MOST_SHOWN] or item.reason[:_MOST_SHOWN]
 
 
 def _say(text: str) -> None:
+    """Show a text, and nothing that would control the terminal: it may come from outside."""
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(printable(text), markup=False, highlight=False)
 
 
 def _percent(share: float) -> str:

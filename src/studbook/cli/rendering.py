@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from studbook.errors import printable
+
 
 class Format(StrEnum):
     """How a command writes its data."""
@@ -20,7 +22,8 @@ class Format(StrEnum):
 
 def show_json(value: Any) -> None:
     """Write a value as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    typer.echo(text if text.isascii() else "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
@@ -32,7 +35,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in rows[0] if rows else ():
         numeric = all(isinstance(row[name], int | float) or row[name] is None for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
     console.print(table, markup=False)
@@ -41,7 +44,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 class Bar:

@@ -19,6 +19,7 @@ ScreenSpec: TypeAlias = "Screen | Path | str | Mapping[str, Any]"
 
 SECTIONS = ("reject", "trust_calibrations", "signature", "register", "watermark", "detector")
 MAX_FILE_BYTES = 1 << 20
+MAX_KEY_CHARACTERS = 1 << 10
 
 
 def open_screen(spec: ScreenSpec) -> Screen:
@@ -72,7 +73,16 @@ def _keys(texts: Any, base: Path) -> frozenset[PublicKey] | None:
     """Keys that may sign calibrations, each as it is or in a file; none named trusts any."""
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"trust_calibrations is {texts!r}, expected a list of public keys", hint='such as ["ed25519:…"]')
-    return frozenset(PublicKey(each if each.startswith("ed25519:") else (base / each).read_text().strip()) for each in texts) or None
+    return frozenset(PublicKey(each if each.startswith("ed25519:") else _key_text(base / each)) for each in texts) or None
+
+
+def _key_text(path: Path) -> str:
+    try:
+        with path.open(encoding="ascii") as file:
+            return file.read(MAX_KEY_CHARACTERS).strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it isn't text"
+        raise ConfigError(f"the public key {path} can't be read: {reason}", hint='or the key itself: "ed25519:…"') from error
 
 
 def _witnesses(table: Mapping[str, Any], base: Path, keys: Collection[PublicKey] | None) -> Iterator[Witness]:
@@ -81,12 +91,15 @@ def _witnesses(table: Mapping[str, Any], base: Path, keys: Collection[PublicKey]
     trust = None
     if "signature" in table:
         section = _section(table, "signature", ("trust", "signers"))
-        trust = Trust.load([base / each for each in _list(section, "signature.trust")], signers=section.get("signers", ()))
+        signers = _list(section, "signature.signers", "names") if "signers" in section else []
+        trust = Trust.load([base / each for each in _list(section, "signature.trust", "paths")], signers=signers)
         yield SignatureWitness(trust)
     if "register" in table:
         from studbook.registry import Register
 
-        location = str(_section(table, "register", ("location",)).get("location", ""))
+        location = _section(table, "register", ("location",)).get("location")
+        if not isinstance(location, str) or not location:
+            raise ConfigError(f"register.location is {location!r}, expected a path or an address", hint='location = "register.db"')
         yield RegisterWitness(Register.open(location if "://" in location else base / location), trust)
     for kind, makers in (("watermark", _WATERMARKS), ("detector", _DETECTORS)):
         sections = table.get(kind, [])
@@ -103,7 +116,7 @@ def _made(section_name: str, makers: Mapping[str, _Maker], section: Any, base: P
         raise ConfigError(f"{section_name} is {section!r}, expected a table", hint=f"write [[{section_name}]] and its keys below it")
     options = dict(section)
     kind, path = options.pop("kind", None), options.pop("calibration", None)
-    if kind not in makers:
+    if not isinstance(kind, str) or kind not in makers:
         raise ConfigError(f"{section_name}.kind is {kind!r}, expected one of {', '.join(sorted(makers))}")
     if not isinstance(path, str):
         raise ConfigError(f"the {section_name} {kind} has no calibration", hint='calibration = "FILE", made by studbook mark calibrate')
@@ -211,8 +224,8 @@ def _section(table: Mapping[str, Any], name: str, known: Sequence[str]) -> Mappi
     return section
 
 
-def _list(section: Mapping[str, Any], where: str) -> list[str]:
+def _list(section: Mapping[str, Any], where: str, what: str) -> list[str]:
     value = section.get(where.rpartition(".")[2])
     if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
-        raise ConfigError(f"{where} is {value!r}, expected a list of paths", hint="name one at least")
+        raise ConfigError(f"{where} is {value!r}, expected a list of {what}", hint="name one at least")
     return value
