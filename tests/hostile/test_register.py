@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,60 @@ def test_bytes_that_were_overwritten_are_found(filled):
         shutil.rmtree(filled.with_name("copy.db.index"), ignore_errors=True)
     # Free space in a page may be overwritten without a loss, hence not all twelve.
     assert caught >= 9
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """One to thirty bytes are others, a bit of the first pages, or a stretch of up to a hundred bytes."""
+    changed, kind = bytearray(data), rng.integers(3)
+    if kind == 0:
+        for place in rng.integers(len(data), size=int(rng.choice([1, 4, 30]))):
+            changed[place] = rng.integers(256)
+    elif kind == 1:
+        changed[rng.integers(100, 8192)] ^= 1 << int(rng.integers(8))
+    else:
+        place = int(rng.integers(len(data) - 100))
+        changed[place : place + 100] = rng.bytes(100)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_random_damage_never_gives_another_error_than_ours(tmp_path, seed):
+    rng, path = np.random.default_rng(seed), tmp_path / "small.db"
+    with Register.open(path, create=True) as register:
+        register.add_texts(texts(60), model="m", source="s")
+        register.add([Entry(SHA, "bytes", "human", manifest=register.put_manifest(b"manifest"))])
+        register.link("next", SHA, "trained-on")
+    data = path.read_bytes()
+    calls = (
+        lambda register: register.stats(),
+        lambda register: register.find_texts(texts(3)),
+        lambda register: register.get(SHA),
+        lambda register: register.lineage("next"),
+        lambda register: register.export(tmp_path / "out.jsonl"),
+        lambda register: register.add_texts(["another text than those"]),
+    )
+    for _ in range(1000 if seed else 120):
+        for name in ("copy.db-wal", "copy.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        shutil.rmtree(tmp_path / "copy.db.index", ignore_errors=True)
+        (tmp_path / "copy.db").write_bytes(damaged(data, rng))
+        with suppress(StudbookError), Register.open(tmp_path / "copy.db") as register:
+            register.verify()
+            for call in calls:
+                with suppress(StudbookError):
+                    call(register)
+
+
+def test_verify_names_damage_that_keeps_it_from_reading(filled):
+    with sqlite3.connect(filled) as connection:
+        connection.execute("UPDATE schemes SET parameters = 'no JSON'")
+        connection.execute("UPDATE entries SET origin = 77 WHERE id = 5")
+    connection.close()
+    with Register.open(filled) as register:
+        assert {"nothing says where it comes from"} < {problem.text for problem in register.verify()}
+        assert any("lost the parameters of the fingerprint" in problem.text for problem in register.verify())
+        with pytest.raises(RegisterError, match=r"damaged.*parameters"):
+            register.find_texts(texts(3))
 
 
 def test_a_register_of_a_newer_studbook_is_refused(filled):

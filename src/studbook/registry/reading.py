@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from studbook.errors import RegisterError
 from studbook.records import Digest, Entry
 from studbook.registry.schema import edges, entries, origins, prints, schemes
-from studbook.registry.store import Store
+from studbook.registry.store import BACKUP, Store
 from studbook.registry.writing import made_text
 
 _CHUNK = 5_000
@@ -38,6 +39,8 @@ def _load(store: Store, connection: Connection, ids: Sequence[int], digests: Map
     rows = connection.execute(select(*columns).where(among(entries.c.id, ids))).all()
     named = _origins(store, connection, {row[4] for row in rows})
     for i, content, made, manifest, source in rows:
+        if source not in named:
+            raise RegisterError(f"the register is damaged: nothing says where entry {i} comes from", hint=BACKUP)
         kind, origin, model, where = named[source]
         yield i, Entry(
             content=f"sha256:{content.hex()}", kind=kind, origin=origin, model=model, source=where, digests=tuple(digests.get(i, ())),
@@ -71,10 +74,15 @@ def _time(seconds: int) -> str:
 def all_schemes(connection: Connection) -> dict[int, Scheme]:
     """Every scheme of the register, by its number."""
     columns = (schemes.c.id, schemes.c.scheme, schemes.c.version, schemes.c.parameters, schemes.c.n_bytes)
-    return {
-        i: (name, version, tuple(sorted(json.loads(parameters).items())), n_bytes)
-        for i, name, version, parameters, n_bytes in connection.execute(select(*columns))
-    }
+    rows = connection.execute(select(*columns)).all()
+    return {i: (name, version, _parameters(name, text), n_bytes) for i, name, version, text, n_bytes in rows}
+
+
+def _parameters(name: str, text: str) -> tuple[tuple[str, Any], ...]:
+    try:
+        return tuple(sorted(json.loads(text).items()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RegisterError(f"the register is damaged: it has lost the parameters of the fingerprint {name!r}", hint=BACKUP) from error
 
 
 def ids_by_content(store: Store, connection: Connection, contents: Iterable[bytes]) -> dict[bytes, list[int]]:

@@ -223,7 +223,7 @@ class Register:
         with self._store.read() as connection:
             ids = [i for found in ids_by_content(self._store, connection, [name_bytes(content, "a content")]).values() for i in found]
             found = entries_by_id(self._store, connection, ids)
-        return tuple(found[i] for i in ids)
+            return tuple(found[i] for i in ids)
 
     # Limits
 

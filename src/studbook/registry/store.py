@@ -13,11 +13,14 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from studbook.errors import RegisterError, RegisterUnavailableError
+from studbook.errors import RegisterError, RegisterUnavailableError, StudbookError
 from studbook.registry.versions import VERSION, check_version, migrate, version_of
 
 WAIT_S = 60
 """How long one writer waits for another."""
+BACKUP = "take it from a backup, or import what was exported of it"
+"""What to do with a damaged register."""
+_STUMBLES = (TypeError, ValueError, LookupError, ArithmeticError)
 
 
 class Dialect(Protocol):
@@ -129,10 +132,23 @@ class Store:
         except SQLAlchemyError as error:
             raise RegisterUnavailableError(f"the register {self.location} gave no connection: {_line(error)}", hint="try again") from error
         except Exception as error:
-            found = self.dialect.refusal(error)
+            found = self.dialect.refusal(error) or self._damage(error)
             if found is None:
                 raise
             raise found from error
+
+    def _damage(self, error: Exception) -> Exception | None:
+        """Where our code stumbled over what the database gave: an error of ours if the database finds its own file damaged."""
+        if isinstance(error, StudbookError) or not isinstance(error, _STUMBLES):
+            return None
+        try:
+            with self._engine().connect() as connection:
+                found = self.dialect.check(connection)
+        except SQLAlchemyError as refused:
+            found = [_line(refused)]
+        if not found:
+            return None
+        return RegisterError(f"the register {self.location} is damaged: {found[0][:200]}", hint=BACKUP)
 
 
 def _unexpected(location: str, error: BaseException) -> RegisterError:

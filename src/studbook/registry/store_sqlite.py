@@ -13,11 +13,12 @@ from sqlalchemy.engine import URL
 
 from studbook.errors import RegisterError, RegisterUnavailableError, StorageError, StudbookError
 from studbook.files import storage
+from studbook.registry.store import BACKUP
 
 _WAIT_S = 60
 _HEADER = b"SQLite format 3\x00"
 _SPACE = "free some space; what was acknowledged is there"
-_BACKUP = "take it from a backup, or import what was exported of it"
+
 _WRITABLE = "make the file and its folder writable, or copy it elsewhere"
 _REFUSALS: dict[int, tuple[type[StudbookError], str, str]] = {
     sqlite3.SQLITE_FULL: (StorageError, "can't be written", _SPACE),
@@ -27,8 +28,8 @@ _REFUSALS: dict[int, tuple[type[StudbookError], str, str]] = {
     sqlite3.SQLITE_READONLY: (RegisterError, "can't be written", _WRITABLE),
     sqlite3.SQLITE_CANTOPEN: (RegisterError, "can't be opened", _WRITABLE),
     sqlite3.SQLITE_PERM: (RegisterError, "can't be opened", _WRITABLE),
-    sqlite3.SQLITE_NOTADB: (RegisterError, "is damaged", _BACKUP),
-    sqlite3.SQLITE_CORRUPT: (RegisterError, "is damaged", _BACKUP),
+    sqlite3.SQLITE_NOTADB: (RegisterError, "is damaged", BACKUP),
+    sqlite3.SQLITE_CORRUPT: (RegisterError, "is damaged", BACKUP),
 }
 
 
@@ -99,9 +100,15 @@ class SqliteDialect:
 
 def _configure(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -65536", "trusted_schema = OFF", "cell_size_check = ON"):
-        cursor.execute(f"PRAGMA {setting}")
-    cursor.close()
+    try:
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -65536", "trusted_schema = OFF", "cell_size_check = ON"):
+            cursor.execute(f"PRAGMA {setting}")
+    except UnicodeDecodeError as error:  # SQLite's message quotes a damaged schema
+        damaged = sqlite3.DatabaseError("its schema isn't UTF-8")
+        damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damaged from error
+    finally:
+        cursor.close()
 
 
 def _check_file(path: Path, *, create: bool) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, and_, func, or_, select
 
-from studbook.errors import StudbookError
+from studbook.errors import RegisterError, StudbookError
 from studbook.provenance import open_signed
 from studbook.records import Claim, DetectorCalibration, Receipt, from_bytes
 from studbook.registry.indexes import Indexes, is_indexed, n_prints
@@ -30,11 +31,15 @@ def problems_of(store: Store, indexes: Indexes) -> list[Problem]:
     """Everything that is wrong, at most ``MOST`` problems."""
     found: list[Problem] = []
     for part in (_database, _entries, _prints, _exact_digests, _lineage, _signed, _manifests, _limits):
-        with store.read() as connection:
-            for problem in part(store, connection):
-                found.append(problem)
-                if len(found) >= MOST:
-                    return found
+        try:
+            with store.read() as connection:
+                found.extend(islice(part(store, connection), MOST - len(found)))
+        except RegisterError as error:
+            found.append(Problem("database", store.location, error.message))
+        if len(found) >= MOST:
+            return found
+    if any(problem.part == "database" for problem in found):
+        return found  # indexes follow a table that can be read
     return [*found, *_indexes(store, indexes)][:MOST]
 
 
