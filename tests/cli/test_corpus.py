@@ -190,3 +190,29 @@ def test_damaged_folders_are_typed_errors(folder, tmp_path):
     (folder / "kept" / "part-00000.parquet").write_bytes(b"PAR1 no")
     assert isinstance(run("estimate", folder).exception, (RecordError, DataError))
     assert isinstance(run("mix", folder, "--out", tmp_path / "m", "--human", 0, "--most-per-model", 1).exception, DataError)
+
+
+def test_a_detector_that_cannot_tell_is_left_out_and_named(folder, tmp_path):
+    useless = corpora.write_calibration(tmp_path / "lr.json", corpora.calibration("likelihood-ratio", 26, 50, 25, 50))
+    found = json.loads(run("estimate", folder, "--calibration", useless, "--format", "json").stdout)
+    assert found["left_out"][0]["witness"] == "lr" and not found["complete"]
+    assert (found["share"], found["lower"], found["upper"]) == (0.025, 0.025, 0.95)  # registered; all but those that people signed for
+    assert found["limit"]["by"] == "detector"
+    shown = run("estimate", folder, "--calibration", useless).stdout
+    assert "Left out: the detector lr" in shown and "can't tell apart" in shown
+
+
+def test_where_one_detector_of_two_cannot_tell_the_other_one_counts_its_own_hits(tmp_path):
+    def hit(*names):
+        findings = [{"evidence": "detector", "witness": name, "origin": "generated", "reason": "a hit"} for name in names]
+        return {"origin": "generated", "evidence": "detector", "witness": names[0], "findings": json.dumps(findings)}
+
+    rows = [corpora.row(i) for i in range(1000)]
+    for i in range(300):
+        rows[i] |= hit("coin", "good") if i < 100 else hit("coin") if i < 200 else hit("good")
+    corpora.write_screen(tmp_path / "two", rows, witnesses=[("coin", "detector"), ("good", "detector")])
+    corpora.write_calibration(tmp_path / "two" / CALIBRATIONS / "coin.json", corpora.calibration("coin", 500, 1000, 500, 1000))
+    corpora.write_calibration(tmp_path / "two" / CALIBRATIONS / "good.json", corpora.calibration("good", 800, 1000, 50, 1000))
+    found = json.loads(run("estimate", tmp_path / "two", "--format", "json").stdout)
+    assert [each["witness"] for each in found["left_out"]] == ["coin"]
+    assert found["share"] == pytest.approx((200 / 1000 - 0.05) / 0.75) and found["complete"]

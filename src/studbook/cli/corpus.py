@@ -86,7 +86,8 @@ def _show_estimate(found: Estimate) -> None:
 
 
 def _limits(found: Estimate) -> list[str]:
-    lines = [] if found.complete else ["No calibrated detector looked at the rest: output that nobody marked or registered isn't seen."]
+    lines = [f"Left out: {each.reason}." for each in found.left_out]
+    lines += [] if found.complete else ["No calibrated detector looked at the rest: output that nobody marked or registered isn't seen."]
     if found.answers:
         lines.append(f"{found.answers:,} answers of a review took part.")
     if found.conflicts:

@@ -26,7 +26,8 @@ NOBODY = "none"
 class Draws:
     """Draws of how many of a group are generated, for the interval's lower end and for its upper one.
 
-    They differ where evidence leaves something open: without a detector, nobody's records may be all human or all generated.
+    They differ where evidence leaves something open: without a detector, or with none that can tell, nobody's records and its hits may be
+    all human or all generated.
 
     Attributes:
         sizes: Records of each group.
@@ -55,25 +56,26 @@ def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
     """Distribution of the generated records in each group that isn't certain."""
     marks = [each for each in counts.hits if each.evidence == "watermark"]
     detectors = [each for each in counts.hits if each.evidence == "detector"]
+    told = any(each.rates.is_informative() for each in detectors)
     cube = lattice(max(1, 2 * len(detectors) + 2 + 2 * len(marks)), points)
     n_hits = sum(each.hits for each in detectors)
     remaining = counts.undecided + n_hits
     sizes = {each.witness: each.hits for each in marks} | ({DETECTORS: n_hits} if detectors else {}) | {NOBODY: counts.undecided}
-    low, high, rates = _open(points, counts.undecided)
-    if detectors:
+    low, high, rates = _open(points, {name: sizes[name] for name in (DETECTORS, NOBODY) if name in sizes})
+    if told:
         sides, rates = _detected(detectors, n_hits, remaining, cube)
         low, high = (_counts(side, n_hits, counts.undecided, end) for side, end in zip(sides, (0.0, 1.0), strict=True))
     for i, mark in enumerate(marks):
         place = 2 * len(detectors) + 2 + 2 * i
-        for side, most in ((low, 1.0), (high, 1.0 if detectors else 0.0)):
+        for side, most in ((low, 1.0), (high, 1.0 if told else 0.0)):
             # Without a detector all that remains may be human, or none of it.
             human = most * np.clip(remaining - side[NOBODY] - side.get(DETECTORS, 0.0), 0.0, remaining)
             side[mark.witness] = mark.hits - _false_hits(mark, human, cube[:, place : place + 2])
     return Draws(sizes, low, high, rates)
 
 
-def _open(points: int, size: int) -> tuple[dict[str, Floats], dict[str, Floats], tuple[Floats, Floats] | None]:
-    return {NOBODY: np.zeros(points)}, {NOBODY: np.full(points, float(size))}, None
+def _open(points: int, sizes: Mapping[str, int]) -> tuple[dict[str, Floats], dict[str, Floats], tuple[Floats, Floats] | None]:
+    return {name: np.zeros(points) for name in sizes}, {name: np.full(points, float(n)) for name, n in sizes.items()}, None
 
 
 def _detected(
@@ -109,9 +111,9 @@ def expected_groups(counts: CorpusCounts) -> dict[str, float]:
     detectors = [each for each in counts.hits if each.evidence == "detector"]
     n_hits = sum(each.hits for each in detectors)
     remaining = counts.undecided + n_hits
-    found: dict[str, float] = {NOBODY: 0.0}
+    found: dict[str, float] = ({DETECTORS: 0.0} if detectors else {}) | {NOBODY: 0.0}
     human = float(remaining)
-    if detectors and remaining:
+    if remaining and any(each.rates.is_informative() for each in detectors):
         tpr, fpr = _pooled([each.rates.tpr for each in detectors]), _pooled([each.rates.fpr for each in detectors])
         generated = remaining * rogan_gladen(n_hits / remaining, tpr, fpr)
         true_hits = min(float(n_hits), generated * tpr)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from studbook.errors import ConfigError
+from studbook.errors import CalibrationError, ConfigError
 from studbook.screening.combining import DETECTORS, NOBODY, Draws, draw_groups, expected_groups, interval_of
 from studbook.screening.strata import CorpusCounts, Hits, count_corpus, read_calibrations
 from studbook.screening.weighing import Answers, Weighed, read_answers, weigh
@@ -64,6 +64,19 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A detector that took no part.
+
+    Attributes:
+        witness: Its name.
+        reason: Why, for people.
+    """
+
+    witness: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """The generated share of a corpus.
 
@@ -79,6 +92,7 @@ class Estimate:
         limit: What limits the precision; ``None`` where answers of a review took part.
         answers: Answers of a review that took part.
         conflicts: Groups whose answers contradict the calibrations; there the answers alone count.
+        left_out: Detectors that took no part: their calibrations can't tell generated from human records.
     """
 
     records: int
@@ -92,6 +106,7 @@ class Estimate:
     limit: Limit | None
     answers: int = 0
     conflicts: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def interval(self) -> ShareInterval:
@@ -105,8 +120,8 @@ def estimate_corpus(
     """Estimate the generated share of a screened corpus.
 
     Records that a signature or the register knows are counted. A watermark's hits are corrected by its false ones, a detector's hits among
-    the rest by both of its rates (Rogan and Gladen 1978); each rate's uncertainty is carried through. Answers of ``corpus review`` in the
-    folder take part, weighted by stratum.
+    the rest by both of its rates (Rogan and Gladen 1978); each rate's uncertainty is carried through. A detector whose calibration can't
+    tell generated from human records is left out. Answers of ``corpus review`` in the folder take part, weighted by stratum.
 
     Args:
         folder: What ``studbook corpus screen`` wrote.
@@ -115,7 +130,7 @@ def estimate_corpus(
         half_width: That is wished for, as a share; by default half of what it is.
 
     Raises:
-        CalibrationError: Hits of a witness without a calibration, or one that says nothing.
+        CalibrationError: Hits of a witness without a calibration; or a review of a corpus of which one detector of several is left out.
         RunFolderError: No finished screen.
         DataError: Damaged files.
 
@@ -125,25 +140,52 @@ def estimate_corpus(
     """
     path = Path(folder)
     check_confidence(confidence)
-    counts = count_corpus(path, read_calibrations(path, calibrations))
-    return estimate_counts(counts, confidence, answers=read_answers(path), half_width=half_width)
+    known, answers = read_calibrations(path, calibrations), read_answers(path)
+    counts = count_corpus(path, known)
+    left_out = _uninformative(counts)
+    if not left_out or len(left_out) == sum(each.evidence == "detector" for each in counts.hits):
+        return estimate_counts(counts, confidence, answers=answers, half_width=half_width)
+    if answers is not None:
+        raise CalibrationError(
+            f"{left_out[0].reason}, and the review's strata rest on them", hint="screen again without it, and review that"
+        )
+    counts = count_corpus(path, known, {each.witness for each in left_out})
+    return replace(estimate_counts(counts, confidence, half_width=half_width), left_out=left_out)
+
+
+def _uninformative(counts: CorpusCounts) -> tuple[LeftOut, ...]:
+    """Detectors whose hits say nothing."""
+    found = []
+    for each in counts.hits:
+        if each.evidence == "detector":
+            try:
+                each.rates.require_informative(f"the detector {each.witness}")
+            except CalibrationError as error:
+                found.append(LeftOut(each.witness, error.message))
+    return tuple(found)
 
 
 def estimate_counts(
     counts: CorpusCounts, confidence: float, *, answers: Answers | None = None, half_width: float | None = None
 ) -> Estimate:
-    """The same from numbers alone; see ``estimate_corpus``."""
+    """The same from numbers alone; see ``estimate_corpus``.
+
+    Raises:
+        CalibrationError: Some detectors' hits say nothing, and others' do: whose are the records that both hit?
+    """
     if counts.records < 1:
         raise ConfigError("a corpus has no records, expected 1 or more")
-    for each in counts.hits:
-        if each.evidence == "detector":
-            each.rates.require_informative(f"the detector {each.witness}")
+    detectors = [each for each in counts.hits if each.evidence == "detector"]
+    left_out = _uninformative(counts)
+    if left_out and len(left_out) < len(detectors):
+        raise CalibrationError(left_out[0].reason, hint="count its hits as those of the other detectors, or as undecided")
+    if left_out:
+        detectors = []
     weighed = weigh(draw_groups(counts), answers)
     if weighed.effective < FEW:
         weighed = weigh(draw_groups(counts, MANY_POINTS), answers)
     draws = weighed.draws
     lower, upper = interval_of(draws, counts.certain_generated, confidence, weighed.weights)
-    detectors = [each for each in counts.hits if each.evidence == "detector"]
     n_answers = 0 if answers is None else answers.n
     expected = expected_groups(counts) if not n_answers else weighed.expected(expected_groups(counts))
     share = (counts.certain_generated + sum(expected.values())) / counts.records
@@ -155,11 +197,12 @@ def estimate_counts(
         upper=max(high, share),
         confidence=confidence,
         certain=counts.certain_generated / counts.records,
-        complete=bool(detectors) or NOBODY in weighed.direct,
+        complete=bool(detectors) or all(name in weighed.direct for name in (DETECTORS, NOBODY) if name in draws.sizes),
         parts=_parts(counts, weighed, expected, confidence),
         limit=None if n_answers else _limit(counts, detectors, confidence, half_width, (high - low) / 2.0),
         answers=n_answers,
         conflicts=weighed.conflicts,
+        left_out=left_out,
     )
 
 

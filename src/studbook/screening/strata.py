@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ WEAK: tuple[EvidenceKind, ...] = ("watermark", "detector")
 """Evidence that errs at rates of its own; the other kinds are taken for certain."""
 _CONFIG = "screen.json"
 _MAX_CONFIG = 64 << 20
+_MAX_FINDINGS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,13 @@ def rates_of(calibration: DetectorCalibration) -> HitRates:
     return HitRates(hits.events, hits.units, false.events, false.units)
 
 
-def count_corpus(folder: Path, calibrations: Mapping[str, DetectorCalibration]) -> CorpusCounts:
+def count_corpus(folder: Path, calibrations: Mapping[str, DetectorCalibration], left_out: Collection[str] = ()) -> CorpusCounts:
     """Count a screened folder by the evidence that decided.
+
+    Args:
+        folder: A screened corpus.
+        calibrations: By witness.
+        left_out: Detectors whose hits don't count; where one decided, the next detector that hit the record takes its place.
 
     Raises:
         CalibrationError: A watermark or detector hit records and nothing says how often it errs; or detectors of several kinds of records.
@@ -179,13 +186,16 @@ def count_corpus(folder: Path, calibrations: Mapping[str, DetectorCalibration]) 
         RunFolderError: No finished screen.
     """
     cells: Counter[tuple[str, str, str]] = Counter()
-    for batch in read_columns(folder, ("origin", "evidence", "witness")):
-        cells.update(zip(batch["origin"], batch["evidence"], batch["witness"], strict=True))
+    for batch in read_columns(folder, ("origin", "evidence", "witness", *(("findings",) if left_out else ()))):
+        found: Iterable[tuple[str, str, str]] = zip(batch["origin"], batch["evidence"], batch["witness"], strict=True)
+        if left_out:
+            found = map(_redecided, found, batch["findings"], repeat(left_out))
+        cells.update(found)
     _check_cells(cells)
     certain: Counter[tuple[str, str]] = Counter()
     weak: Counter[tuple[EvidenceKind, str]] = Counter()
     for name, known in witnesses_of(folder).items():
-        if known in WEAK and name in calibrations:
+        if known in WEAK and name in calibrations and name not in left_out:
             weak[known, name] = 0
     for (origin, evidence, witness), n in cells.items():
         kind = next((each for each in WEAK if each == evidence), None)
@@ -199,6 +209,20 @@ def count_corpus(folder: Path, calibrations: Mapping[str, DetectorCalibration]) 
     undecided = total - sum(certain.values()) - sum(each.hits for each in hits)
     generated, human = (sum(n for (origin, _), n in certain.items() if origin == wanted) for wanted in ("generated", "human"))
     return CorpusCounts(total, generated, human, hits, undecided, dict(certain))
+
+
+def _redecided(cell: tuple[str, str, str], findings: str | None, left_out: Collection[str]) -> tuple[str, str, str]:
+    """What decides of a record where some detectors' hits don't count."""
+    origin, evidence, witness = cell
+    if (origin, evidence) != ("generated", "detector") or witness not in left_out:
+        return cell
+    listed = read_json((findings or "[]").encode("utf-8", "replace"), "findings", max_bytes=_MAX_FINDINGS)
+    for each in listed if isinstance(listed, list) else []:
+        if isinstance(each, dict) and (each.get("origin"), each.get("evidence")) == ("generated", "detector"):
+            name = each.get("witness")
+            if isinstance(name, str) and name not in left_out:
+                return "generated", "detector", name
+    return "unknown", NO_EVIDENCE, ""
 
 
 def _strength(item: tuple[tuple[EvidenceKind, str], int]) -> tuple[int, str]:

@@ -49,15 +49,18 @@ class HitRates:
         """Hits a human record."""
         return self.false_hits / self.human
 
+    def is_informative(self, confidence: float = 0.95) -> bool:
+        """Whether it hits generated records oftener than human ones, as far as its calibration can tell."""
+        lowest = clopper_pearson(self.hits, self.generated, confidence)[0]
+        return lowest > clopper_pearson(self.false_hits, self.human, confidence)[1]
+
     def require_informative(self, name: str, confidence: float = 0.95) -> None:
         """Refuse a test that hits generated records no oftener than human ones, as far as its calibration can tell.
 
         Raises:
             CalibrationError: The interval of one rate reaches that of the other.
         """
-        lowest = clopper_pearson(self.hits, self.generated, confidence)[0]
-        highest = clopper_pearson(self.false_hits, self.human, confidence)[1]
-        if lowest <= highest:
+        if not self.is_informative(confidence):
             raise CalibrationError(
                 f"{name} hits {self.tpr:.3g} of generated and {self.fpr:.3g} of human records, which its {self.generated:.0f} and "
                 f"{self.human:.0f} calibration records can't tell apart: its hits say nothing of a corpus",
