@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +14,7 @@ from studbook.errors import DataError
 from studbook.fingerprints import FINGERPRINTS, FixedWidth, MinHash, PdqHash, PerceptualHash
 from studbook.fingerprints.words import checked_text, words_of
 from studbook.pictures import read_picture
+from studbook.records import content
 
 Packed: TypeAlias = NDArray[np.uint8]
 Picture: TypeAlias = bytes | NDArray[np.uint8]
@@ -54,7 +54,7 @@ def canonical_text(text: str) -> bytes:
         >>> canonical_text("cafe\u0301")
         b'caf\xc3\xa9'
     """
-    return checked_text(text).encode()
+    return content.canonical_text(checked_text(text))
 
 
 def text_content(text: str) -> str:
@@ -65,7 +65,7 @@ def text_content(text: str) -> str:
         >>> text_content("café")[:15]
         'sha256:850f7dc4'
     """
-    return f"sha256:{hashlib.sha256(canonical_text(text)).hexdigest()}"
+    return content.bytes_content(canonical_text(text))
 
 
 def picture_content(picture: Picture) -> str:
@@ -116,11 +116,8 @@ def fingerprint_texts(texts: Iterable[str], *, threads: int = 1) -> Prints:
     """
     if isinstance(texts, str | bytes):
         raise DataError(f"texts are {type(texts).__name__}, expected a sequence of str", hint="put the single text into a list")
-    taken, normal, sha256 = list(texts), unicodedata.is_normalized, hashlib.sha256
-    contents = [
-        sha256((text if text.isascii() or normal("NFC", text) else unicodedata.normalize("NFC", text)).encode()).digest()
-        for text in map(_plain, taken)
-    ]
+    taken, sha256 = list(texts), hashlib.sha256
+    contents = [sha256(content.canonical_text(_plain(text))).digest() for text in taken]
     packed = []
     for scheme in TEXT_SCHEMES:
         try:
@@ -147,16 +144,17 @@ def _has_words(text: str) -> bool:
     return True
 
 
-def fingerprint_pictures(pictures: Sequence[Picture]) -> Prints:
+def fingerprint_pictures(pictures: Sequence[Picture], *, unpacked: Sequence[NDArray[np.uint8]] | None = None) -> Prints:
     """Pictures as the register sees them: SHA-256, the perceptual hash and PDQ.
 
     A picture without a shape (all of one colour) has neither hash: all such pictures would be near each other. It is found by its bytes.
 
     Args:
         pictures: Files' bytes, or ``(h, w)`` or ``(h, w, 3)`` uint8.
+        unpacked: Their pixels, where somebody unpacked them before; by default they are unpacked here.
 
     Raises:
-        DataError: Not pictures; the message names which.
+        DataError: Not pictures, the message names which; or not as many unpacked ones.
         MissingExtraError: Files, and Pillow isn't installed.
 
     Examples:
@@ -167,7 +165,9 @@ def fingerprint_pictures(pictures: Sequence[Picture]) -> Prints:
         [1, 1]
     """
     contents = [_picture_bytes(each, f"picture {i}") for i, each in enumerate(pictures)]
-    pixels = pixels_of(pictures)
+    pixels = pixels_of(pictures) if unpacked is None else list(unpacked)
+    if len(pixels) != len(contents):
+        raise DataError(f"there are {len(pixels)} unpacked pictures of {len(contents)}", hint="give one for each")
     packed = []
     for scheme in IMAGE_SCHEMES:
         bits = scheme.pack(pixels) if pixels else np.empty((0, 1), np.uint8)

@@ -18,10 +18,11 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, func, select
 
-from studbook.errors import RecordError, RegisterError
+from studbook.errors import ConfigError, RecordError, RegisterError
 from studbook.files import storage
 from studbook.records import DetectorCalibration, Entry, canonical_bytes, from_plain, read_json, to_bytes
 from studbook.records.codec import check_canonical
+from studbook.registry.limits import check_limit
 from studbook.registry.lineage import add_edge
 from studbook.registry.reading import entries_by_id
 from studbook.registry.schema import claims, edges, entries, limits, manifests, verdicts
@@ -123,7 +124,7 @@ class _Importer:
             LIMIT: self._limit,
             "studbook.signed/1": self._signed,
         }
-        if schema not in takers:
+        if not isinstance(schema, str) or schema not in takers:
             raise RecordError(f"{what} is {str(schema)[:80]!r}, expected a record of a register", hint="is it another file?")
         takers[schema](value, line, what)
 
@@ -136,9 +137,12 @@ class _Importer:
 
     def _limit(self, value: Any, _line: bytes, what: str) -> None:
         scheme, limit, record = value.get("scheme"), value.get("value"), value.get("calibration")
-        if not isinstance(scheme, str) or len(scheme) > 64 or not isinstance(limit, int | float) or not 0 <= limit <= 4096:
-            raise RecordError(f"{what} isn't a limit", hint="it was changed")
-        put_limit(self.store, scheme, limit, None if record is None else from_plain(DetectorCalibration, record, what))
+        calibration = None if record is None else from_plain(DetectorCalibration, record, what)
+        try:
+            check_limit(scheme, limit, calibration)
+        except ConfigError as error:
+            raise RecordError(f"{what} isn't a limit: {error.message}", hint="it was changed") from error
+        put_limit(self.store, scheme, limit, calibration, replace=False)
 
 
 def _decoded(value: Any, what: str) -> bytes:

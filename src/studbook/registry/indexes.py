@@ -24,6 +24,7 @@ from studbook.registry.schema import prints
 from studbook.registry.store import Store
 
 _PART = 1 << 16
+_TRIES = 3
 _STATE = "followed.json"
 _MINHASH = (("bits", 16), ("permutations", 128))
 
@@ -63,12 +64,16 @@ class Indexes:
         Raises:
             StorageError: The index can't be written.
         """
-        try:
-            return self._search(store, number, scheme, queries, limit)
-        except StorageError:
-            raise
-        except (OSError, ValueError):
-            self.drop(number)  # damaged; it is a cache
+        for _ in range(_TRIES):
+            try:
+                return self._search(store, number, scheme, queries, limit)
+            except StorageError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+            except (OSError, ValueError):
+                pass
+            self.drop(number)  # damaged, or deleted just now; it is a cache
+        with storage(self.folder):
             return self._search(store, number, scheme, queries, limit)
 
     def _search(self, store: Store, number: int, scheme: Scheme, queries: Packed, limit: int) -> tuple[Ints, Ints, Ints]:

@@ -163,17 +163,26 @@ def calibrate_texts(originals: Sequence[str], altered: Mapping[str, Sequence[str
     return _calibration(fingerprint, "text", value, near <= limit, {n: d <= limit for n, d in moved.items()}, names, target)
 
 
+def check_scheme(scheme: str) -> None:
+    """Refuse a name that no fingerprint has.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if not isinstance(scheme, str) or scheme not in FINGERPRINTS:
+        raise ConfigError(f"there is no fingerprint {str(scheme)[:80]!r}", hint=nearest_name(str(scheme), FINGERPRINTS, noun="fingerprint"))
+
+
 def check_limit(scheme: str, limit: float, calibration: DetectorCalibration | None) -> None:
     """Refuse what can't be a limit.
 
     Raises:
         ConfigError: It can't.
     """
-    if scheme not in FINGERPRINTS:
-        raise ConfigError(f"there is no fingerprint {str(scheme)[:80]!r}", hint=nearest_name(str(scheme), FINGERPRINTS, noun="fingerprint"))
+    check_scheme(scheme)
     highest = 1 if scheme == "minhash" else 4096
-    if not 0 <= limit <= highest:
-        raise ConfigError(f"the limit of {scheme} is {limit}, expected 0 to {highest}")
+    if type(limit) not in (int, float) or not 0 <= limit <= highest:
+        raise ConfigError(f"the limit of {scheme} is {str(limit)[:80]!r}, expected a number from 0 to {highest}")
     if calibration is not None and (calibration.detector, calibration.threshold) != (f"register-{scheme}", limit):
         raise ConfigError(
             f"the calibration gives {calibration.detector} {calibration.threshold}, the limit of {scheme} is to be {limit}",

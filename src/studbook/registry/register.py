@@ -228,9 +228,15 @@ class Register:
     # Limits
 
     def limit(self, scheme: str) -> Limit | None:
-        """What counts as near by a scheme: the register's own limit, else the default, else ``None``."""
+        """What counts as near by a scheme: the register's own limit, else the default, else ``None``.
+
+        Raises:
+            ConfigError: No fingerprint's name.
+        """
+        from studbook.registry.limits import check_scheme
         from studbook.registry.signed import limit_of
 
+        check_scheme(scheme)
         with self._store.read() as connection:
             return limit_of(connection, scheme)
 

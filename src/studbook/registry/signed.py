@@ -101,10 +101,12 @@ def name_bytes(name: str, noun: str) -> bytes:
     return sha_bytes(name)
 
 
-def put_limit(store: Store, scheme: str, value: float, calibration: DetectorCalibration | None) -> None:
-    """What counts as near from now on; takes the place of an earlier limit."""
+def put_limit(store: Store, scheme: str, value: float, calibration: DetectorCalibration | None, *, replace: bool = True) -> None:
+    """What counts as near from now on; takes the place of an earlier limit, or leaves it."""
     data = None if calibration is None else to_bytes(calibration)
     with store.write() as connection:
+        if not replace and connection.execute(select(limits.c.scheme).where(limits.c.scheme == scheme)).first() is not None:
+            return
         connection.execute(delete(limits).where(limits.c.scheme == scheme))
         connection.execute(insert(limits).values(scheme=scheme, value=float(value), calibration=data))
 
