@@ -37,6 +37,20 @@ def encode(parameters: Parameters) -> bytes:
     return b"".join([len(header).to_bytes(8, "little"), header, *arrays])
 
 
+def encoded_size(parameters: Parameters) -> int:
+    """How many bytes ``encode`` makes of them, without making them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.protocols.values import encode, encoded_size
+        >>> parameters = {"w": np.ones((2, 3), np.float32)}
+        >>> encoded_size(parameters) == len(encode(parameters))
+        True
+    """
+    header = canonical_bytes({"arrays": [[name, list(parameters[name].shape)] for name in sorted(parameters)]})
+    return 8 + len(header) + 4 * sum(value.size for value in parameters.values())
+
+
 def decode(data: bytes, what: str) -> dict[str, NDArray[np.float32]]:
     """The parameters that ``encode`` wrote; from outside, so nothing in it is trusted.
 

@@ -46,11 +46,13 @@ from studbook.theory.gaussian import (
     std_shrinkage,
 )
 from studbook.theory.golden_ratio import effective_sample_size, golden_weight
+from studbook.theory.gossip import contraction, pair_contraction, predict_spread, second_eigenvalue, spread_bound, steady_spread
 from studbook.theory.kde import kde_variance, kernel_fit, scott_factor, silverman_factor
 from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law, PoissonLaw, matrix_root
 from studbook.theory.ols import accumulated_error, replaced_error, single_fit_error
 from studbook.theory.poisson import extinction_probability, rate_fit, rate_moments
 from studbook.theory.predict import Prediction, Situation, predict
+from studbook.theory.replay import found_false, found_share, replayed_share, replays_needed, shortest_training
 from studbook.theory.screened import Screening, screened_heterozygosity, screened_support
 from studbook.theory.sequential import Decision, Sprt, SprtState
 from studbook.theory.support import Renewal, expected_support, support_cost, survival_probability
@@ -109,6 +111,7 @@ __all__ = [
     "cluster_bootstrap",
     "coalescence",
     "composition_of",
+    "contraction",
     "correlated_majority",
     "divisor_fit",
     "effective_sample_size",
@@ -121,6 +124,8 @@ __all__ = [
     "expected_variance",
     "extinction_probability",
     "fixation_probability",
+    "found_false",
+    "found_share",
     "fresh_equilibrium",
     "generated_share",
     "golden_weight",
@@ -134,8 +139,10 @@ __all__ = [
     "match_moments",
     "matrix_root",
     "median_half_life",
+    "pair_contraction",
     "precision",
     "predict",
+    "predict_spread",
     "quorum_rates",
     "random_collision",
     "rate_fit",
@@ -146,15 +153,21 @@ __all__ = [
     "replaced_std",
     "replaced_variance",
     "replaced_w2_squared",
+    "replayed_share",
+    "replays_needed",
     "residual_share",
     "rogan_gladen",
     "scott_factor",
     "screened_heterozygosity",
     "screened_support",
+    "second_eigenvalue",
     "silverman_factor",
+    "shortest_training",
     "single_fit_error",
     "smallest_fresh",
+    "spread_bound",
     "std_shrinkage",
+    "steady_spread",
     "support_cost",
     "survival_probability",
     "trials_for_bound",

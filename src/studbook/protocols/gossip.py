@@ -1,0 +1,126 @@
+"""Gossip: after each step nodes average with neighbours, and nobody ever sees all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from studbook.arrays import Floats
+from studbook.errors import ConfigError
+from studbook.protocols.checks import require_several
+from studbook.protocols.graphs import Edge, Graph, metropolis_weights, pair_weights
+from studbook.protocols.team import Team, spread_of
+from studbook.protocols.values import Parameters, mean
+from studbook.rng import stream
+
+_DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """Every node takes a step, then averages its parameters with others on a graph. Optimisers keep their own state.
+
+    Attributes:
+        graph: Who can talk to whom; on a complete one pairs are random pairs.
+        exchange: ``pairs``: a new matching of the graph's edges each step, both ends of an edge push and pull and keep the mean;
+            ``neighbours``: each averages with all its neighbours by Metropolis–Hastings weights.
+        every: Steps between exchanges, 1 or more.
+
+    Raises:
+        ConfigError: Another exchange, or an impossible number of steps.
+
+    References:
+        S. Boyd et al., "Randomized gossip algorithms", IEEE Trans. Inf. Theory 52 (2006); X. Lian et al., NeurIPS 2017 (neighbours);
+        here the step comes first and the average after it ("adapt then combine").
+
+    Examples:
+        >>> from studbook.protocols import Gossip, ring
+        >>> from studbook.theory import contraction
+        >>> protocol = Gossip(ring(8), "neighbours")
+        >>> round(contraction(protocol.mixing(8)[0]), 4)
+        0.6476
+    """
+
+    graph: Graph
+    exchange: Literal["pairs", "neighbours"] = "pairs"
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.exchange not in ("pairs", "neighbours"):
+            raise ConfigError(f"exchange is {self.exchange!r}, expected pairs or neighbours")
+        if type(self.every) is not int or not 1 <= self.every <= 1_000_000:
+            raise ConfigError(f"every is {self.every!r}, expected 1 to 1,000,000 steps between exchanges")
+
+    @property
+    def recovers(self) -> Literal["peer", "alone"]:
+        """A node that comes back goes on from a peer's state."""
+        return "peer"
+
+    def check(self, n: int) -> None:
+        """See ``Protocol``."""
+        require_several("gossip", n)
+        if n != self.graph.n:
+            raise ConfigError(f"the graph has {self.graph.n} nodes, the run {n}", hint="as many of both")
+
+    def step(self, team: Team) -> Mapping[int, float]:
+        """See ``Protocol``."""
+        if (team.step + 1) % self.every:
+            return team.advance()
+        if len(team.live) < self.graph.n:
+            team.note_parts(self.graph.parts(team.live))
+        pairs = self.graph.matching(team.live, rng=stream(team.seed, "matching", team.step)) if self.exchange == "pairs" else None
+        losses = team.advance(sharing=team.live if pairs is None else [i for pair in pairs for i in pair])
+        found = team.parameters()
+        team.before = spread_of(found.values())
+        team.adopt(self._with_neighbours(found) if pairs is None else _in_pairs(found, pairs))
+        return losses
+
+    def mixing(self, n: int) -> Sequence[Floats]:
+        """One matrix for neighbours; for random pairs the rounds of a tournament; else many matchings, drawn by the run's own law."""
+        if self.exchange == "neighbours":
+            stack = metropolis_weights(self.graph)
+        elif self.graph.is_complete:
+            stack = _tournament(n)
+        else:
+            rng = stream(0, "matchings")
+            stack = np.stack([pair_weights(n, self.graph.matching(range(n), rng=rng)) for _ in range(_DRAWS)])
+        return [*([np.eye(n)] * (self.every - 1)), stack]
+
+    def describe(self) -> Mapping[str, Any]:
+        """See ``Protocol``."""
+        edges = [list(edge) for edge in self.graph.edges]
+        described = {"protocol": "gossip", "graph": self.graph.name, "exchange": self.exchange, "every": self.every, "edges": edges}
+        return {**described, "nodes": self.graph.n}
+
+    def _with_neighbours(self, found: Mapping[int, Parameters]) -> dict[int, Parameters]:
+        nodes = sorted(found)
+        weights = metropolis_weights(self.graph, nodes)
+        mixed: dict[int, Parameters] = {}
+        for row, i in enumerate(nodes):
+            used = [column for column in range(len(nodes)) if weights[row, column] > 0.0]
+            mixed[i] = mean([found[nodes[column]] for column in used], [float(weights[row, column]) for column in used])
+        return mixed
+
+
+def _tournament(n: int) -> Floats:
+    """Everybody meets everybody once, in n − 1 rounds (n for odd n). The second moments are those of uniformly random pairs, without the
+    noise of draws: nodes are exchangeable, so that only the mean matrix counts.
+    """
+    turning = n - 1 + n % 2  # the last one keeps its seat, the others move on; with n odd it isn't there
+    rounds = []
+    for k in range(turning):
+        pairs = [((k + i) % turning, (k - i) % turning) for i in range(1, (turning + 1) // 2)]
+        rounds.append(pair_weights(n, [pair for pair in [(k, turning), *pairs] if max(pair) < n]))
+    return np.stack(rounds)
+
+
+def _in_pairs(found: Mapping[int, Parameters], pairs: Iterable[Edge]) -> dict[int, Parameters]:
+    """The mean of each pair, for both; whose partner was lost meanwhile keeps what it has."""
+    mixed: dict[int, Parameters] = {}
+    for i, j in pairs:
+        if i in found and j in found:
+            mixed[i] = mixed[j] = mean([found[i], found[j]])
+    return mixed

@@ -1,0 +1,120 @@
+"""What a training run leaves behind: one row a step, what was measured, what happened, and every node's parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studbook.protocols.team import Event
+from studbook.protocols.values import Parameters, digest
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step.
+
+    Attributes:
+        step: Steps taken with it, from 1.
+        losses: Each node's loss, before the step; NaN for one that took none.
+        before: Mean squared distance of the nodes' parameters to their mean before the exchange; where there is none, after the step.
+        spread: The same after the step.
+        sent: Bytes of parameters and gradients that nodes sent and were sent for the protocol so far.
+        live: Nodes that took part.
+    """
+
+    step: int
+    losses: tuple[float, ...]
+    before: float
+    spread: float
+    sent: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured on held-out data.
+
+    Attributes:
+        step: After how many steps.
+        node: Whose parameters; ``None`` for the mean of all.
+        measures: By name.
+    """
+
+    step: int
+    node: int | None
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRun:
+    """A run, finished or up to a checkpoint.
+
+    Attributes:
+        settings: What determines it: protocol, nodes, steps, seed.
+        rows: One a step.
+        evaluations: In order.
+        events: Losses and returns of nodes.
+        parameters: Each live node's, at the end.
+        rho: Contraction of the spread that theory gives one exchange; see ``studbook.theory.contraction``.
+        predicted: What theory expects of the spread after each step; see ``predicted_spread``.
+    """
+
+    settings: Mapping[str, Any]
+    rows: Sequence[StepRow]
+    evaluations: Sequence[Evaluation]
+    events: Sequence[Event]
+    parameters: Mapping[int, Parameters]
+    rho: float
+    predicted: Sequence[float]
+
+    @property
+    def digests(self) -> dict[int, str]:
+        """Of each node's parameters: equal only where the runs are, to the bit."""
+        return {i: digest(each) for i, each in self.parameters.items()}
+
+    @property
+    def shrinkage(self) -> float:
+        """By what factor the exchanges shrank the spread in fact: the geometric mean over steps; NaN where there was nothing to shrink."""
+        logs = [math.log(row.spread / row.before) for row in self.rows if 0.0 < row.spread < row.before]
+        return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+
+    def curve(self) -> list[dict[str, Any]]:
+        """One flat row a step: what a table or a chart takes."""
+        measured = {each.step: each.measures for each in self.evaluations if each.node is None}
+        names = sorted({name for measures in measured.values() for name in measures})
+        rows = []
+        for row, predicted in zip(self.rows, self.predicted, strict=True):
+            known = [loss for loss in row.losses if not math.isnan(loss)]
+            mean = math.fsum(known) / len(known) if known else math.nan
+            flat: dict[str, Any] = {"step": row.step, "loss": mean, "spread_before": row.before, "spread": row.spread}
+            flat |= {"spread_predicted": predicted, "bytes_sent": row.sent, "nodes": row.live}
+            flat |= {f"mean_{name}": measured.get(row.step, {}).get(name) for name in names}
+            rows.append(flat | {f"loss_{i}": loss for i, loss in enumerate(row.losses)})
+        return rows
+
+    def summary(self) -> dict[str, Any]:
+        """The whole in a few numbers, as JSON's types."""
+        last = self.rows[-1] if self.rows else None
+        final = [each for each in self.evaluations if last is not None and each.step == last.step]
+        return {
+            "schema": SCHEMA,
+            "settings": dict(self.settings),
+            "steps": len(self.rows),
+            "spread": last.spread if last else 0.0,
+            "spread_predicted": self.predicted[-1] if self.rows else 0.0,
+            "contraction": _finite(self.shrinkage),
+            "contraction_predicted": self.rho,
+            "bytes_sent": last.sent if last else 0,
+            "measures": {"mean" if each.node is None else str(each.node): dict(each.measures) for each in final},
+            "events": [dataclasses.asdict(event) for event in self.events],
+            "digests": {str(i): value for i, value in self.digests.items()},
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
