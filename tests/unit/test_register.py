@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from studbook.errors import DataError, RegisterError
 from studbook.fingerprints import ExactText, MinHash
-from studbook.pictures import png_bytes
+from studbook.pictures import png_bytes, read_picture
 from studbook.registry import Added, Edge, Register, canonical_text, fingerprint_pictures, fingerprint_texts, picture_content, text_content
 from studbook.registry.indexes import is_indexed
 from studbook.registry.limits import DEFAULTS, N_PERMUTATIONS, agreement_of, distances_of
@@ -131,3 +131,13 @@ def test_a_register_is_used_on_both_sides_of_a_fork(tmp_path):
         assert added == Added(50, 0)
         assert register.stats().entries == 251
         assert register.verify() == []
+
+
+def test_pictures_that_somebody_unpacked_have_the_same_prints():
+    rng = np.random.default_rng(4)
+    files = [png_bytes(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)) for _ in range(3)]
+    one, two = fingerprint_pictures(files), fingerprint_pictures(files, unpacked=[read_picture(each, "it") for each in files])
+    assert one.contents == two.contents
+    assert all((a[1] == b[1]).all() and (a[2] == b[2]).all() for a, b in zip(one.packed, two.packed, strict=True))
+    with pytest.raises(DataError, match="2 unpacked pictures of 3"):
+        fingerprint_pictures(files, unpacked=[read_picture(each, "it") for each in files[:2]])

@@ -12,7 +12,7 @@ def canonical_text(text: str) -> bytes:
     Raises:
         UnicodeEncodeError: Half a surrogate pair, which has no UTF-8.
     """
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).encode()
+    return (text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)).encode()
 
 
 def text_content(text: str) -> str:

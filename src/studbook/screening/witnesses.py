@@ -85,9 +85,15 @@ class RegisterWitness:
         pictures = [i for i, record in enumerate(records) if record.kind == "image"]
         for i, matches in zip(texts, self.register.find_texts([records[i].text for i in texts]) if texts else [], strict=True):
             found[i] = self._finding(records[i], matches)
-        for i, matches in zip(pictures, self.register.find_images([records[i].data for i in pictures]) if pictures else [], strict=True):
+        for i, matches in zip(pictures, self._find_pictures([records[i] for i in pictures]) if pictures else [], strict=True):
             found[i] = self._finding(records[i], matches)
         return found
+
+    def _find_pictures(self, records: Sequence[Record]) -> list[tuple[Match, ...]]:
+        from studbook.registry import fingerprint_pictures
+
+        prints = fingerprint_pictures([each.data for each in records], unpacked=[each.pixels for each in records])
+        return self.register.find_images(prints)
 
     def describe(self) -> Mapping[str, Any]:
         """See ``Witness``."""
