@@ -1,0 +1,198 @@
+"""A node commits to its training: it records each step by its digests, keeps a state every so often, and signs the root over all steps.
+
+What lies in the folder, each file whole or not at all:
+
+- ``state-00000010.bin``: parameters and optimiser's state before step 10;
+- ``steps-00000010.jsonl``: the records of the steps from 10 up to the next kept state, canonical JSON, one a line;
+- ``received-00000012.bin``: what the node took over from others in step 12;
+- ``commitment.json``: the signed commitment, written last.
+
+A run that was killed goes on from the last state that is whole, and comes to the same commitment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from studbook.errors import ConfigError, StudbookError
+from studbook.protocols.kept import (
+    COMMITMENT,
+    Recording,
+    encode_state,
+    load_segment,
+    load_state,
+    optimiser_digest,
+    received_name,
+    state_name,
+    steps_name,
+    task_of,
+)
+from studbook.protocols.node import Node, NodeState
+from studbook.protocols.stores import Store
+from studbook.protocols.values import Parameters, digest, encode
+from studbook.provenance import Signed, SigningKey, open_signed, sign
+from studbook.records import Checkpoint, Contact, Environment, StepRecord, TrainingCommitment, merkle_root, to_bytes
+from studbook.records.training import MAX_STEPS, checkpoint_steps
+
+
+class Committer:
+    """Follows a node's run and keeps what the commitment rests on.
+
+    Args:
+        node: Whose run.
+        store: Where it is kept; one run's alone.
+        every: A state is kept every so many steps: 1 makes replays short, more saves room.
+        run: 128 random bits in hex that name the run; whoever starts the run draws them.
+        environment: The numerics that the node steps in.
+
+    Raises:
+        ConfigError: An impossible ``every``.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.protocols.commit import Committer
+        >>> from studbook.protocols.node import Node, Optimiser
+        >>> from studbook.protocols.quadratic import Quadratic
+        >>> from studbook.protocols.stores import MemoryStore
+        >>> from studbook.provenance import SigningKey
+        >>> node = Node(0, Quadratic(dimension=2), np.arange(100), 10, Optimiser(), 0)
+        >>> committer = Committer(node, MemoryStore(), every=5, run=32 * "0")
+        >>> signed = committer.train(20, SigningKey.generate())
+        >>> signed.record.steps, len(signed.record.checkpoints)
+        (20, 5)
+    """
+
+    def __init__(self, node: Node, store: Store, *, every: int, run: str, environment: Environment | None = None) -> None:
+        if not 1 <= every <= MAX_STEPS:
+            raise ConfigError(f"a state is kept every {every} steps, expected 1 or more")
+        self.node, self.every, self.run = node, every, run
+        self.environment = Environment() if environment is None else environment
+        self._store, self._recording = store, Recording(node)
+        self._records: list[StepRecord] = []
+        self._kept: dict[int, Checkpoint] = {}
+        self._written = 0
+
+    @property
+    def records(self) -> Sequence[StepRecord]:
+        """The steps so far."""
+        return tuple(self._records)
+
+    def begin(self, start: NodeState | None = None) -> NodeState:
+        """The state to go on from: the last one kept of this run, else the first.
+
+        Args:
+            start: The first state; by default ``node.begin()``.
+        """
+        first = self.node.begin() if start is None else start
+        found = self._resume(first)
+        if found is None:
+            self._records, self._kept, self._written = [], {}, 0
+            self._keep(first)
+            return first
+        return found
+
+    def step(self, state: NodeState) -> NodeState:
+        """One step of the node's own, recorded."""
+        gradient = self.node.gradient_at(state).parameters
+        after = self.node.apply(state, gradient)
+        return self.record(state, gradient, after)
+
+    def record(
+        self, before: NodeState, update: Parameters, after: NodeState, *, agreed: Parameters | None = None,
+        adopted: Parameters | None = None, peers: Sequence[int] = (),
+    ) -> NodeState:  # fmt: skip
+        """Record a step that was taken, and what was taken over from others in it.
+
+        Args:
+            before: The state before it.
+            update: The gradient that the node computed.
+            after: The state after its step, before it adopts anything.
+            agreed: The gradient that it stepped along, where several nodes agreed on one.
+            adopted: The parameters that it adopted after its step.
+            peers: Whose values went into what it took over, in the order of summation.
+
+        Returns:
+            The state that the next step begins with.
+
+        Raises:
+            ConfigError: A step out of its turn, or both kinds of contact in one.
+        """
+        if before.step != len(self._records) or after.step != before.step + 1:
+            raise ConfigError(f"step {before.step} to {after.step} was recorded after {len(self._records)} steps")
+        if agreed is not None and adopted is not None:
+            raise ConfigError("a step took over a gradient and parameters, expected one of them")
+        received = agreed if adopted is None else adopted
+        contact = None
+        if received is not None:
+            contact = Contact(kind="gradient" if adopted is None else "parameters", value=digest(received), peers=tuple(peers))
+            self._store.put(received_name(before.step), encode(received))
+        self._records.append(self._recording.record(before, update, after, contact))
+        state = after if adopted is None else self.node.adopt(after, adopted)
+        if state.step % self.every == 0:
+            self._keep(state)
+        return state
+
+    def train(self, steps: int, key: SigningKey, *, start: NodeState | None = None) -> Signed[TrainingCommitment]:
+        """Go on alone up to a number of steps, and commit to all of them.
+
+        Raises:
+            ConfigError: Fewer steps than were already taken.
+            StorageError: The disk refused; what was kept stays, and the run can go on.
+        """
+        state = self.begin(start)
+        if state.step > steps:
+            raise ConfigError(f"{state.step} steps were taken already, {steps} are wanted", hint="more steps, or another folder")
+        while state.step < steps:
+            state = self.step(state)
+        return self.finish(state, key)
+
+    def finish(self, state: NodeState, key: SigningKey) -> Signed[TrainingCommitment]:
+        """Sign the commitment to all steps so far; it is what verifiers are sent.
+
+        Raises:
+            RecordError: No step was taken: a commitment to nothing proves nothing.
+        """
+        from studbook.verification.calibration import now
+
+        if state.step not in self._kept:
+            self._keep(state)
+        task = task_of(self.node, self._kept[0].parameters)
+        kept = [self._kept[step] for step in checkpoint_steps(len(self._records), self.every)]
+        commitment = TrainingCommitment(
+            training=task, steps=len(self._records), root=merkle_root([to_bytes(each) for each in self._records]), every=self.every,
+            checkpoints=tuple(kept), environment=self.environment, run=self.run, made=now(),
+        )  # fmt: skip
+        data = sign(commitment, key)
+        self._store.put(COMMITMENT, data)
+        return open_signed(data, TrainingCommitment, COMMITMENT)
+
+    def _keep(self, state: NodeState) -> None:
+        """First the steps up to here, then the state: whoever finds the state finds what led to it."""
+        segment = self._records[self._written :]
+        if segment:
+            self._store.put(steps_name(self._written), b"".join(to_bytes(each) + b"\n" for each in segment))
+            self._written = len(self._records)
+        self._store.put(state_name(state.step), encode_state(state))
+        self._kept[state.step] = Checkpoint(state.step, digest(state.parameters), optimiser_digest(state.optimiser))
+
+    def _resume(self, first: NodeState) -> NodeState | None:
+        """The last state that is whole, and fits the records before it; ``None`` where there is nothing to go on from."""
+        records: list[StepRecord] = []
+        kept: dict[int, Checkpoint] = {}
+        state: NodeState | None = None
+        try:
+            while True:
+                step = len(records)
+                read = load_state(self._store, step, first)
+                point = Checkpoint(step, digest(read.parameters), optimiser_digest(read.optimiser))
+                expected = (records[-1].left, records[-1].optimiser_after) if records else (digest(first.parameters), point.optimiser)
+                if (point.parameters, point.optimiser) != expected:
+                    break
+                state, kept[step] = read, point
+                self._records, self._kept, self._written = list(records), dict(kept), len(records)
+                records += load_segment(self._store, step, self.every)
+                if len(records) % self.every:
+                    break  # a run that had ended in between: its last stretch is done again
+        except StudbookError:
+            pass  # what isn't whole wasn't finished
+        return state

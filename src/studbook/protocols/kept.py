@@ -1,0 +1,192 @@
+"""What a node keeps of its run: names and forms of the files, and reading them back without trust."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studbook.errors import RecordError, StudbookError, VerifierError
+from studbook.protocols.node import Node, NodeState
+from studbook.protocols.stores import Store
+from studbook.protocols.values import Parameters, decode, digest, encode
+from studbook.records import Contact, StepRecord, TrainingCommitment, TrainingTask, digest_of, from_bytes, merkle_root, to_bytes
+
+COMMITMENT = "commitment.json"
+MAX_SEGMENT = 256 << 20
+
+
+def task_of(node: Node, start: str | None = None) -> TrainingTask:
+    """What determines a node's steps.
+
+    Args:
+        node: Which.
+        start: Digest of the parameters that it begins with; by default those of ``node.begin()``.
+    """
+    return TrainingTask(
+        objective=digest_of(dict(node.objective.describe())), optimiser=digest_of(asdict(node.optimiser)), rows=rows_digest(node.rows),
+        batch=node.batch, seed=node.seed, node=node.index, start=digest(node.begin().parameters) if start is None else start,
+    )  # fmt: skip
+
+
+def optimiser_digest(state: Mapping[str, Parameters]) -> str:
+    """Digest of an optimiser's state."""
+    return digest_of({name: digest(part) for name, part in state.items()})
+
+
+class Recording:
+    """What a node needs to know of itself to record steps; made once a run.
+
+    Args:
+        node: Which.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._data = digest_of(dict(node.objective.describe()))
+        self._left: tuple[NodeState | None, str, str] = (None, "", "")
+
+    def batch(self, step: int) -> str:
+        """The commitment to a step's rows and to the data that they are rows of."""
+        return digest_of({"data": self._data, "rows": rows_digest(self.node.rows_at(step))})
+
+    def path(self, step: int) -> str:
+        """The path of a step's random streams."""
+        return f"{self.node.seed}/node/{self.node.index}/step/{step}"
+
+    def record(self, before: NodeState, update: Parameters, after: NodeState, contact: Contact | None = None) -> StepRecord:
+        """The record of a step: from which state, by which gradient, to which state.
+
+        Where the state before is the very one that the last step ended with, it isn't digested again.
+        """
+        known, parameters, optimiser = self._left
+        if known is not before:
+            parameters, optimiser = digest(before.parameters), optimiser_digest(before.optimiser)
+        self._left = (after, digest(after.parameters), optimiser_digest(after.optimiser))
+        return StepRecord(
+            step=before.step, before=parameters, optimiser=optimiser, batch=self.batch(before.step), path=self.path(before.step),
+            update=digest(update), after=self._left[1], optimiser_after=self._left[2], contact=contact,
+        )  # fmt: skip
+
+
+def rows_digest(rows: NDArray[np.int64]) -> str:
+    """Digest of row numbers, in their order."""
+    return "sha256:" + hashlib.sha256(np.ascontiguousarray(rows, "<i8").tobytes()).hexdigest()
+
+
+def state_name(step: int) -> str:
+    """File of the state before a step."""
+    return f"state-{step:08d}.bin"
+
+
+def steps_name(step: int) -> str:
+    """File of the records from a step on."""
+    return f"steps-{step:08d}.jsonl"
+
+
+def received_name(step: int) -> str:
+    """File of what a node took over in a step."""
+    return f"received-{step:08d}.bin"
+
+
+def encode_state(state: NodeState) -> bytes:
+    """A state's bytes: parameters and optimiser's state side by side."""
+    parts = {f"parameters/{key}": value for key, value in state.parameters.items()}
+    for name, held in state.optimiser.items():
+        parts.update({f"optimiser/{name}/{key}": value for key, value in held.items()})
+    return encode(parts)
+
+
+def load_state(store: Store, step: int, like: NodeState) -> NodeState:
+    """A kept state, of the form of another.
+
+    Args:
+        store: Where it lies.
+        step: The step before which it is the state.
+        like: A state of the same node: names and shapes have to be alike.
+
+    Raises:
+        VerifierError: It isn't there, is damaged, or has another form: there can be no ballot.
+    """
+    name = state_name(step)
+    wanted = encode_state(like)
+    data = store.get(name, max_bytes=len(wanted))
+    try:
+        parts = decode(data, name)
+    except RecordError as error:
+        raise VerifierError(error.message, hint="ask the node for it again: without it there is no ballot") from error
+    parameters = _part(parts, "parameters/", like.parameters, name)
+    optimiser = {part: _part(parts, f"optimiser/{part}/", held, name) for part, held in like.optimiser.items()}
+    return NodeState(step, parameters, optimiser)
+
+
+def _part(parts: Parameters, prefix: str, like: Parameters, what: str) -> dict[str, NDArray[np.float32]]:
+    found = {key: parts[prefix + key] for key in like if prefix + key in parts and parts[prefix + key].shape == like[key].shape}
+    if len(found) < len(like):
+        raise VerifierError(f"{what} holds a state of another form", hint="ask the node for it again: without it there is no ballot")
+    return found
+
+
+def update_name(step: int) -> str:
+    """File of the gradient that a node computed in a step."""
+    return f"update-{step:08d}.bin"
+
+
+def load_committed(store: Store, name: str, expected: str, like: Parameters) -> Parameters:
+    """Parameters or a gradient that a step's record names by their digest.
+
+    Args:
+        store: Where they lie.
+        name: Of the file.
+        expected: Their digest in the record.
+        like: Parameters of the same node.
+
+    Raises:
+        VerifierError: They aren't there, or aren't what the record names.
+    """
+    data = store.get(name, max_bytes=len(encode(like)))
+    try:
+        found = decode(data, name)
+    except RecordError as error:
+        raise VerifierError(error.message, hint="ask the node for it again") from error
+    shapes = [{key: value.shape for key, value in each.items()} for each in (found, like)]
+    if digest(found) != expected or shapes[0] != shapes[1]:
+        raise VerifierError(f"{name} isn't what the node committed to", hint="it was changed or cut off: ask the node for it again")
+    return found
+
+
+def load_segment(store: Store, start: int, every: int) -> list[StepRecord]:
+    """The records from a kept state up to the next one.
+
+    Raises:
+        VerifierError: They aren't there, or aren't such records.
+    """
+    name = steps_name(start)
+    data = store.get(name, max_bytes=min(MAX_SEGMENT, every * StepRecord.MAX_BYTES))
+    lines = data.split(b"\n")
+    if lines[-1] or not 1 <= len(lines) - 1 <= every:
+        raise VerifierError(f"{name} is cut off, or has {len(lines) - 1} steps, expected 1 to {every}", hint="ask the node for it again")
+    try:
+        found = [from_bytes(StepRecord, line, name, max_bytes=StepRecord.MAX_BYTES) for line in lines[:-1]]
+    except StudbookError as error:
+        raise VerifierError(error.message, hint=error.hint) from error
+    if [each.step for each in found] != list(range(start, start + len(found))):
+        raise VerifierError(f"{name} has its steps out of order", hint="ask the node for it again")
+    return found
+
+
+def load_records(store: Store, commitment: TrainingCommitment) -> list[StepRecord]:
+    """All records of a commitment, checked against its root.
+
+    Raises:
+        VerifierError: They aren't there, or aren't those that were committed to.
+    """
+    records: list[StepRecord] = []
+    while len(records) < commitment.steps:
+        records += load_segment(store, len(records), commitment.every)
+    if len(records) != commitment.steps or merkle_root([to_bytes(each) for each in records]) != commitment.root:
+        raise VerifierError("the steps don't lie under the commitment's root", hint="they were changed: ask the node for them again")
+    return records

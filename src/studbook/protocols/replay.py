@@ -1,0 +1,304 @@
+"""A verifier of training: it draws steps after the commitment, takes each again by itself, and casts a ballot through the quorum.
+
+All verifiers of a round draw the same steps, as the seed is the round's: where each drew its own, a false step that one of three
+finds would be outvoted by the two that looked elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from studbook.errors import CalibrationError, ConfigError, EvidenceError, VerifierError
+from studbook.fingerprints.challenge import draw_places
+from studbook.protocols.kept import load_committed, load_records, task_of, update_name
+from studbook.protocols.node import Node
+from studbook.protocols.retrace import Walk
+from studbook.protocols.stores import Store
+from studbook.protocols.values import Parameters, digest, mean, squared_distance
+from studbook.provenance import PublicKey, Signed
+from studbook.records import Ballot, Check, Environment, ReplayCalibration, StepRecord, TrainingCommitment, digest_of
+from studbook.records.training import MAX_STEPS
+from studbook.verification.calibration import now
+from studbook.verification.verifier import CONTRADICTION
+
+DIFFER, DISTANCE = "replayed steps that differ", "largest relative distance of an update"
+_FAR = 1e6
+_ROUND = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """What a verifier knows of a node's work, from the run's coordinator and not from the node.
+
+    Attributes:
+        node: The node: objective and data, rows, optimiser, seed.
+        run: 128 random bits in hex that name the run.
+        steps: How many steps it was to take.
+        key: Who has to have signed; ``None`` takes anybody's.
+        start: Digest of the parameters that it was to begin with; empty: its own first ones.
+        contacts: Digest of what it was to take over from others, by step; a step that isn't here must have taken over nothing.
+    """
+
+    node: Node
+    run: str
+    steps: int
+    key: PublicKey | None = None
+    start: str = ""
+    contacts: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an examination took.
+
+    Attributes:
+        drawn: Steps that were drawn.
+        taken: Steps that were taken again, those on the way from a kept state among them.
+        bytes_read: Bytes of what the node showed.
+        cpu_s: CPU seconds.
+    """
+
+    drawn: int
+    taken: int
+    bytes_read: int
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayExamination:
+    """A ballot, and what isn't part of the vote.
+
+    Attributes:
+        ballot: What counts.
+        steps: The steps that were drawn.
+        cost: What it took.
+        contradiction: What can't be, where the node's own words contradict each other.
+    """
+
+    ballot: Ballot
+    steps: tuple[int, ...]
+    cost: Cost
+    contradiction: str = ""
+
+
+def bit_for_bit(node: Node, steps: int, environment: Environment | None = None) -> ReplayCalibration:
+    """The limits of a replay in the numerics of the training: every bit, and no honest node is ever rejected.
+
+    Assumes that the same numerics on the same kind of machine give the same bits, which ``studbook training diagnose`` shows.
+    """
+    place = Environment() if environment is None else environment
+    return ReplayCalibration(
+        objective=digest_of(dict(node.objective.describe())), committed=place, replayed=place, steps=steps, limit=0.0, false_alarm=0.0,
+        confidence=0.95, units=0, made=now(),
+    )  # fmt: skip
+
+
+def drawn_steps(commitment: TrainingCommitment, round_: str, n: int) -> tuple[int, ...]:
+    """The steps of a round: a function of the commitment and of the round's random bits, which nobody knew when it was made.
+
+    Raises:
+        EvidenceError: The round has no 128 random bits: the node could have committed again and again until it liked the draw.
+    """
+    if not _ROUND.fullmatch(round_):
+        raise EvidenceError(f"the round is {round_[:80]!r}, expected 32 hex digits that were drawn after the commitment")
+    return draw_places("training.steps", commitment.id, round_, n, commitment.steps)
+
+
+class ReplayVerifier:
+    """Examines one node's commitment.
+
+    Args:
+        assignment: What the node was to do.
+        calibration: How many steps are drawn, and how far a replay may be off; see ``bit_for_bit`` and ``calibrate_replay``.
+
+    Raises:
+        ConfigError: More steps than can be, or a run without a name.
+        CalibrationError: The calibration is of another objective.
+    """
+
+    def __init__(self, assignment: Assignment, calibration: ReplayCalibration) -> None:
+        if not 1 <= assignment.steps <= MAX_STEPS or not _ROUND.fullmatch(assignment.run):
+            raise ConfigError(f"a run of {assignment.steps} steps named {assignment.run[:40]!r}, expected 1 or more, and 32 hex digits")
+        self._task = task_of(assignment.node, assignment.start or None)
+        if calibration.objective != self._task.objective:
+            raise CalibrationError("the calibration is for another objective or other data", hint="calibrate on the one that is trained")
+        self.assignment, self.calibration = assignment, calibration
+
+    def examine(self, commitment: Signed[TrainingCommitment], store: Store, round_: str, electorate: str = "") -> ReplayExamination:
+        """Replay the steps of a round, and cast a ballot.
+
+        1. The commitment is to the work that was assigned. 2. The records lie under its root. 3. They make one chain. 4. The drawn
+        steps are taken again. What the node signed and can't be is a rejecting ballot; what it doesn't show, or what anybody could have
+        changed on the way, leaves no ballot.
+
+        Args:
+            commitment: The node's, its signature checked.
+            store: What the node shows.
+            round_: The round of votes, 32 hex digits, drawn after the commitment.
+            electorate: Who votes: ``Quorum.electorate``; empty where nobody counts.
+
+        Raises:
+            VerifierError: A commitment to other work, or files that are missing or damaged.
+            CalibrationError: The calibration doesn't cover the numerics of the commitment.
+            EvidenceError: A round without random bits.
+        """
+        began = time.process_time()
+        record = commitment.record
+        self._require_assigned(commitment)  # 1
+        steps = drawn_steps(record, round_, self.calibration.steps)
+        shown = _Counting(store)
+        records = load_records(shown, record)  # 2
+        walk, reason = Walk(self.assignment.node, shown, records, record.every), ""
+        try:
+            self._require_chain(record, records)  # 3
+            walk.load(record.steps)  # what the training came to
+            checks = (self._exact(walk, steps) if self.calibration.exact else self._near(walk, shown, records, steps),)  # 4
+        except EvidenceError as error:
+            reason, checks = error.message, (Check("execution", CONTRADICTION, 1.0, 0.0, 1),)
+        ballot = Ballot(
+            claim=commitment.id, claimant=str(commitment.key), task=record.task, round=round_, electorate=electorate,
+            calibration=self.calibration.id, checks=checks,
+        )  # fmt: skip
+        return ReplayExamination(ballot, steps, Cost(len(steps), walk.taken, shown.bytes_read, time.process_time() - began), reason)
+
+    def _require_assigned(self, commitment: Signed[TrainingCommitment]) -> None:
+        found, wanted = commitment.record, self.assignment
+        if wanted.key is not None and commitment.key != wanted.key:
+            raise VerifierError(f"the commitment is signed by {commitment.key}, node {wanted.node.index} has another key")
+        if found.run != wanted.run:
+            raise VerifierError("the commitment is of another run", hint="ask for that of this one: an old one doesn't count again")
+        for name in ("objective", "optimiser", "rows", "batch", "seed", "node", "start"):
+            got, expected = getattr(found.training, name), getattr(self._task, name)
+            if got != expected:
+                message = f"the commitment is to another {name}: {str(got)[:30]}, the node was assigned {str(expected)[:30]}"
+                raise VerifierError(message, hint="there is no ballot on work that nobody asked for")
+        if found.steps != wanted.steps:
+            raise VerifierError(f"the commitment is to {found.steps:,} steps, expected {wanted.steps:,}")
+        if found.environment != self.calibration.committed:
+            message = f"the calibration covers {self.calibration.committed}, the node committed in {found.environment}"
+            raise CalibrationError(message, hint="calibrate for these numerics: see calibrate_replay")
+
+    def _require_chain(self, commitment: TrainingCommitment, records: Sequence[StepRecord]) -> None:
+        """Every step begins where the last one ended, with the contacts that others confirm.
+
+        Raises:
+            EvidenceError: One doesn't.
+        """
+        before = commitment.checkpoints[0].parameters, commitment.checkpoints[0].optimiser
+        kept = {each.step: (each.parameters, each.optimiser) for each in commitment.checkpoints}
+        for record in records:
+            if (record.before, record.optimiser) != before or kept.get(record.step, before) != before:
+                raise EvidenceError(f"step {record.step} doesn't begin where the last one ended", hint="reject it")
+            contact = "" if record.contact is None else record.contact.value
+            if contact != self.assignment.contacts.get(record.step, ""):
+                raise EvidenceError(f"step {record.step} took over from others what they didn't give", hint="reject it")
+            before = record.left, record.optimiser_after
+        if kept[len(records)] != before:
+            raise EvidenceError("the last state isn't where the last step ended", hint="reject it")
+
+    def _exact(self, walk: Walk, steps: Sequence[int]) -> Check:
+        differ = 0
+        for step in steps:
+            try:
+                walk.replay(step)
+            except EvidenceError:
+                differ += 1
+        return Check("execution", DIFFER, float(differ), 0.0, len(steps))
+
+    def _near(self, walk: Walk, store: Store, records: Sequence[StepRecord], steps: Sequence[int]) -> Check:
+        """In other numerics: only from the very state before a step, as a walk would drift, and beside the update that was committed to."""
+        farthest = 0.0
+        for step in steps:
+            state = walk.load(step)
+            walk.check_draw(records[step])
+            update = load_committed(store, update_name(step), records[step].update, state.parameters)
+            farthest = max(farthest, relative_distance(update, self.assignment.node.gradient_at(state).parameters))
+            walk.taken += 1
+            walk.follow(state, update)
+        # A little above, so that a value right at the limit isn't lost to rounding.
+        return Check("execution", DISTANCE, farthest, self.calibration.limit * (1.0 + 1e-9), len(steps))
+
+
+class _Counting:
+    """A store that counts what is read from it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.bytes_read = store, 0
+
+    def put(self, name: str, data: bytes) -> None:
+        self._store.put(name, data)
+
+    def get(self, name: str, *, max_bytes: int) -> bytes:
+        data = self._store.get(name, max_bytes=max_bytes)
+        self.bytes_read += len(data)
+        return data
+
+    def names(self) -> list[str]:
+        return self._store.names()
+
+
+def relative_distance(committed: Parameters, replayed: Parameters) -> float:
+    """‖u − u'‖/‖u'‖ with the verifier's own update below the line, which no node can inflate; at most 10⁶, also for what isn't finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.protocols.replay import relative_distance
+        >>> ours = {"w": np.array([3.0, 4.0], np.float32)}
+        >>> relative_distance(ours, ours), relative_distance({"w": np.zeros(2, np.float32)}, ours)
+        (0.0, 1.0)
+    """
+    if digest(committed) == digest(replayed):
+        return 0.0
+    zero = {name: value * 0.0 for name, value in replayed.items()}
+    apart, own = squared_distance(committed, replayed), squared_distance(replayed, zero)
+    found = math.sqrt(apart / own) if own > 0 and math.isfinite(apart) and math.isfinite(own) else _FAR
+    return min(found, _FAR)
+
+
+def confirmed_contacts(records: Mapping[int, Sequence[StepRecord]]) -> Mapping[int, str]:
+    """What the nodes of a synchronised run took over, by step, where all of them name the same.
+
+    Args:
+        records: By node, each checked against the root of its commitment.
+
+    Raises:
+        EvidenceError: They don't agree: at least one of them lies.
+    """
+    found: dict[int, str] = {}
+    for node, steps in sorted(records.items()):
+        for each in steps:
+            value = "" if each.contact is None else each.contact.value
+            if found.setdefault(each.step, value) != value:
+                raise EvidenceError(
+                    f"in step {each.step} node {node} took over something else than the nodes before it", hint="ask them all"
+                )
+    return {step: value for step, value in found.items() if value}
+
+
+def check_contact(
+    record: StepRecord, values: Mapping[int, Parameters], combine: Callable[[Sequence[Parameters]], Parameters] = mean
+) -> None:
+    """Return nothing where what a node took over is the combination of what its peers had.
+
+    Args:
+        record: The step.
+        values: By node: the gradients (or the parameters) that the peers' own steps gave, each replayed or checked by its digest.
+        combine: How they are combined.
+
+    Raises:
+        EvidenceError: It isn't, or the step names no peers.
+        VerifierError: The value of a peer is missing.
+    """
+    contact = record.contact
+    if contact is None or not contact.peers:
+        raise EvidenceError(f"step {record.step} names nobody that it took anything over from")
+    missing = [peer for peer in contact.peers if peer not in values]
+    if missing:
+        raise VerifierError(f"what node {missing[0]} had in step {record.step} isn't there", hint="ask it: without it there is no ballot")
+    if digest(combine([values[peer] for peer in contact.peers])) != contact.value:
+        raise EvidenceError(f"what was taken over in step {record.step} isn't what its peers had, combined", hint="reject it")

@@ -1,0 +1,65 @@
+"""Closed forms of replaying a few steps, against enumeration and against each other."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from scipy import stats
+
+from studbook.errors import ConfigError
+from studbook.theory import found_false, found_share, replayed_share, replays_needed, shortest_training
+
+
+@pytest.mark.parametrize("steps, false_steps, replayed", [(7, 2, 3), (6, 6, 1), (5, 0, 5), (9, 4, 0), (8, 1, 8)])
+def test_found_by_enumeration(steps, false_steps, replayed):
+    draws = list(itertools.combinations(range(steps), replayed))
+    share = sum(any(step < false_steps for step in draw) for draw in draws) / len(draws)
+    assert found_false(replayed, false_steps, steps) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("steps", [100, 1800, 10**6])
+def test_found_is_the_hypergeometric_law(steps):
+    false_steps = steps // 20
+    assert found_false(90, false_steps, steps) == pytest.approx(stats.hypergeom.sf(0, steps, false_steps, 90), rel=1e-9)
+    assert found_false(90, false_steps, steps) >= found_share(90, 0.05) - 1e-12
+
+
+def test_ninety_replays_find_five_percent():
+    assert replays_needed(0.05, 0.99) == 90
+    assert found_share(89, 0.05) < 0.99 <= found_share(90, 0.05)
+    for steps in (100, 500, 1800, 20_000):
+        k = replays_needed(0.05, 0.99, steps)
+        false_steps = -(-steps // 20)
+        assert found_false(k - 1, false_steps, steps) < 0.99 <= found_false(k, false_steps, steps)
+        assert k <= 90
+
+
+@pytest.mark.parametrize("steps, every, replayed", [(7, 3, 2), (6, 1, 4), (6, 6, 2), (5, 10, 1), (8, 4, 8)])
+def test_replayed_share_by_enumeration(steps, every, replayed):
+    def taken(draw):
+        last = {}
+        for step in draw:
+            last[step // every] = max(last.get(step // every, 0), step % every + 1)
+        return sum(last.values())
+
+    draws = list(itertools.combinations(range(steps), replayed))
+    assert replayed_share(replayed, steps, every) == pytest.approx(sum(map(taken, draws)) / len(draws) / steps)
+
+
+@pytest.mark.parametrize("every", [1, 2, 10])
+def test_shortest_training(every):
+    steps = shortest_training(90, 0.05, every)
+    assert replayed_share(90, steps, every) <= 0.05 + 1e-9
+    assert replayed_share(90, steps - every, every) > 0.05
+
+
+def test_edges():
+    assert found_share(0, 1.0) == 0.0
+    assert found_share(1, 1.0) == 1.0
+    assert replays_needed(1.0, 0.99) == 1
+    for wrong in ((lambda: found_false(5, 1, 4)), (lambda: found_false(1, 5, 4)), (lambda: found_share(-1, 0.1)), (lambda: found_share(1, 1.1)),
+                  (lambda: replays_needed(0.0, 0.9)), (lambda: replays_needed(0.1, 1.0)), (lambda: replayed_share(1, 4, 0)),
+                  (lambda: shortest_training(0, 0.05)), (lambda: shortest_training(5, 0.0))):  # fmt: skip
+        with pytest.raises(ConfigError):
+            wrong()
