@@ -33,6 +33,8 @@ LEAVES = {
     "studbook.metrics._neighbour_kernels": "Numba",
     "studbook.metrics.text_kernels": "Numba",
     "studbook.planning._support_kernels": "Numba",
+    "studbook.protocols.diagnose_networks": "PyTorch",
+    "studbook.protocols.diagnose_training": "PyTorch",
     "studbook.registry.counting": "SQLAlchemy",
     "studbook.registry.export": "SQLAlchemy",
     "studbook.registry.indexes": "SQLAlchemy",

@@ -8,6 +8,9 @@ no sums across lanes. All sums are of one head, in one order, whatever the numbe
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numba
@@ -24,11 +27,22 @@ from studbook.neural.vectors import LANES, add, exp2, load, maximum, multiply, m
 LONGEST = 256
 """Tokens up to which a head's scores stay in the cache."""
 ROWS = U(8)
+_COMPILED: ContextVar[bool] = ContextVar("compiled", default=True)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Leave the attention to PyTorch within the block: to see what the compiled loops change."""
+    token = _COMPILED.set(False)
+    try:
+        yield
+    finally:
+        _COMPILED.reset(token)
 
 
 def fits(projected: Tensor) -> bool:
     """Whether the compiled loops can take this projection, ``(b, t, width)``."""
-    return projected.device.type == "cpu" and projected.dtype == torch.float32 and projected.shape[1] <= LONGEST
+    return _COMPILED.get() and projected.device.type == "cpu" and projected.dtype == torch.float32 and projected.shape[1] <= LONGEST
 
 
 def causal_attention(projected: Tensor, heads: int, kv_heads: int) -> Tensor:

@@ -61,6 +61,11 @@ class Stepper:
         else:
             self._optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=betas, fused=True)
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What takes the steps; its state belongs to a checkpoint as much as the weights do."""
+        return self._optimizer
+
     def step(self, loss: Tensor) -> None:
         """One step down the gradient of ``loss``."""
         for group in self._optimizer.param_groups:
@@ -84,18 +89,21 @@ class Stepper:
 
 
 class Average:
-    """An exponential moving average of a network's weights (and a plain copy of its buffers)."""
+    """An exponential moving average of a network's weights (and a plain copy of its buffers).
+
+    Its weights and ``steps``, which says how fast it moves, are all that it remembers.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module)
         self.module.requires_grad_(requires_grad=False)
-        self._decay, self._steps = decay, 0
+        self._decay, self.steps = decay, 0
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move towards ``module``; early on faster, so that the random start is forgotten."""
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        self.steps += 1
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
         ours: list[Tensor] = [p.detach() for p in self.module.parameters()]
         theirs: list[Tensor] = [p.detach() for p in module.parameters()]
         torch._foreach_lerp_(ours, theirs, 1.0 - decay)
