@@ -312,3 +312,12 @@ def test_an_interrupt_stops_at_once_and_leaves_a_folder_that_goes_on(corpus, scr
     assert not list((tmp_path / "out").rglob(".writing-*")) and not (tmp_path / "out" / "summary.json").exists()
     again = Screen((screening_site.Knows("robots", "detector", "robot"),))
     assert screen_corpus([corpus], tmp_path / "out", again, limits=Limits(records=10))["read"] == 51
+
+
+def test_the_summary_tells_the_commonest_reasons(corpus, screen, tmp_path):
+    (corpus / "a.jsonl").write_bytes(b"[1]\n" + b'{"text": 3}\n' * 7 + b'{"text": "ok", "n": 1}\n\xff\n')
+    (corpus / "b\x1b.exe").write_bytes(b"MZ")
+    summary, _ = run(corpus, screen, tmp_path)
+    assert summary["reasons"][0] == {"reason": "its text is int, expected a text", "records": 7}
+    assert sum(each["records"] for each in summary["reasons"]) == summary["skipped"] == 10
+    assert {"reason": "isn't UTF-8: byte … of the line can't be decoded", "records": 1} in summary["reasons"]

@@ -76,7 +76,7 @@ def _show_estimate(found: Estimate) -> None:
 
     what = "generated" if found.complete else "found to be generated"
     lines = [
-        f"{_percent(found.share)} of {found.records:,} records are {what}, {found.confidence:.4g} interval "
+        f"{_percent(found.share)} of {found.records:,} records are {what}, {100 * found.confidence:.4g} % interval "
         f"{_percent(found.lower)} to {_percent(found.upper)}.",
         f"At least {_percent(found.certain)}: signatures and the register say so.",
         *_limits(found),
@@ -192,12 +192,16 @@ def _renew(folder: Path, out: Path, calibrations: list[Path], key: Path | None) 
 
 
 def _show_plan(queue: Queue, format_: Format) -> None:
+    from studbook.screening.scores import BINS
+
     if format_ is Format.JSON:
         records = [{"record": item.record, "group": item.group, "stratum": stratum} for stratum, item in queue.items]
         plan = [asdict(each) for each in queue.plan]
         show_json({"half_width": queue.half_width, "expected": queue.expected, "plan": plan, "records": records})
         return
-    show_table([asdict(each) for each in queue.plan], "Strata")
+    everything = " or ".join(BINS)
+    rows = [asdict(each) | ({"stratum": "all"} if each.stratum == everything else {}) for each in queue.plan]
+    show_table(rows, "Strata")
     _say(f"Half-width {_percent(queue.half_width)}, expected {_percent(queue.expected)} after {len(queue.items):,} answers.")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from studbook.cli.rendering import Format, show_json, show_table
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, printable
 
+_MOST_REASONS = 5
 _Paths: TypeAlias = Annotated[
     list[Path], typer.Argument(metavar="PATH…", help="Parquet, JSONL, tar, texts, pictures, or folders of these.")
 ]
@@ -59,8 +61,10 @@ def screen_command(
     show_table(summary["counts"])
     typer.echo(f"{summary['read']:,} records: {summary['kept']:,} kept, {summary['rejected']:,} rejected, in {out}")
     if summary["skipped"]:
-        typer.echo(f"{summary['skipped']:,} couldn't be read; why is in {out / 'skipped'}", err=True)
-    if secret is None:
+        typer.echo(f"{summary['skipped']:,} couldn't be read; each is in {out / 'skipped'}:", err=True)
+        for each in summary["reasons"][:_MOST_REASONS]:
+            typer.echo(printable(f"{each['records']:8,}  {each['reason']}"), err=True)
+    if not (out / "receipt.json").is_file():
         typer.echo("no receipt was signed; --key FILE signs one", err=True)
 
 
@@ -124,5 +128,10 @@ class _Bar:
 
 
 def _size(paths: list[Path]) -> int:
-    files = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """Bytes of the corpus, about; what can't be looked at counts nothing, and is told of by the screen."""
+    total = 0
+    with suppress(OSError, ValueError):
+        for file in (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])):
+            with suppress(OSError):
+                total += file.stat().st_size if file.is_file() else 0
+    return total

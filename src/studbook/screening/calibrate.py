@@ -73,7 +73,8 @@ def calibrate_detector(
     _require_different(human.tolist(), generated)
     scores = _scores(detector, human_texts)
     order = stream(seed, "calibration", "split").permutation(np.flatnonzero(~np.isnan(scores)))
-    require_records(len(order), false_alarm, confidence, "texts that can be scored")
+    given = "texts" if len(order) == len(scores) else f"texts that can be scored, of {len(scores):,} given,"
+    require_records(len(order), false_alarm, confidence, given)
     if not generated_texts:
         raise CalibrationError("there are no generated texts to find", hint="give some of the generator that is meant")
     chosen, untouched = order[: len(order) // 2], order[len(order) // 2 :]

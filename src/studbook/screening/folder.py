@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from studbook.screening.writing import Written
 
 CONFIG, INPUTS, OUTPUTS, SKIPPED, MARKERS = "screen.json", "inputs.jsonl", "outputs.jsonl", "skipped", "pieces"
 MAX_JSON = 64 << 20
+MAX_REASONS = 1000
+OTHER = "other reasons"
+_NUMBER = re.compile(r"(?<![\w-])\d[\d,.]*")
 _CELLS = {f"{origin}/{evidence}" for origin in ("generated", "human", "unknown") for evidence in (*STRENGTH, NO_EVIDENCE)}
 
 
@@ -119,6 +124,16 @@ class ScreenFolder:
         done = Marker(files={place: bytes_content(data) for place, data in files.items()}, **marker)
         write_file(self.path / MARKERS / f"{name}.json", canonical_bytes(_plain(done)))
         return done
+
+    def skip_reasons(self, most: int = 10) -> list[dict[str, Any]]:
+        """The commonest reasons why records weren't read, numbers left out, and how many there are of each."""
+        counts: Counter[str] = Counter()
+        for path in sorted((self.path / SKIPPED).glob("*.jsonl")):
+            with path.open("rb") as file:
+                for line in file:
+                    reason = _NUMBER.sub("…", str(json.loads(line)["reason"]))[:200]
+                    counts[reason if reason in counts or len(counts) < MAX_REASONS else OTHER] += 1
+        return [{"reason": reason, "records": n} for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]]
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file for people and programs."""

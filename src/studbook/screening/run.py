@@ -61,7 +61,8 @@ def screen_corpus(
         progress: Is told how far it is.
 
     Returns:
-        The summary: counts of records read, kept, rejected and skipped, by origin and evidence, and the commonest reasons of skipping.
+        The summary: how many records were read, kept, rejected and skipped; ``counts`` by origin and evidence; the commonest ``reasons`` of
+        skipping.
 
     Raises:
         DataError: A path isn't there, nothing of it can be read, or it was changed meanwhile.
@@ -183,7 +184,7 @@ def _finish(
     inputs_sum = folder.write_listing(INPUTS, list(input_lines(inputs)))
     outputs_sum = folder.write_listing(OUTPUTS, listed)
     by_origin = [_origin_count(name, n) for name, n in sorted(counts.items())]
-    summary = _summary(kept, rejected, skipped, counts)
+    summary = _summary(kept, rejected, skipped, counts) | {"reasons": folder.skip_reasons()}
     if key is not None:
         receipt = ScreenReceipt(
             inputs=inputs_sum,
