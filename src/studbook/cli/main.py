@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from studbook import __version__
-from studbook.cli import catalog, claim, corpus, data, hamming, key, mark, provenance, registry, serve, study
+from studbook.cli import catalog, claim, corpus, data, hamming, key, mark, provenance, registry, serve, study, training
 from studbook.cli.dose import dose_command
 from studbook.cli.forecast import forecast_command
 from studbook.errors import StudbookError
@@ -33,6 +33,7 @@ app.add_typer(serve.app, name="serve")
 app.add_typer(registry.app, name="registry")
 app.add_typer(mark.app, name="mark")
 app.add_typer(provenance.app, name="provenance")
+app.add_typer(training.app, name="training")
 app.command("catalog")(catalog.catalog_command)
 app.command("dose")(dose_command)
 app.command("forecast")(forecast_command)

@@ -122,8 +122,8 @@ def changes_of(learner: Any, sources: Sequence[str]) -> tuple[Change, ...]:
 def _all(learner: Any) -> Iterator[Change]:
     base = baseline_of(learner)
     noisy = has_noise(learner)
-    seeded = "study.seed: equal seeds give equal streams"
-    yield Change("again", "–", "nothing", base, "nothing to remove")
+    seeded = "study.seed"
+    yield Change("again", "–", "nothing: the same again", base, "nothing to remove")
     yield Change("seed", "one seed", "other initial weights", replace(base, weights=1), seeded)
     if noisy:
         yield Change("noise", "one seed", "other noise in the loss", replace(base, noise=1), seeded)
@@ -136,22 +136,22 @@ def _all(learner: Any) -> Iterator[Change]:
     yield Change("dtype", base.dtype, dtype, replace(base, dtype=dtype), f'learner.training.dtype = "{base.dtype}"')
     yield from _engines(learner, base)
     yield from _reloads(base, noisy=noisy)
-    here = "nothing to remove: each process is held to learner.training.threads"
+    here = "learner.training.threads is kept in each process"
     yield Change("workers", "in this process", "in 2 worker processes", replace(base, workers=2), here)
 
 
 def _splits(learner: Any, base: Setting) -> Iterator[Change]:
-    whole = "the whole batch in one step (learner.training.batch)"
+    whole = "learner.training.batch in one piece"
     own_noise = has_noise(learner)
     if not (own_noise and isinstance(learner, Gpt | CausalLM)):  # dropout can't be drawn for the whole batch
         yield Change("split", "1 batch", "2 micro-batches", replace(base, parts=2), whole)
     if own_noise:
-        remedy = f"{whole}, or noise that is drawn for the whole batch"
-        yield Change("split", "1 batch", "2 micro-batches, noise for each", replace(base, parts=2, own_noise=True), remedy)
+        remedy = f"{whole}, or noise drawn for the whole batch"
+        yield Change("split", "1 batch", "2 micro-batches with noise of their own", replace(base, parts=2, own_noise=True), remedy)
 
 
 def _engines(learner: Any, base: Setting) -> Iterator[Change]:
-    ours = "one engine everywhere: the same studbook and PyTorch"
+    ours = "the same engine and versions everywhere"
     yield Change("engine", "oneDNN", "oneDNN switched off", replace(base, engine="no-onednn"), ours)
     if learner.training.optimizer != "sgd":
         yield Change("engine", "fused optimiser", "optimiser's plain loop", replace(base, engine="loop-adam"), ours)
@@ -162,7 +162,7 @@ def _engines(learner: Any, base: Setting) -> Iterator[Change]:
 
 
 def _reloads(base: Setting, *, noisy: bool) -> Iterator[Change]:
-    kept = "keep the optimiser's state, the averages and the random state with the weights"
+    kept = "checkpoints of optimiser, averages and random state"
     yield Change("reload", "no checkpoint", "checkpoint of everything", replace(base, reload="whole"), "nothing to remove")
     yield Change("reload", "no checkpoint", "checkpoint without the optimiser", replace(base, reload="weights"), kept)
     if noisy:

@@ -1,20 +1,29 @@
-"""The models of a study that a diagnosis examines: one for each different pair of learner and data."""
+"""A diagnosis of a study's models: one for each different pair of learner and data."""
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studbook.arrays import Kind
 from studbook.errors import ConfigError
-from studbook.protocols.diagnose_records import Subject
+from studbook.execution import ProcessExecutor
+from studbook.files import write_file
+from studbook.protocols.diagnose import Progress, diagnose, prepare_diagnosis
+from studbook.protocols.diagnose_records import Diagnosis, Examined, Subject
 from studbook.protocols.diagnose_sources import check_learner
+from studbook.records.codec import to_plain
 from studbook.study.catalog import describe
 from studbook.study.config import Cell, apply_overrides, expand, read_study_file
 from studbook.study.folder import RunFolder
+from studbook.study.keys import code_digest
 from studbook.study.plan import divide, load_dataset
+from studbook.study.provenance import now, versions
 from studbook.study.reserves import reserve_for
+from studbook.study.runner import Silent
 
 MAX_MODELS = 8
 _REST: Mapping[str, Any] = {
@@ -70,3 +79,48 @@ def _subject(cell: Cell, cells: tuple[Cell, ...], *, alone: bool) -> Subject:
     assert original is not None  # there are records
     name = str(describe(cell.learner)["kind"]) if alone else cell.label
     return Subject(name, cell.learner, original, dataset.name)
+
+
+def diagnose_study(
+    path: Path, asked: Examined, *, overrides: Sequence[str] = (), progress: Progress | None = None
+) -> tuple[Diagnosis, ...]:
+    """Diagnose every model of a study; all are checked before the first is trained.
+
+    Args:
+        path: See ``subjects_of``.
+        asked: What to change, how long, how often.
+        overrides: See ``subjects_of``.
+        progress: Told after every training run.
+
+    Raises:
+        ConfigError: See ``subjects_of`` and ``studbook.protocols.diagnose.prepare_diagnosis``.
+        FitError: Data that can't be fitted, or a loss that isn't finite.
+        MissingExtraError: PyTorch or transformers isn't installed.
+    """
+    prepared = [prepare_diagnosis(subject, asked) for subject in subjects_of(path, overrides)]
+    told: Progress = progress or Silent()
+    told.begin(sum(each.n_runs for each in prepared), 0)
+    try:
+        return tuple(diagnose(each, ProcessExecutor(workers=2), told) for each in prepared)
+    finally:
+        told.end()
+
+
+def made_with() -> list[tuple[str, str]]:
+    """What the numbers depend on beside the config: versions, machine, code."""
+    names = ("studbook", "python", "torch", "transformers", "numpy")
+    found = versions(neural=True)
+    machine = f"{platform.system()} {platform.machine()}"
+    return [*[(name, found[name]) for name in names if name in found], ("Machine", machine), ("Code", code_digest()), ("Made", now())]
+
+
+def write_diagnoses(found: Sequence[Diagnosis], file: Path) -> dict[str, Any]:
+    """Write the results as JSON, with what they were made with, and return what was written.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    table = {"made_with": dict(made_with()), "models": [to_plain(each) for each in found]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_file(file, json.dumps(table, indent=1, ensure_ascii=False).encode())
+    return table

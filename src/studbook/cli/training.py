@@ -1,0 +1,10 @@
+"""``studbook training``: how models are trained together, and where their randomness comes from."""
+
+from __future__ import annotations
+
+import typer
+
+from studbook.cli.training_diagnose import diagnose_command
+
+app = typer.Typer(help="Verifiable training.", no_args_is_help=True, rich_markup_mode=None)
+app.command("diagnose")(diagnose_command)

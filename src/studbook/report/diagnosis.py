@@ -1,0 +1,209 @@
+"""The page of a diagnosis: which source matters, from which step on, how fast its drift grows, and what removes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from studbook.files import write_file
+from studbook.protocols.diagnose_growth import PACE_OF_ANOTHER_RUN, Growth, Mean
+from studbook.protocols.diagnose_records import Diagnosis, Drift
+from studbook.report.diagnosis_figures import diagnosis_figures, source_title
+from studbook.report.figure import Figure
+from studbook.report.markup import Content, Html, json_script, tag
+from studbook.report.numerals import count, number, percent
+from studbook.report.page import asset, page_footer, page_head, vega_bundle
+from studbook.report.specs import page_spec, static_spec
+from studbook.report.tables import facts, scrolling
+from studbook.report.theme import CELL_COLOURS, css_colour
+
+PAGE = "report.html"
+TITLE = "Where the randomness of training comes from"
+_NBSP = "\u00a0"
+_MARKS = {"bit-exact": CELL_COLOURS[2], "rounding": CELL_COLOURS[4], "different run": CELL_COLOURS[0]}
+
+
+def write_diagnosis_report(found: Sequence[Diagnosis], facts_of: Sequence[tuple[str, str]], out: Path) -> Path:
+    """Write ``report.html``, which needs nothing else.
+
+    Args:
+        found: The models' diagnoses, one or more.
+        facts_of: How it was made, by name.
+        out: Folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        StorageError: The disk refused; nothing is half-written.
+    """
+    write_file(out / PAGE, render_diagnosis(found, facts_of).encode())
+    return out / PAGE
+
+
+def render_diagnosis(found: Sequence[Diagnosis], facts_of: Sequence[tuple[str, str]]) -> str:
+    """The page as HTML text; arguments as of ``write_diagnosis_report``."""
+    figures = diagnosis_figures(found)
+    sections = [
+        ("summary", "Summary", _summary(found)),
+        *[(figure.name, figure.title, _drawn(figure)) for figure in figures],
+        *[(f"model-{i}", each.name, _model(each)) for i, each in enumerate(found)],
+        ("provenance", "How this was made", facts([*_facts(found), *facts_of])),
+    ]
+    made = [tag("section", tag("h2", title), content, id=anchor) for anchor, title, content in sections]
+    links = [tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections]
+    masthead = tag("div", tag("p", "studbook training diagnose", class_="eyebrow"), tag("h1", TITLE), _chips(found), class_="masthead")
+    specs = [json_script(f"spec-{figure.name}", page_spec(static_spec(figure))) for figure in figures]
+    scripts = [*specs, *[Html(f"<script>{text}</script>") for text in (vega_bundle(), asset("report.js"))]]
+    nav = tag("nav", tag("div", *links), aria_label="Contents")
+    body = tag("body", tag("header", masthead), nav, tag("main", *made), page_footer(), *scripts)
+    return f"<!doctype html>\n{tag('html', page_head(TITLE), body, lang='en').text}\n"
+
+
+def growth_text(growth: Growth | None) -> str:
+    r"""A law of growth in words.
+
+    Examples:
+        >>> from studbook.protocols.diagnose_growth import Growth, Mean
+        >>> growth_text(Growth("power", Mean(1.5, 1.2, 1.8), 1.59, 5)), growth_text(Growth("power", Mean(0.1, -0.2, 0.4), None, 5))
+        ('steps^1.5 (1.2–1.8)', 'no growth seen')
+    """
+    if growth is None:
+        return "–"
+    if growth.doubles_after is None:
+        return "no growth seen" if (growth.rate.high or 0.0) > 0.0 else "shrinks"
+    if growth.shape == "power":
+        return f"steps^{number(growth.rate.value)} ({_ends(growth.rate)})"
+    return f"doubles every {number(growth.doubles_after)} steps"
+
+
+def mean_text(mean: Mean) -> str:
+    r"""A mean with its interval.
+
+    Examples:
+        >>> from studbook.protocols.diagnose_growth import Mean
+        >>> mean_text(Mean(0.02, 0.01, 0.04)), mean_text(Mean(0.0, 0.0, 0.0))
+        ('0.02 (0.01–0.04)', '0')
+    """
+    return number(mean.value) + (f" ({_ends(mean)})" if mean.low != mean.high else "")
+
+
+def first_text(drift: Drift) -> str:
+    """From which step on it matters: the earliest and the latest of the repeats, and in how many of them where not in all."""
+    steps = sorted(step for step in drift.first_steps if step is not None)
+    if not steps:
+        return "never"
+    span = str(steps[0]) if steps[0] == steps[-1] else f"{steps[0]}–{steps[-1]}"
+    text = "the start" if span == "0" else span
+    return text if len(steps) == len(drift.first_steps) else f"{text} ({len(steps)} of {len(drift.first_steps)})"
+
+
+def headline(found: Diagnosis) -> str:
+    """What was found for a model, in a sentence or two."""
+    kinds = {kind: [d for d in found.drifts if d.kind == kind] for kind in _MARKS}
+    parts = []
+    if kinds["different run"]:
+        parts.append(f"a different run: {_changes(kinds['different run'])}")
+    if kinds["rounding"]:
+        worst = max(kinds["rounding"], key=lambda d: d.weights[-1].value)
+        last = found.looks[-1]
+        rest = f"rounding: {_changes(kinds['rounding'])}"
+        parts.append(f"{rest} (after {last} steps at most {number(worst.weights[-1].value)} of the weights' norm: {worst.changed})")
+    if kinds["bit-exact"]:
+        parts.append(f"bit-exact: {_changes(kinds['bit-exact'])}")
+    return f"{found.name} – {'; '.join(parts)}."
+
+
+def _changes(drifts: Sequence[Drift]) -> str:
+    return ", ".join(drift.changed for drift in drifts)
+
+
+def _ends(mean: Mean) -> str:
+    return f"{number(mean.low)}–{number(mean.high)}"
+
+
+def _chips(found: Sequence[Diagnosis]) -> Html:
+    how = found[0].examined
+    entries = [f"{each.name}: {each.parameters:,} weights" for each in found]
+    entries += [count(how.steps, "step"), count(how.repeats, "repeat"), count(sum(len(each.drifts) for each in found), "change")]
+    return tag("ul", *[tag("li", each) for each in entries], class_="chips")
+
+
+def _summary(found: Sequence[Diagnosis]) -> Html:
+    about = (
+        "Each model is trained again and again from the same start, with one thing changed. What a step changes is carried on by all that "
+        "follow: a difference in the last bit is no error, but after it no digest of the weights is the same."
+    )
+    meaning = (
+        "Bit-exact: no digest of the weights differed at any step of any repeat. A different run: it starts from other weights, or drifts, "
+        f"at its fastest, at least {percent(PACE_OF_ANOTHER_RUN)} as fast as another order of the records does. Rounding: what lies between."
+    )
+    return tag("div", tag("p", about), *[tag("p", _headline(each)) for each in found], tag("p", meaning, class_="note"), class_="prose")
+
+
+def _headline(found: Diagnosis) -> list[Content]:
+    name, _, rest = headline(found).partition(" – ")
+    return [tag("b", name), " – ", rest]
+
+
+def _drawn(figure: Figure) -> Html:
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg(static_spec(figure), allowed_base_urls=[])
+    entries = [tag("li", _swatch(colour), name) for name, colour in figure.legend]
+    return tag(
+        "figure",
+        tag("p", figure.about, class_="about"),
+        tag("div", tag("ul", *entries, class_="legend"), class_="legends"),
+        tag("div", class_="chart", data_spec=f"spec-{figure.name}", role="img", aria_label=figure.description),
+        tag("noscript", Html(svg)),
+        tag("figcaption", *[tag("p", note) for note in figure.notes]),
+        id=f"figure-{figure.name}",
+        class_="wide",
+    )
+
+
+def _swatch(colour: str) -> Html:
+    return Html(f'<i class="swatch" style="background:{css_colour(colour)}"></i>')
+
+
+def _model(found: Diagnosis) -> Html:
+    last = found.looks[-1]
+    head = ("source", "changed to", "what it is", "differs from step", "weights grow like", f"weights after {last} steps",
+            "loss", f"{found.unit} of the outputs", "what removes it")  # fmt: skip
+    top = tag("tr", *[tag("th", cell, scope="col") for cell in head])
+    body = [tag("tr", tag("th", source_title(d.source), scope="row"), *[tag("td", cell) for cell in _cells(d)]) for d in found.drifts]
+    about = (
+        f"{found.learner} on {found.data}, {found.parameters:,} weights. After {last} steps the baseline's weights have moved by "
+        f"{number(found.moved[-1].value)} of their norm, and its loss is {number(found.loss[-1].value)} (at first "
+        f"{number(found.loss[0].value)}). Intervals: {percent(found.examined.confidence)}, over {found.examined.repeats} repeats."
+    )
+    table = tag("table", tag("thead", top), tag("tbody", *body), style="font-size:13px")
+    return tag("div", tag("p", about, class_="intro"), scrolling(table, f"Sources of {found.name}"))
+
+
+def _cells(drift: Drift) -> tuple[Content, ...]:
+    exact = drift.kind == "bit-exact"
+    bound = f"at most {percent(drift.differing.upper)} of repeats differ"
+    kind = tag("span", _swatch(_MARKS[drift.kind]), drift.kind.replace(" ", _NBSP))
+    small = tag("small", f"{drift.differing.units} of {drift.differing.units}; {bound}", class_="note") if exact else None
+    return (
+        drift.changed,
+        tag("span", kind, tag("br") if exact else None, small),
+        first_text(drift),
+        growth_text(drift.growth),
+        "0" if exact else mean_text(drift.weights[-1]),
+        number(drift.losses[-1].value),
+        percent(drift.outputs[-1].value),
+        tag("code", drift.remedy) if "learner." in drift.remedy and " " not in drift.remedy.split(" = ")[0] else drift.remedy,
+    )
+
+
+def _facts(found: Sequence[Diagnosis]) -> list[tuple[str, Content]]:
+    how = found[0].examined
+    return [
+        ("Steps", f"{how.steps}, looked at after {', '.join(map(str, found[0].looks))}"),
+        ("Repeats", f"{how.repeats}, seed {how.seed}"),
+        ("Checkpoint", f"after step {found[0].reload_at}"),
+        ("CPU", f"{number(sum(each.cpu_s for each in found))} s in the main process"),
+    ]
