@@ -216,3 +216,15 @@ def test_where_one_detector_of_two_cannot_tell_the_other_one_counts_its_own_hits
     found = json.loads(run("estimate", tmp_path / "two", "--format", "json").stdout)
     assert [each["witness"] for each in found["left_out"]] == ["coin"]
     assert found["share"] == pytest.approx((200 / 1000 - 0.05) / 0.75) and found["complete"]
+
+
+def test_answers_about_records_of_another_corpus_are_refused(folder):
+    answers = [{"record": "elsewhere#1"}, {"content": "sha256:" + "0" * 64}]
+    assert run("review", folder, "--n", 1, input="h\n").exit_code == 0
+    line = json.loads((folder / "review.jsonl").read_text())
+    for change in answers:
+        (folder / "review.jsonl").write_text(json.dumps(line | change) + "\n")
+        with pytest.raises(DataError, match="isn't open in this corpus"):
+            raise run("estimate", folder).exception
+    (folder / "review.jsonl").write_text(json.dumps(line | {"group": "none", "stratum": "mine"}) + "\n")
+    assert json.loads(run("estimate", folder, "--format", "json").stdout)["answers"] == 1

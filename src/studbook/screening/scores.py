@@ -63,12 +63,6 @@ class Strata:
         """The stratum of a bin."""
         return self.names[group][bin_]
 
-    def merged(self, group: str, stratum: str) -> str:
-        """Today's stratum of a bin or stratum by its name; itself where there is none such."""
-        names = self.names.get(group, ())
-        parts = stratum.split(" or ")
-        return next((names[BINS.index(part)] for part in parts if part in BINS and names), stratum)
-
 
 def group_of(origin: str, evidence: str, witness: str) -> str | None:
     """The group of a record; ``None`` where a signature or the register is certain."""

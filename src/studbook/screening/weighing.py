@@ -238,16 +238,32 @@ def latest_answers(folder: Path) -> dict[str, Answer]:
 
 
 def read_answers(folder: Path) -> Answers | None:
-    """Answers by stratum; ``None`` where there are none. The strata are counted again, in a stream."""
-    from studbook.screening.scores import count_strata
+    """Answers by stratum; ``None`` where there are none. The strata are counted again, in a stream.
+
+    Every answered record is looked up in the corpus: it counts in the stratum that it has there.
+
+    Raises:
+        DataError: An answer about a record that isn't there, or that has another content there.
+    """
+    from studbook.screening.scores import iterate_uncertain, strata_of
 
     given = latest_answers(folder)
     if not any(each.choice != "skip" for each in given.values()):
         return None
-    strata = count_strata(folder)
+    cells: Counter[tuple[str, int]] = Counter()
+    places: dict[str, tuple[str, int]] = {}
+    for each in iterate_uncertain(folder):
+        cells[each.group, each.bin] += 1
+        if each.record in given and given[each.record].content == each.content:
+            places[each.record] = each.group, each.bin
+    lost = next((record for record in given if record not in places), None)
+    if lost is not None:
+        raise DataError(f"{folder / REVIEW}: the record {lost[:200]!r} isn't open in this corpus", hint="delete that line: it is another's")
+    strata = strata_of(cells)
     counted: Counter[tuple[str, str, str]] = Counter()
     for answer in given.values():
-        counted[answer.group, strata.merged(answer.group, answer.stratum), answer.choice] += 1
+        group, bin_ = places[answer.record]
+        counted[group, strata.stratum(group, bin_), answer.choice] += 1
     return Answers({
         group: {
             name: StratumAnswers(n, counted[group, name, "generated"], counted[group, name, "human"]) for name, n in sizes.items()
