@@ -51,7 +51,7 @@ def _show(found: Sequence[Diagnosis]) -> None:
         about = f"{each.name}: {each.learner} on {each.data}, {each.parameters:,} weights, {each.examined.repeats} repeats"
         show_table([_row(each, drift) for drift in each.drifts], title=about)
     for each in found:
-        typer.echo(headline(each).replace("\u00a0", " "))
+        typer.echo(_plain(headline(each)))
 
 
 def _row(found: Diagnosis, drift: Drift) -> dict[str, Any]:
@@ -69,4 +69,9 @@ def _row(found: Diagnosis, drift: Drift) -> dict[str, Any]:
         found.unit: percent(drift.outputs[-1].value),
         "what removes it": drift.remedy,
     }
-    return {name: text.replace("\u00a0", " ") for name, text in row.items()}
+    return {name: _plain(text) for name, text in row.items()}
+
+
+def _plain(text: str) -> str:
+    """Without spaces that a terminal's table would break a number at."""
+    return text.replace("\u00a0×\u00a0", "·").replace("\u00a0", " ")

@@ -135,8 +135,8 @@ def _summary(found: Sequence[Diagnosis]) -> Html:
         "follow: a difference in the last bit is no error, but after it no digest of the weights is the same."
     )
     meaning = (
-        "Bit-exact: no digest of the weights differed at any step of any repeat. A different run: it starts from other weights, or drifts, "
-        f"at its fastest, at least {percent(PACE_OF_ANOTHER_RUN)} as fast as another order of the records does. Rounding: what lies between."
+        "Bit-exact: no digest of the weights differed at any step of any repeat. A different run: it starts from other weights, or drifts "
+        f"at its fastest at least {percent(PACE_OF_ANOTHER_RUN)} as fast as another order of the records does. Rounding: what lies between."
     )
     return tag("div", tag("p", about), *[tag("p", _headline(each)) for each in found], tag("p", meaning, class_="note"), class_="prose")
 
