@@ -5,6 +5,9 @@ from studbook.recursion.curated import KEPT, Reject, Sifting, can_curate_in_law,
 from studbook.recursion.journal import Journal, Resumed, digests_of
 from studbook.recursion.lawful import LawGeneration, can_run_in_law, run_generations_in_law
 from studbook.recursion.loop import NO_BASE_HINT, FreshLaw, FreshReserve, FreshSupply, Generation, run_generations, starting_point
+from studbook.recursion.network import MAX_NODES, Network, n_generated, network_parts, split_evenly
+from studbook.recursion.network_law import NetworkLawGeneration, run_network_in_law
+from studbook.recursion.network_loop import Ledger, run_network
 from studbook.recursion.protocols import (
     Continuing,
     Curator,
@@ -20,6 +23,7 @@ from studbook.recursion.protocols import (
     Subsampled,
 )
 from studbook.recursion.schedule import Phased, all_parts, fresh_by_generation, mix_at, n_fresh, phases
+from studbook.recursion.society import Society, SocietyReader, pool_laws
 from studbook.recursion.stock import MemoryStock, Needs, Standing, Stock
 
 __all__ = [
@@ -36,16 +40,22 @@ __all__ = [
     "LawLearner",
     "LawModel",
     "Learner",
+    "Ledger",
+    "MAX_NODES",
     "MemoryStock",
     "Model",
     "NO_BASE_HINT",
     "Needs",
+    "Network",
+    "NetworkLawGeneration",
     "Phased",
     "Reject",
     "Restoring",
     "Resumed",
     "Sifting",
     "SizedDraws",
+    "Society",
+    "SocietyReader",
     "Standing",
     "Statistics",
     "Stock",
@@ -61,8 +71,14 @@ __all__ = [
     "fresh_by_generation",
     "mix_at",
     "n_fresh",
+    "n_generated",
+    "network_parts",
     "phases",
+    "pool_laws",
     "run_generations",
     "run_generations_in_law",
+    "run_network",
+    "run_network_in_law",
+    "split_evenly",
     "starting_point",
 ]

@@ -21,6 +21,7 @@ from studbook import curation, learners, metrics, mixing
 from studbook.errors import ConfigError
 from studbook.neural.options import Decoding, Marking, Training
 from studbook.parameters import build, parameters_of
+from studbook.recursion import Network
 
 LEARNERS: Mapping[str, type] = {
     "gaussian": learners.Gaussian,
@@ -113,6 +114,8 @@ METRICS: Mapping[str, MetricEntry] = {
 }
 
 
+NO_NETWORK = "none"
+"""The kind of a ``[learner.protocol]`` table that means a single model: one value of a grid."""
 OPTIONS: Mapping[str, type] = {"training": Training, "decoding": Decoding, "mark": Marking}
 """Tables inside ``[learner]`` that several families have."""
 
@@ -142,9 +145,23 @@ def create_mix(section: Mapping[str, object]) -> Any:
 
 def create_curation(section: Mapping[str, object]) -> Any:
     """What a ``[curation]`` table means: an object that ``open`` makes a curator of; ``None`` for the kind ``none``."""
-    if section.get("kind") == NO_CURATION and len(section) == 1:
-        return None
+    if section.get("kind") == NO_CURATION:
+        if len(section) == 1:
+            return None
+        extra = min(str(key) for key in section if key != "kind")
+        raise ConfigError(f"curation.{extra} belongs to no curation", hint='kind "none" judges nothing; take "ideal" or "screen"')
     return _create("curation", {**CURATIONS, **_plugins("curations", CURATIONS)}, section)
+
+
+def create_network(section: object) -> Network | None:
+    """What a ``[learner.protocol]`` table means, for any learner; ``None`` for the kind ``none``."""
+    if isinstance(section, Network):
+        return section
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"learner.protocol is {section!r}, expected a table", hint="write [learner.protocol] and its keys below it")
+    if section.get("kind") == NO_NETWORK and len(section) == 1:
+        return None
+    return build(Network, section, where="learner.protocol")
 
 
 def choose_metric(name: str, parameters: Mapping[str, object]) -> ChosenMetric:
@@ -242,7 +259,7 @@ def catalog_rows() -> dict[str, list[dict[str, str]]]:
     tables["metrics"] = [
         {**_row(name, cls, fixed), "data": ", ".join(sorted(kind.value for kind in cls.kinds))} for name, cls, fixed in entries
     ]
-    tables["options"] = [row for name, cls in OPTIONS.items() for row in _option_rows(name, cls)]
+    tables["options"] = [row for name, cls in {**OPTIONS, "protocol": Network}.items() for row in _option_rows(name, cls)]
     return tables
 
 

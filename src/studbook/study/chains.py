@@ -14,7 +14,7 @@ import numpy as np
 from studbook.arrays import Batch
 from studbook.data import Dataset
 from studbook.errors import RunFolderError, StudbookError
-from studbook.metrics import LawMetric, Observation, Reference
+from studbook.metrics import Observation, Reference
 from studbook.mixing import Mix
 from studbook.records import Measurement
 from studbook.recursion import (
@@ -25,17 +25,23 @@ from studbook.recursion import (
     FreshSupply,
     Generation,
     Journal,
+    Ledger,
     Model,
     Needs,
     Phased,
     Restoring,
+    Society,
+    SocietyReader,
     Storable,
     fresh_by_generation,
     run_generations,
+    run_network,
 )
 from studbook.rng import stream
 from studbook.study.bases import base_key, find_base
 from studbook.study.folder import RunFolder
+from studbook.study.measuring import measure
+from studbook.study.networks import measure_network
 from studbook.study.plan import Job, Split, Unit, law_model, law_of
 from studbook.study.registering import UnitRegister
 from studbook.study.reserves import fresh_share
@@ -124,7 +130,10 @@ class _Chain:
             self._restore(resumed.notes)
         if self.finished == job.cell.study.generations:
             return
-        for generation in run_generations(
+        run = partial(run_generations, curator=self.curator)
+        if job.cell.network is not None:
+            run = partial(run_network, network=job.cell.network)
+        for generation in run(
             self.learner,
             job.cell.mix,
             self.original,
@@ -135,7 +144,6 @@ class _Chain:
             base=self._base(pretraining),
             stock=self.journal,
             after=None if resumed is None else resumed.standing,
-            curator=self.curator,
         ):
             first = generation.model if first is None else first
             self._record(generation, first, reference, streams)
@@ -166,16 +174,26 @@ class _Chain:
 
     def _record(self, generation: Generation, first: Model, reference: Reference, streams: Callable[..., np.random.Generator]) -> None:
         """Measure a generation, where it is to be measured, and keep what a report shows of it."""
-        job, replicate, index = self.unit.job, self.unit.start, generation.index
-        self.recorder.add_fit(replicate, index, generation.model)
+        replicate, index = self.unit.start, generation.index
+        for model in generation.model.models if isinstance(generation.model, Society) else (generation.model,):
+            self.recorder.add_fit(replicate, index, model)
         if generation.sifting is not None:
             self.recorder.add_sifting(replicate, index, generation.sifting)
         if replicate == 0 and index in self.recorder.shown:
             self.recorder.show(str(index), generation.sample, generation.model)
         if index in self.recorder.measured:
-            seen = Observation(generation.sample, generation.training, generation.model, first)
-            for measurement in measure(job, reference, seen, partial(streams, "generation", index, "metric")):
+            for measurement in self._measure(generation, first, reference, partial(streams, "generation", index, "metric")):
                 self.recorder.add(replicate, index, measurement)
+
+    def _measure(
+        self, generation: Generation, first: Model, reference: Reference, streams: Callable[..., np.random.Generator]
+    ) -> list[Measurement]:
+        job = self.unit.job
+        if job.cell.network is None or not isinstance(first, Society):
+            seen = Observation(generation.sample, generation.training, generation.model, first)
+            return measure(job.cell.metrics, reference, seen, streams)
+        ledger = Ledger.of(job.cell.network, job.cell.mix, n=job.n, n_original=job.n_original)
+        return measure_network(job.cell.metrics, reference, generation, first, ledger, streams)
 
     def _store(self, generation: Generation) -> None:
         """Write down that a generation is finished, and its model where it is to be kept."""
@@ -188,34 +206,13 @@ class _Chain:
         self.finished = generation.index
 
 
-def measure(job: Job, reference: Reference, seen: Observation, streams: Callable[[str], np.random.Generator]) -> list[Measurement]:
-    """All metrics on one generation, each with a stream of its own; one computation serves all names that share a metric."""
-    found: list[Measurement] = []
-    done: dict[Any, tuple[Measurement, ...]] = {}
-    for chosen in job.cell.metrics:
-        if chosen.metric not in done:
-            done[chosen.metric] = _of_model(chosen.metric, reference, seen, streams(type(chosen.metric).__name__))
-        found.extend(m for m in done[chosen.metric] if chosen.wants(m.metric))
-    return found
-
-
-def _of_model(metric: Any, reference: Reference, seen: Observation, rng: np.random.Generator) -> tuple[Measurement, ...]:
-    """From the law where the model has one and the metric knows it, else from the sample."""
-    law = getattr(seen.model, "law", None)
-    values = metric.of_law(reference, law) if law is not None and isinstance(metric, LawMetric) else None
-    if values is not None:
-        return tuple(Measurement(name, float(value[0]), None, 0) for name, value in values.items())
-    measured: tuple[Measurement, ...] = metric.measure(reference, seen, rng=rng)
-    return measured
-
-
 def _real_records(
     job: Job, dataset: Dataset, split: Split, streams: Callable[..., np.random.Generator]
 ) -> tuple[Batch, FreshSupply | None]:
     """The original data of a replicate, and where its fresh records come from."""
     if split.original is None:
         real = law_model(law_of(dataset), dataset.space)
-        return real.sample(job.n_original, rng=streams("original")), FreshLaw(real)
+        return real.sample(job.n_original * job.nodes, rng=streams("original")), FreshLaw(real)
     if split.reserve is None:
         return split.original, None
     # Each replicate meets the reserve in its own order, or the replicates would share their fresh records.
@@ -236,8 +233,9 @@ def _open_journal(unit: Unit, learner: object, original: Batch, run: RunFolder |
         return None
     job = unit.job
     last, curation = job.cell.study.generations, job.cell.curation
-    needs = Needs.of(learner, job.cell.mix, n=job.n, n_original=len(original), last=last, curator=curation)
-    return Journal(run.work(unit.key), unit.key, learner, original, needs)
+    needs = Needs.of(learner, job.cell.mix, n=job.n, n_original=job.n_original, last=last, curator=curation)
+    reader = learner if job.cell.network is None else SocietyReader(learner, job.nodes)
+    return Journal(run.work(unit.key), unit.key, reader, original, needs)
 
 
 def _stream(streams: Callable[..., np.random.Generator], generation: int, purpose: str) -> np.random.Generator:

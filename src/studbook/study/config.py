@@ -15,6 +15,7 @@ from studbook.arrays import Batch
 from studbook.data import Dataset, InMemory, open_source
 from studbook.errors import ConfigError
 from studbook.parameters import build
+from studbook.recursion import Network
 from studbook.study.catalog import (
     OPTIONS,
     ChosenMetric,
@@ -23,6 +24,7 @@ from studbook.study.catalog import (
     create_curation,
     create_learner,
     create_mix,
+    create_network,
     describe,
 )
 
@@ -104,6 +106,7 @@ class Cell:
         metrics: What is measured.
         every: Generations between measurements.
         curation: What judges the candidates of each generation; ``None`` takes all.
+        network: How several nodes share what they generate, each with a model of its own; ``None``: a single model.
     """
 
     index: int
@@ -117,6 +120,7 @@ class Cell:
     metrics: tuple[ChosenMetric, ...]
     every: int
     curation: Any = None
+    network: Network | None = None
 
     @property
     def label(self) -> str:
@@ -249,6 +253,7 @@ def _resolve(index: int, keys: dict[str, str | int | float], raw: Mapping[str, A
     study = build(StudySection, _table(raw, "study"), where="study")
     source, split, source_table = _resolve_data(raw["data"])
     metrics, every = _resolve_metrics(_table(raw, "metrics"))
+    learner, network = _split_protocol(raw)
     return Cell(
         index,
         keys,
@@ -256,12 +261,21 @@ def _resolve(index: int, keys: dict[str, str | int | float], raw: Mapping[str, A
         split,
         source,
         source_table,
-        _object(raw, "learner", create_learner, "fit"),
+        _object(learner, "learner", create_learner, "fit"),
         _object(raw, "mix", create_mix, "parts"),
         metrics,
         every,
         _object(raw, "curation", create_curation, "open") if raw.get("curation") is not None else None,
+        network,
     )
+
+
+def _split_protocol(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], Network | None]:
+    """The study without ``[learner.protocol]``, and the network that this table means."""
+    section = raw["learner"]
+    if not isinstance(section, Mapping) or "protocol" not in section:
+        return raw, None
+    return {**raw, "learner": {key: value for key, value in section.items() if key != "protocol"}}, create_network(section["protocol"])
 
 
 def _object(raw: Mapping[str, Any], section: str, create: Callable[[Mapping[str, object]], Any], method: str) -> Any:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studbook.arrays import Ints
 from studbook.recursion import LawLearner, Phased
 from studbook.rng import stream
 from studbook.study.catalog import describe
+from studbook.study.networks import predict_network
 from studbook.study.plan import Job, Plan
 from studbook.study.screened import predict_screened
-from studbook.theory.predict import Situation, predict
+from studbook.theory.predict import Prediction, Situation, predict
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,7 +47,7 @@ def overlay(plan: Plan, measurements: pl.DataFrame) -> pl.DataFrame:
         situation = _situation(job, plan, dict(start))
         for metric in mine["metric"].unique().sort():
             generations = np.array(job.measured)
-            curve = predict(situation, metric, generations) if job.cell.curation is None else predict_screened(job, situation, metric)
+            curve = _predict(job, situation, metric, generations)
             if curve is None:
                 continue
             columns = {
@@ -60,6 +62,12 @@ def overlay(plan: Plan, measurements: pl.DataFrame) -> pl.DataFrame:
             }
             frames.append(pl.DataFrame(columns, schema=schema, strict=False))
     return pl.concat(frames)
+
+
+def _predict(job: Job, situation: Situation, metric: str, generations: Ints) -> Prediction | None:
+    if job.cell.network is not None:
+        return predict_network(job.cell.network, job.cell.mix, situation, metric, generations)
+    return predict(situation, metric, generations) if job.cell.curation is None else predict_screened(job, situation, metric)
 
 
 def _situation(job: Job, plan: Plan, initial: dict[str, float]) -> Situation:
@@ -83,4 +91,5 @@ def _situation(job: Job, plan: Plan, initial: dict[str, float]) -> Situation:
         sampled_original=dataset.law is not None,
         dimension=max(dataset.space.dimension, 1),
         initial=initial,
+        population=None if dataset.records is None else len(dataset.records) - job.n_heldout - job.n_reserve - job.n_base,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,19 @@ from studbook.recursion import (
     Continuing,
     LawLearner,
     LawModel,
+    Ledger,
     all_parts,
     can_curate_in_law,
     can_run_in_law,
     check_curation,
+    split_evenly,
 )
 from studbook.rng import stream
 from studbook.study.bases import check_continuing
 from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
 from studbook.study.keys import code_digest, curation_digest, digest_of, foreign_code, weights_digest
+from studbook.study.networks import pools_in_law
 from studbook.study.reserves import fresh_needed, reserve_for
 from studbook.theory.laws import Law
 
@@ -66,8 +69,8 @@ class Job:
     Attributes:
         cell: The cell.
         data_digest: Digest of the data set.
-        n: Records that a generation generates.
-        n_original: Records that generation 0 is fitted to.
+        n: Records that a generation generates; of a network, each node.
+        n_original: Records that generation 0 is fitted to; of a network, each node's.
         n_heldout: Records set aside for measuring.
         n_reserve: Records set aside for fresh ones.
         method: ``"law"`` or ``"samples"``.
@@ -82,6 +85,11 @@ class Job:
     n_reserve: int
     method: str
     n_base: int = 0
+
+    @property
+    def nodes(self) -> int:
+        """Nodes, each with a model of its own: 1 where there is no network."""
+        return 1 if self.cell.network is None else self.cell.network.nodes
 
     @property
     def measured(self) -> tuple[int, ...]:
@@ -109,6 +117,7 @@ class Job:
             "learner": describe(cell.learner),
             "mix": describe(cell.mix),
             **({"curation": describe(cell.curation)} if cell.curation is not None else {}),
+            **({"protocol": asdict(cell.network)} if cell.network is not None else {}),
             "metrics": [{"name": c.name, **describe(c.metric), "values": list(c.values)} for c in cell.metrics],
         }
 
@@ -187,7 +196,7 @@ def _check_totals(cells: tuple[Cell, ...]) -> None:
     units = sum(cell.study.replicates for cell in cells if cell.study.method == "samples")
     if units > MAX_UNITS:
         raise ConfigError(f"the study has {units:,} units, at most {MAX_UNITS:,} are run", hint="lower study.replicates or split the grid")
-    rows = sum(c.study.replicates * (c.study.generations // c.every + 2) * len(c.metrics) for c in cells)
+    rows = sum(c.study.replicates * (c.study.generations // c.every + 2) * len(c.metrics) * (1 if c.network is None else 3) for c in cells)
     if rows > MAX_ROWS:
         raise ConfigError(f"the study would write {rows:,} measurements, at most {MAX_ROWS:,} are kept", hint="raise metrics.every")
 
@@ -278,6 +287,8 @@ def _settle(cell: Cell, dataset: Dataset, n_reserve: int) -> Job:
             hint=f"lower {'curation.candidates, ' if cell.curation is not None else ''}mix.fresh, study.generations, "
             f"data.heldout{', data.base' if n_base else ''} or data.reserve",
         )
+    if cell.network is not None:
+        n_original = split_evenly(n_original, cell.network.nodes)
     n = cell.study.samples or n_original
     return _check(Job(cell, dataset.digest, n, n_original, n_heldout, n_reserve, "samples", n_base), dataset)
 
@@ -299,6 +310,12 @@ def _check(job: Job, dataset: Dataset) -> Job:
     """Settle the method and refuse sizes that memory can't hold."""
     cell = job.cell
     parts = all_parts(cell.mix, cell.study.generations, job.n, job.n_original)
+    if cell.network is not None:
+        if cell.curation is not None:
+            raise ConfigError(
+                "a network's nodes train on all that they are given; a curation has no place in it", hint="leave one of them out"
+            )
+        Ledger.of(cell.network, cell.mix, n=job.n, n_original=job.n_original)
     if cell.curation is not None:
         check_curation(parts)
         if hasattr(cell.curation, "check_space"):
@@ -345,6 +362,8 @@ def _lawful(job: Job, dataset: Dataset) -> bool:
     if not isinstance(learner, LawLearner) or not all(isinstance(c.metric, LawMetric) for c in job.cell.metrics):
         return False
     split = job.divide(dataset)
+    if job.cell.network is not None and (dataset.law is None or not pools_in_law(job.cell.metrics, dataset.law)):
+        return False  # a finite set is divided among the nodes, record by record
     if split.original is not None:
         model, real = learner.fit(split.original, rng=stream(0)), None
         probe = learner.summarise(split.original)
@@ -364,12 +383,12 @@ def _check_memory(job: Job, dataset: Dataset) -> None:
     parts = all_parts(job.cell.mix, job.cell.study.generations, job.n, job.n_original)
     pooled = any(part.origin is Origin.POOL for part in parts)
     # A pool is put together once more for the fit, and a learner needs a few copies of it to work on.
-    records = job.n * ((job.cell.study.generations + 1) * POOL_OVERHEAD if pooled else POOL_OVERHEAD)
+    records = job.n * job.nodes * ((job.cell.study.generations + 1) * POOL_OVERHEAD if pooled else POOL_OVERHEAD)
     needed = records * max(dataset.space.dimension, 1) * 8
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.8 * available:
         raise ConfigError(
-            f"{job.n:,} records a generation would take {needed / 2**30:,.1f} GiB"
+            f"{job.n * job.nodes:,} records a generation would take {needed / 2**30:,.1f} GiB"
             f"{' with all generations kept' if pooled else ''}; this machine has {available / 2**30:,.1f}",
             hint="lower study.samples or study.generations, or use a learner and mix that are exact in law",
         )
@@ -388,7 +407,7 @@ def _units(job: Job, code: str) -> list[Unit]:
 def _law_block(job: Job) -> int:
     """Replicates that are run at once: a function of the job alone, so that results don't depend on the machine."""
     space = load_dataset(job.cell.source).space
-    size = max(space.n_states, space.dimension**2, 1)
+    size = max(space.n_states, space.dimension**2, 1) * job.nodes
     return max(1, min(LAW_BLOCK, LAW_BLOCK_NUMBERS // size))
 
 

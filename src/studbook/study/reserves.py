@@ -18,8 +18,9 @@ def reserve_for(cells: tuple[Cell, ...], cell: Cell, dataset: Dataset) -> int:
 
 def fresh_needed(cell: Cell, total: int) -> int:
     """Fresh records that all generations of a cell take together, of a data set of ``total`` records."""
-    n, last = cell.study.samples or total, cell.study.generations
-    return n_fresh(cell.mix, last, n, total) if cell.curation is None else fresh_share(cell, n, total) * last
+    nodes = 1 if cell.network is None else cell.network.nodes
+    n, last = cell.study.samples or total // nodes, cell.study.generations
+    return n_fresh(cell.mix, last, n, total) * nodes if cell.curation is None else fresh_share(cell, n, total) * last
 
 
 def fresh_share(cell: Cell, n: int, n_original: int) -> int:

@@ -16,6 +16,7 @@ from studbook.recursion import LawModel, run_generations_in_law
 from studbook.rng import stream
 from studbook.study.chains import run_chain
 from studbook.study.folder import RunFolder
+from studbook.study.network_units import run_network_unit
 from studbook.study.pictures import N_VALUES
 from studbook.study.plan import Unit, law_model, law_of, load_dataset
 from studbook.study.registering import Registering
@@ -60,6 +61,9 @@ def _run_in_law(unit: Unit, dataset: Dataset, recorder: Recorder) -> None:
     cell, n_replicates = job.cell, unit.stop - unit.start
     learner = cell.learner
     streams = partial(stream, cell.study.seed, "replicates", unit.start)
+    if cell.network is not None:
+        run_network_unit(unit, dataset, recorder, streams)
+        return
     real = None
     if split.original is None:
         real = learner.from_law(repeat_law(law_of(dataset), n_replicates), dataset.space)

@@ -49,6 +49,7 @@ from studbook.theory.golden_ratio import effective_sample_size, golden_weight
 from studbook.theory.gossip import contraction, pair_contraction, predict_spread, second_eigenvalue, spread_bound, steady_spread
 from studbook.theory.kde import kde_variance, kernel_fit, scott_factor, silverman_factor
 from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law, PoissonLaw, matrix_root
+from studbook.theory.network import Exchange, NetworkPath, effective_size, network_moments
 from studbook.theory.ols import accumulated_error, replaced_error, single_fit_error
 from studbook.theory.poisson import extinction_probability, rate_fit, rate_moments
 from studbook.theory.predict import Prediction, Situation, predict
@@ -80,10 +81,12 @@ __all__ = [
     "Committee",
     "Composition",
     "Decision",
+    "Exchange",
     "Fit",
     "GaussianLaw",
     "Law",
     "LogVariance",
+    "NetworkPath",
     "Outcomes",
     "PUBLISHED_COLLISION",
     "PUBLISHED_DETECTION",
@@ -115,6 +118,7 @@ __all__ = [
     "correlated_majority",
     "divisor_fit",
     "effective_sample_size",
+    "effective_size",
     "effective_voters",
     "equilibrium_share",
     "expected_drift",
@@ -139,6 +143,7 @@ __all__ = [
     "match_moments",
     "matrix_root",
     "median_half_life",
+    "network_moments",
     "pair_contraction",
     "precision",
     "predict",

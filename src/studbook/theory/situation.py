@@ -25,6 +25,7 @@ class Situation:
         sampled_original: The original is ``n_original`` draws of ``law``, new for each replicate; else generation 0 has exactly ``law``.
         dimension: Numbers a record.
         initial: Values of metrics at generation 0, where they were measured.
+        population: Original records of all nodes of a network together, where they are a finite set; ``n_original`` is one node's.
     """
 
     learner: str
@@ -37,6 +38,7 @@ class Situation:
     sampled_original: bool
     dimension: int
     initial: Mapping[str, float]
+    population: int | None = None
 
     @property
     def composition(self) -> Composition | None:
