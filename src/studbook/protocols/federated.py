@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.node import Optimiser
 from studbook.protocols.objective import Objective, Sliced
 from studbook.protocols.select import Selection, combine, slice_bytes
-from studbook.protocols.values import Parameters, require_alike
+from studbook.protocols.values import Parameters
 from studbook.rng import stream
 
 _SERVER, _WHOLE = Optimiser(rate=1.0), Selection()
@@ -37,7 +37,6 @@ class FederatedPlan:
         server: How the server steps along the mean update: ``sgd`` with a rate of 1 is federated averaging; ``adagrad`` and ``adam``
             want an epsilon about a thousandth.
         weights: A client's weight in the mean: its ``rows``, or ``equal``.
-        selection: Which slices clients train; by default the whole model.
         every: Rounds between two evaluations; the last round is always one.
         timeout_s: How long a client's answer is waited for.
 
@@ -55,7 +54,6 @@ class FederatedPlan:
     rate: float = 0.1
     server: Optimiser = _SERVER
     weights: Literal["rows", "equal"] = "rows"
-    selection: Selection = field(default=_WHOLE)
     every: int = 5
     timeout_s: float = 60.0
 
@@ -117,7 +115,7 @@ class FederatedRun:
         return max(each.client_bytes for each in self.rounds)
 
 
-def run_federated(cluster: Cluster, objective: Objective, plan: FederatedPlan, *, seed: int) -> FederatedRun:
+def run_federated(cluster: Cluster, objective: Objective, plan: FederatedPlan, selection: Selection = _WHOLE, *, seed: int) -> FederatedRun:
     """Train on the clients of a cluster.
 
     The same numbers to the bit wherever the clients live. A client that dies or hangs is left out of its round; only a round without any
@@ -127,6 +125,7 @@ def run_federated(cluster: Cluster, objective: Objective, plan: FederatedPlan, *
         cluster: Its nodes are the clients.
         objective: The one that they train; the server takes the start from it, and evaluates it.
         plan: How.
+        selection: Which slices clients train; by default the whole model.
         seed: Of the start and of who is drawn; the clients have one of their own.
 
     Raises:
@@ -148,13 +147,14 @@ def run_federated(cluster: Cluster, objective: Objective, plan: FederatedPlan, *
     if plan.clients > cluster.n:
         message = f"{plan.clients:,} clients a round are asked for, there are {cluster.n:,}"
         raise ConfigError(message, hint="set federated.clients lower")
-    plan.selection.check(objective)
+    selection.check(objective)
+    server = Server(cluster, objective, plan, selection)
     parameters: Parameters = objective.initial(rng=stream(seed, "initial"))
     state = plan.server.begin(parameters)
     rounds = []
     for number in range(plan.rounds):
         drawn = stream(seed, "round", number, "clients").choice(cluster.n, size=plan.clients, replace=False)
-        report, mean = _round(cluster, objective, parameters, plan, (number, np.sort(drawn)))
+        report, mean = server.round(parameters, number, np.sort(drawn))
         gradient = {name: -value for name, value in mean.items()}
         parameters, state = plan.server.step(parameters, gradient, state, number)
         last = number + 1 == plan.rounds
@@ -163,64 +163,88 @@ def run_federated(cluster: Cluster, objective: Objective, plan: FederatedPlan, *
     return FederatedRun(tuple(rounds), parameters)
 
 
-def _round(
-    cluster: Cluster, objective: Objective, parameters: Parameters, plan: FederatedPlan, who: tuple[int, Ints]
-) -> tuple[Round, Parameters]:
-    """One round: its report, and the mean update."""
-    number, drawn = who
-    lost: dict[int, str] = {}
-    keys = _keys(cluster, plan, number, drawn, lost)
-    parts = {index: _slice(objective, parameters, chosen) for index, chosen in keys.items()}
-    how = {"round": number, "epochs": plan.epochs, "batch": plan.batch, "rate": float(plan.rate)}
-    requests = {
-        index: Message("train", {**how, "keys": {group: each.tolist() for group, each in chosen.items()}}, {"slice": parts[index]})
-        for index, chosen in keys.items()
-    }
-    answers = _ask(cluster, requests, plan.timeout_s, lost)
-    if not answers:
-        reasons = "; ".join(f"client {index}: {why}" for index, why in sorted(lost.items())[:3])
-        raise UnitFailedError(f"no client of round {number} answered ({reasons})", hint="are the clients still running?")
-    updates = []
-    for index, answer in answers.items():
-        update = answer.arrays.get("update", {})
-        require_alike([parts[index], update])
-        updates.append((update, keys[index]))
-    weights = [float(answer.fields["rows"]) if plan.weights == "rows" else 1.0 for answer in answers.values()]
-    mean = combine(objective, parameters, updates, weights, plan.selection.average)
-    sizes = [slice_bytes(parts[index], keys[index]) for index in answers]
-    loss = float(np.average([answer.fields["loss"] for answer in answers.values()], weights=weights))
-    down, up = sum(size for size, _ in sizes), sum(map(sum, sizes))
-    return Round(number, tuple(answers), lost, loss, down, up, 3 * max(size for size, _ in sizes)), mean
+@dataclass(frozen=True, slots=True, eq=False)
+class Server:
+    """What stays the same over the rounds.
+
+    Attributes:
+        cluster: The clients.
+        objective: What they train.
+        plan: How.
+        selection: Which slices.
+    """
+
+    cluster: Cluster
+    objective: Objective
+    plan: FederatedPlan
+    selection: Selection
+
+    def round(self, parameters: Parameters, number: int, drawn: Ints) -> tuple[Round, Parameters]:
+        """One round with these clients: its report, and the mean update.
+
+        Raises:
+            UnitFailedError: Nobody answered.
+            RecordError: An answer that isn't of this run.
+        """
+        lost: dict[int, str] = {}
+        keys = self._keys(number, drawn, lost)
+        parts = {index: self._slice(parameters, chosen) for index, chosen in keys.items()}
+        how = {"round": number, "epochs": self.plan.epochs, "batch": self.plan.batch, "rate": float(self.plan.rate)}
+        requests = {
+            index: Message("train", {**how, "keys": {group: each.tolist() for group, each in chosen.items()}}, {"slice": parts[index]})
+            for index, chosen in keys.items()
+        }
+        answers = self._ask(requests, lost)
+        if not answers:
+            reasons = "; ".join(f"client {index}: {why}" for index, why in sorted(lost.items())[:3])
+            raise UnitFailedError(f"no client of round {number} answered ({reasons})", hint="are the clients still running?")
+        updates = [(_update(answer, parts[index], index), keys[index]) for index, answer in answers.items()]
+        weights = [_rows(answer, index) if self.plan.weights == "rows" else 1.0 for index, answer in answers.items()]
+        mean = combine(self.objective, parameters, updates, weights, self.selection.average)
+        sizes = [slice_bytes(parts[index], keys[index]) for index in answers]
+        loss = float(np.average([float(answer.fields["loss"]) for answer in answers.values()], weights=weights))
+        down, up = sum(size for size, _ in sizes), sum(map(sum, sizes))
+        return Round(number, tuple(answers), lost, loss, down, up, 3 * max(size for size, _ in sizes)), mean
+
+    def _keys(self, number: int, drawn: Ints, lost: dict[int, str]) -> dict[int, dict[str, Ints]]:
+        """Each client's keys; none where it trains the whole model."""
+        if not self.selection.groups:
+            return {int(index): {} for index in drawn}
+        request = Message("choose", {"round": number, "groups": self.selection.as_fields()})
+        found = {index: read_keys(answer) for index, answer in self._ask({int(index): request for index in drawn}, lost).items()}
+        wanted = {group: choice.m for group, choice in self.selection.groups.items()}
+        for index, keys in found.items():
+            got = {group: len(chosen) for group, chosen in keys.items()}
+            if got != wanted:
+                raise RecordError(f"client {index} names keys {got}, expected {wanted}", hint="the client isn't of this run")
+        return found
+
+    def _slice(self, parameters: Parameters, keys: Mapping[str, Ints]) -> Parameters:
+        return self.objective.take(parameters, keys) if keys and isinstance(self.objective, Sliced) else parameters
+
+    def _ask(self, requests: Mapping[int, Message], lost: dict[int, str]) -> dict[int, Message]:
+        """The answers in the order of the clients; an error that a client reports is raised, a silent one is noted."""
+        answers = self.cluster.ask(requests, timeout_s=self.plan.timeout_s) if requests else {}
+        found = {}
+        for index in sorted(requests):
+            answer = answers[index]
+            if isinstance(answer, Lost):
+                lost[index] = str(answer)
+                continue
+            raise_error(answer, f"client {index}")
+            found[index] = answer
+        return found
 
 
-def _keys(cluster: Cluster, plan: FederatedPlan, number: int, drawn: Ints, lost: dict[int, str]) -> dict[int, dict[str, Ints]]:
-    """Each client's keys; none where it trains the whole model."""
-    if not plan.selection.groups:
-        return {int(index): {} for index in drawn}
-    request = Message("choose", {"round": number, "groups": plan.selection.as_fields()})
-    answers = _ask(cluster, {int(index): request for index in drawn}, plan.timeout_s, lost)
-    found = {index: read_keys(answer) for index, answer in answers.items()}
-    for index, keys in found.items():
-        got = {group: len(chosen) for group, chosen in keys.items()}
-        wanted = {group: choice.m for group, choice in plan.selection.groups.items()}
-        if got != wanted:
-            raise RecordError(f"client {index} names keys {got}, expected {wanted}", hint="the client isn't of this run")
-    return found
+def _update(answer: Message, part: Parameters, index: int) -> Parameters:
+    update = answer.arrays.get("update", {})
+    if answer.kind != "update" or {name: value.shape for name, value in update.items()} != {k: v.shape for k, v in part.items()}:
+        raise RecordError(f"client {index} answered with no update of its slice", hint="the client isn't of this run")
+    return update
 
 
-def _ask(cluster: Cluster, requests: Mapping[int, Message], timeout_s: float, lost: dict[int, str]) -> dict[int, Message]:
-    """The answers in the order of the clients; an error that a client reports is raised, a silent one is noted."""
-    answers = cluster.ask(requests, timeout_s=timeout_s) if requests else {}
-    found = {}
-    for index in sorted(requests):
-        answer = answers[index]
-        if isinstance(answer, Lost):
-            lost[index] = str(answer)
-            continue
-        raise_error(answer, f"client {index}")
-        found[index] = answer
-    return found
-
-
-def _slice(objective: Objective, parameters: Parameters, keys: Mapping[str, Ints]) -> Parameters:
-    return objective.take(parameters, keys) if keys and isinstance(objective, Sliced) else parameters
+def _rows(answer: Message, index: int) -> float:
+    rows = answer.fields.get("rows")
+    if type(rows) is not int or rows < 1:
+        raise RecordError(f"client {index} says that it holds {rows!r} rows, expected 1 or more")
+    return float(rows)
