@@ -32,7 +32,7 @@ MARK = Kgw(vocabulary=1000, key=15_485_863)
         7,
         b"12",
         np.array([1, 2], dtype="timedelta64[s]"),
-        np.array([object()]),
+        np.array([None]),
     ],
     ids=repr,
 )
