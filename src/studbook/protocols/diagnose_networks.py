@@ -22,7 +22,7 @@ from studbook.neural.options import Decoding, Training
 from studbook.neural.training import Average
 from studbook.protocols.diagnose_sources import Setting
 
-N_PROBED = 32
+N_PROBED = 16
 """Records that the loss is measured on."""
 N_OUTPUTS = 16
 """Pictures, or texts, that are fingerprinted."""

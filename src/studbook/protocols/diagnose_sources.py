@@ -123,7 +123,7 @@ def _all(learner: Any) -> Iterator[Change]:
     base = baseline_of(learner)
     noisy = has_noise(learner)
     seeded = "study.seed"
-    yield Change("again", "–", "nothing: the same again", base, "nothing to remove")
+    yield Change("again", "–", "the same training again", base, "nothing to remove")
     yield Change("seed", "one seed", "other initial weights", replace(base, weights=1), seeded)
     if noisy:
         yield Change("noise", "one seed", "other noise in the loss", replace(base, noise=1), seeded)

@@ -16,10 +16,10 @@ from studbook.report.page import asset, page_footer, page_head, vega_bundle
 from studbook.report.specs import page_spec, static_spec
 from studbook.report.tables import facts, scrolling
 from studbook.report.theme import CELL_COLOURS, css_colour
+from studbook.theory import clopper_pearson
 
 PAGE = "report.html"
 TITLE = "Where the randomness of training comes from"
-_NBSP = "\u00a0"
 _MARKS = {"bit-exact": CELL_COLOURS[2], "rounding": CELL_COLOURS[4], "different run": CELL_COLOURS[0]}
 
 
@@ -107,8 +107,8 @@ def headline(found: Diagnosis) -> str:
     if kinds["rounding"]:
         worst = max(kinds["rounding"], key=lambda d: d.weights[-1].value)
         last = found.looks[-1]
-        rest = f"rounding: {_changes(kinds['rounding'])}"
-        parts.append(f"{rest} (after {last} steps at most {number(worst.weights[-1].value)} of the weights' norm: {worst.changed})")
+        furthest = f"{worst.changed} goes furthest, {number(worst.weights[-1].value)} of the weights' norm after {last} steps"
+        parts.append(f"rounding: {_changes(kinds['rounding'])} ({furthest})")
     if kinds["bit-exact"]:
         parts.append(f"bit-exact: {_changes(kinds['bit-exact'])}")
     return f"{found.name} – {'; '.join(parts)}."
@@ -169,34 +169,40 @@ def _swatch(colour: str) -> Html:
 
 def _model(found: Diagnosis) -> Html:
     last = found.looks[-1]
-    head = ("source", "changed to", "what it is", "differs from step", "weights grow like", f"weights after {last} steps",
-            "loss", f"{found.unit} of the outputs", "what removes it")  # fmt: skip
+    head = ("source", "changed to", "what it is", "from step", "grows like", f"weights at {last}",
+            "loss", found.unit, "what removes it")  # fmt: skip
     top = tag("tr", *[tag("th", cell, scope="col") for cell in head])
-    body = [tag("tr", tag("th", source_title(d.source), scope="row"), *[tag("td", cell) for cell in _cells(d)]) for d in found.drifts]
+    body = [tag("tr", tag("th", source_title(d.source), scope="row"), *_cells(d)) for d in found.drifts]
     about = (
         f"{found.learner} on {found.data}, {found.parameters:,} weights. After {last} steps the baseline's weights have moved by "
         f"{number(found.moved[-1].value)} of their norm, and its loss is {number(found.loss[-1].value)} (at first "
-        f"{number(found.loss[0].value)}). Intervals: {percent(found.examined.confidence)}, over {found.examined.repeats} repeats."
+        f"{number(found.loss[0].value)}). Intervals: {percent(found.examined.confidence)}, over {found.examined.repeats} repeats. "
+        f"Bit-exact in all of them still leaves up to {percent(_unseen(found))} of repeats that could differ."
     )
     table = tag("table", tag("thead", top), tag("tbody", *body), style="font-size:13px")
     return tag("div", tag("p", about, class_="intro"), scrolling(table, f"Sources of {found.name}"))
 
 
-def _cells(drift: Drift) -> tuple[Content, ...]:
+def _unseen(found: Diagnosis) -> float:
+    """Upper bound on the share of repeats that differ where none did."""
+    n = found.examined.repeats
+    return clopper_pearson(0, n, found.examined.confidence)[1]
+
+
+def _cells(drift: Drift) -> list[Html]:
     exact = drift.kind == "bit-exact"
-    bound = f"at most {percent(drift.differing.upper)} of repeats differ"
-    kind = tag("span", _swatch(_MARKS[drift.kind]), drift.kind.replace(" ", _NBSP))
-    small = tag("small", f"{drift.differing.units} of {drift.differing.units}; {bound}", class_="note") if exact else None
-    return (
+    cells: tuple[Content, ...] = (
         drift.changed,
-        tag("span", kind, tag("br") if exact else None, small),
+        tag("span", _swatch(_MARKS[drift.kind]), drift.kind, style="white-space:nowrap"),
         first_text(drift),
         growth_text(drift.growth),
         "0" if exact else mean_text(drift.weights[-1]),
         number(drift.losses[-1].value),
         percent(drift.outputs[-1].value),
-        tag("code", drift.remedy) if "learner." in drift.remedy and " " not in drift.remedy.split(" = ")[0] else drift.remedy,
+        drift.remedy,
     )
+    wide = (0, len(cells) - 1)
+    return [tag("td", cell, style="min-width:150px" if i in wide else None) for i, cell in enumerate(cells)]
 
 
 def _facts(found: Sequence[Diagnosis]) -> list[tuple[str, Content]]:

@@ -12,19 +12,19 @@ from studbook.report.figure import Figure, Rows
 from studbook.report.theme import CELL_COLOURS
 
 _HEIGHT = 150
-_FLOORS = {"weights": 1e-12, "losses": 1e-10}
+_FLOORS = {"weights": 1e-12, "losses": 3e-8}
 """Where what doesn't differ at all is drawn on a logarithmic scale."""
 _TITLES = {
-    "again": "nothing changed",
+    "again": "nothing",
     "seed": "initial weights",
-    "noise": "noise in the loss",
-    "order": "order of the records",
+    "noise": "noise",
+    "order": "data order",
     "threads": "threads",
     "split": "batch split",
     "dtype": "number type",
     "engine": "engine",
-    "reload": "checkpoint reload",
-    "workers": "worker processes",
+    "reload": "checkpoint",
+    "workers": "processes",
 }
 
 Measure = Literal["weights", "losses", "outputs"]
@@ -45,7 +45,7 @@ def diagnosis_figures(found: Sequence[Diagnosis]) -> tuple[Figure, Figure, Figur
         ),
         _figure(
             found, "losses", "Drift of the loss", "Absolute difference of the loss of the same records under the same noise.",
-            (f"{edge} Both axes are logarithmic.",),
+            ("Lines on the lower edge differ by less than single precision resolves. Both axes are logarithmic.",),
         ),
         _figure(
             found, "outputs", "Drift of the outputs",
@@ -119,7 +119,7 @@ def _axis(field: str, measure: Measure) -> Any:
     if measure == "outputs":
         return alt.Y(f"{field}:Q", scale=alt.Scale(domain=[0.0, 1.0]), axis=alt.Axis(title=None, format="%", tickCount=4))
     floor = _FLOORS[measure]
-    ticks = [floor * 10.0**power for power in range(0, 16, 3)]
+    ticks = [10.0**power for power in range(-12, 4, 3 if measure == "weights" else 2)]
     return alt.Y(
         f"{field}:Q", scale=alt.Scale(type="log", domainMin=floor, nice=False), axis=alt.Axis(title=None, format=".0e", values=ticks)
     )
