@@ -90,6 +90,25 @@ class SelectStudy:
             raise ConfigError(f"study.confidence is {self.confidence}, expected above 0 and below 1")
         if not self.experiments:
             raise ConfigError("the study has no experiment", hint="add a table [[experiment]]")
+        names = [each.name for each in self.experiments]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two experiments have one name: {', '.join(names)}", hint="give each a name of its own")
+
+    def narrowed(self, *, experiment: str = "", settings: Mapping[str, Any] | None = None, seeds: int = 0) -> SelectStudy:
+        """One experiment alone, with other settings of its objective, or under another number of seeds; what is empty or 0 stays.
+
+        Raises:
+            ConfigError: No such experiment, or settings for several.
+        """
+        names = [each.name for each in self.experiments]
+        if experiment and experiment not in names:
+            raise ConfigError(f"there is no experiment {experiment!r}", hint=nearest(experiment, names, noun="experiment"))
+        kept = tuple(each for each in self.experiments if not experiment or each.name == experiment)
+        if settings and len(kept) > 1:
+            raise ConfigError("settings are given for several experiments, expected for one", hint=f"name one of {', '.join(names)}")
+        if settings:
+            kept = (replace(kept[0], settings={**kept[0].settings, **settings}),)
+        return replace(self, experiments=kept, seeds=seeds or self.seeds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,9 +92,11 @@ def load_text(data: str, vocabulary: int, document: int, tokens: str = "words") 
         message = f"{data} has {len(known):,} different words, expected {vocabulary:,} or more"
         raise DataError(message, hint=f"set vocabulary to {len(known)} or less, or take a longer text")
     headings = find_headings(ids, known)
-    titles = np.zeros(len(ids), np.int64)
-    titles[[heading.start for heading in headings if heading.level == 1]] = 1
-    documents = np.cumsum(titles) if titles.sum() > 1 else np.arange(len(ids)) // document
+    starts = np.zeros(len(ids), np.int64)
+    starts[[heading.start for heading in headings if heading.level == 1]] = 1
+    # Where there are fewer sections than articles, the marks are those of equations or of code.
+    articles = 1 < starts.sum() <= sum(heading.level == 2 for heading in headings)
+    documents = np.cumsum(starts) if articles else np.arange(len(ids)) // document
     words = (*known[: vocabulary - 1], "<rare>")
     digest = f"sha256:{dataset.digest}/{vocabulary}/{document}"
     return RunningText(np.minimum(ids, vocabulary - 1).astype(np.int32), words, documents - documents[0], headings, digest)
