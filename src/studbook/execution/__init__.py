@@ -6,5 +6,18 @@ from studbook.execution.local import LocalExecutor
 from studbook.execution.on_ray import RayExecutor
 from studbook.execution.processes import ProcessExecutor
 from studbook.execution.protocols import Executor
+from studbook.execution.training_on_ray import RayCluster
+from studbook.execution.training_over_http import HttpCluster
 
-__all__ = ["EXECUTORS", "MAX_WORKERS", "Executor", "ExecutorName", "LocalExecutor", "ProcessExecutor", "RayExecutor", "create_executor"]
+__all__ = [
+    "EXECUTORS",
+    "MAX_WORKERS",
+    "Executor",
+    "ExecutorName",
+    "HttpCluster",
+    "LocalExecutor",
+    "ProcessExecutor",
+    "RayCluster",
+    "RayExecutor",
+    "create_executor",
+]

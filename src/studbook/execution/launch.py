@@ -73,12 +73,12 @@ def start_worker() -> Worker:
     path = [entry or str(Path.cwd()) for entry in sys.path]
     command = [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), *path]
     environment: Mapping[str, str] = {**os.environ, **WORKER_ENVIRONMENT}
-    with theirs, _without_interrupt():
+    with theirs, without_interrupt():
         return Worker(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment), ours)
 
 
 @contextmanager
-def _without_interrupt() -> Iterator[None]:
+def without_interrupt() -> Iterator[None]:
     """Block SIGINT, which the new process inherits: a Ctrl-C while it starts would print its traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

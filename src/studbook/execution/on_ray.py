@@ -74,7 +74,7 @@ class RayExecutor:
         """
         if not tasks:
             return
-        with self._session():
+        with self.session():
             yield from self._run(function, tasks)
 
     def _run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
@@ -115,7 +115,8 @@ class RayExecutor:
         return outcome
 
     @contextmanager
-    def _session(self) -> Iterator[None]:
+    def session(self) -> Iterator[None]:
+        """Open Ray within the block, where nobody has yet."""
         import ray
 
         if ray.is_initialized():

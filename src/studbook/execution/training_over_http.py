@@ -1,0 +1,324 @@
+"""Training nodes as processes of their own on this machine, asked over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os import environ
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from studbook.errors import ConfigError, MissingExtraError, RecordError, WorkerLostError
+from studbook.execution.launch import without_interrupt
+from studbook.execution.threads import WORKER_ENVIRONMENT
+from studbook.protocols.cluster import Lost
+from studbook.protocols.messages import Message, raise_error
+from studbook.protocols.spec import TrainingSpec
+from studbook.protocols.values import MAX_BYTES
+
+_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from studbook.web.training_node import main; main()"
+_FRESH_S = 5.0  # a server closes connections that are idle for longer than 15 s
+_PROBE_S = 0.25
+_GRACE_S = 0.5
+_MOST_AT_ONCE = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """One node's address, and the connection to it.
+
+    Attributes:
+        host: Name or address.
+        port: Its port.
+        token: The run's.
+        process: Where we started it.
+    """
+
+    host: str
+    port: int
+    token: str = field(repr=False)
+    process: subprocess.Popen[bytes] | None = None
+    _connection: http.client.HTTPConnection | None = None
+    _used: float = 0.0
+
+    def ask(self, body: bytes, timeout_s: float) -> Message | Lost:
+        """The answer to a message's bytes, or why there is none.
+
+        Raises:
+            ConfigError: The node refuses the token, or a message of this size.
+        """
+        try:
+            status, data = self._post(body, time.monotonic() + timeout_s)
+        except TimeoutError:
+            self.drop()
+            return Lost("slow", f"no answer within {timeout_s:g} s")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.drop()
+            return Lost("down" if isinstance(error, OSError) else "garbage", _plain(f"{type(error).__name__}: {error}"))
+        if status in (401, 403):
+            raise ConfigError(
+                f"the node at {self.host}:{self.port} refuses the token", hint="each run has its own; start its nodes with it"
+            )
+        if status == 413:
+            raise ConfigError(f"the node at {self.host}:{self.port} takes no message of {len(body):,} bytes", hint="raise body_bytes")
+        if status != 200:
+            return Lost("garbage", f"HTTP {status}")
+        try:
+            return Message.decode(data, "its answer")
+        except RecordError as error:
+            return Lost("garbage", _plain(error.message))
+
+    def idle(self) -> bool:
+        """Whether the node answers and has nothing under way."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=2.0)
+        try:
+            connection.request("GET", "/health")
+            answer = json.loads(connection.getresponse().read(4096))
+            return isinstance(answer, dict) and answer.get("busy") is False
+        except (OSError, http.client.HTTPException, ValueError, RecursionError):
+            return False
+        finally:
+            connection.close()
+
+    def drop(self) -> None:
+        """Close the connection, at which whoever waits on it gives up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if connection.sock is not None:
+                _shut(connection.sock)
+            connection.close()
+
+    def end(self) -> None:
+        """Close the connection, and kill the process that was started."""
+        self.drop()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def _post(self, body: bytes, deadline: float) -> tuple[int, bytes]:
+        connection = self._connection
+        if connection is None or time.monotonic() - self._used > _FRESH_S:
+            self.drop()
+            connection = self._connection = http.client.HTTPConnection(self.host, self.port, timeout=_left(deadline))
+            connection.connect()
+        connection.sock.settimeout(_left(deadline))
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream"}
+        connection.request("POST", "/ask", body, headers)
+        response = connection.getresponse()
+        data = bytearray()
+        while part := response.read1(1 << 20):
+            data += part
+            if len(data) > MAX_BYTES:
+                raise http.client.HTTPException(f"an answer longer than {MAX_BYTES:,} bytes")
+            _left(deadline)
+        response.close()  # of the answer alone; the connection stays
+        self._used = time.monotonic()
+        if response.will_close:
+            self.drop()
+        return response.status, bytes(data)
+
+
+class HttpCluster:
+    """Nodes in processes of their own, which serve on loopback and end with this process.
+
+    Messages are bytes, never code; every node knows one token, drawn for the run. Needs ``pip install 'studbook[serve]'``.
+
+    Args:
+        spec: What the nodes are; each process builds its own from it.
+        start_timeout_s: Longest wait for a process to be ready.
+        body_bytes: Longest message that a node takes.
+
+    Raises:
+        ConfigError: An impossible spec.
+        MissingExtraError: What serves HTTP isn't installed.
+        WorkerLostError: A process didn't start.
+
+    Examples:
+        >>> from studbook.execution import HttpCluster
+        >>> from studbook.protocols import Independent, Plan, TrainingSpec, train
+        >>> with HttpCluster(TrainingSpec("quadratic", nodes=1)) as cluster:
+        ...     run = train(cluster, Independent(), Plan(steps=2))
+        >>> len(run.rows)
+        2
+    """
+
+    def __init__(self, spec: TrainingSpec, *, start_timeout_s: float = 120.0, body_bytes: int = 1 << 28) -> None:
+        if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
+            raise MissingExtraError("nodes over HTTP need uvicorn, not installed", hint="pip install 'studbook[serve]'")
+        self._token = secrets.token_urlsafe(32)
+        self._told = {"spec": spec.plain(), "token": self._token, "body_bytes": body_bytes}
+        self._start_timeout_s = start_timeout_s
+        self._open([])
+        processes = [_start({**self._told, "index": i}) for i in range(spec.nodes)]
+        self._lines = [_Line("127.0.0.1", 0, self._token, process) for process in processes]
+        try:
+            for i in range(spec.nodes):
+                self._lines[i].port = _ready(processes[i], i, start_timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def at(cls, urls: Sequence[str], token: str) -> HttpCluster:
+        """Nodes that run already, in order; they aren't ended with the cluster, nor replaced.
+
+        Raises:
+            ConfigError: Not such addresses.
+        """
+        cluster = cls.__new__(cls)
+        cluster._told, cluster._token, cluster._start_timeout_s = {}, token, 0.0
+        cluster._open([_address(url, token) for url in urls])
+        return cluster
+
+    def _open(self, lines: list[_Line]) -> None:
+        self._lines = lines
+        self._pool = ThreadPoolExecutor(_MOST_AT_ONCE, "training-line")
+        self._lost: set[int] = set()
+        self._back: set[int] = set()
+        self._closed = threading.Event()
+        self._prober: threading.Thread | None = None
+
+    def __enter__(self) -> HttpCluster:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def n(self) -> int:
+        """See ``Cluster``."""
+        return len(self._lines)
+
+    @property
+    def pids(self) -> list[int | None]:
+        """Of the nodes' processes."""
+        return [None if line.process is None else line.process.pid for line in self._lines]
+
+    def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
+        """See ``Cluster``."""
+        bodies: dict[int, bytes] = {id(message): message.encode() for message in requests.values()}
+        asked: dict[int, Future[Message | Lost]] = {}
+        for i in sorted(requests):
+            asked[i] = self._pool.submit(self._lines[i].ask, bodies[id(requests[i])], timeout_s)
+        wait(asked.values(), timeout=timeout_s + _GRACE_S)  # an answer may come in drips, each in time
+        found: dict[int, Message | Lost] = {}
+        for i, future in asked.items():
+            if not future.done():
+                self._lines[i].drop()
+            found[i] = future.result() if future.done() else Lost("slow", f"no whole answer within {timeout_s:g} s")
+            if isinstance(found[i], Lost):
+                self._lose(i)
+        return found
+
+    def revive(self, index: int, *, fresh: bool) -> bool:
+        """See ``Cluster``."""
+        if not fresh:
+            back = index in self._back
+            self._lost -= {index} if back else set()
+            self._back.discard(index)
+            return back or index not in self._lost
+        if not self._told:
+            return False
+        self._lines[index].end()
+        process = _start({**self._told, "index": index})
+        self._lines[index] = _Line("127.0.0.1", 0, self._token, process)
+        self._lines[index].port = _ready(process, index, self._start_timeout_s)
+        self._lost.discard(index)
+        self._back.discard(index)
+        return True
+
+    def close(self) -> None:
+        """See ``Cluster``."""
+        self._closed.set()
+        for line in self._lines:
+            line.end()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _lose(self, index: int) -> None:
+        self._lost.add(index)
+        if self._prober is None:
+            self._prober = threading.Thread(target=self._probe, daemon=True)
+            self._prober.start()
+
+    def _probe(self) -> None:
+        """Look now and then, beside the run, whether a lost node answers again."""
+        while not self._closed.wait(_PROBE_S):
+            for index in sorted(self._lost - self._back):
+                if self._lines[index].idle():
+                    self._back.add(index)
+
+
+def _start(told: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    path = [entry or str(Path.cwd()) for entry in sys.path]
+    command = [sys.executable, "-P", "-c", _BOOT, *path]
+    with without_interrupt():
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**environ, **WORKER_ENVIRONMENT}, bufsize=0
+        )  # fmt: skip
+    assert process.stdin is not None
+    with suppress(OSError):  # it has died; whoever waits for it says so
+        process.stdin.write(json.dumps(told).encode() + b"\n")
+    return process
+
+
+def _ready(process: subprocess.Popen[bytes], index: int, timeout_s: float) -> int:
+    """The port of a node that was started."""
+    assert process.stdout is not None
+    deadline, line = time.monotonic() + timeout_s, b""
+    while not line.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+            raise WorkerLostError(f"node {index} wasn't ready within {timeout_s:g} s", hint="raise start_timeout_s, or look at the machine")
+        part = process.stdout.read(1 << 16)
+        if not part or len(line) > 1 << 16:
+            raise WorkerLostError(f"node {index} ended before it was ready, exit code {process.wait()}", hint="its error output says why")
+        line += part
+    told = json.loads(line)
+    raise_error(Message("error" if "code" in told else "ready", told), f"node {index}")
+    return int(urlsplit(str(told["url"])).port or 0)
+
+
+def _address(url: str, token: str) -> _Line:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1") or not port or parts.path not in ("", "/"):
+        raise ConfigError(f"{url[:200]!r} is no node's address", hint="such as http://127.0.0.1:8501; other machines by a tunnel")
+    return _Line(parts.hostname, port, token)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _shut(line: socket.socket) -> None:
+    try:
+        line.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+def _plain(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text[:600]).split())[:300]
