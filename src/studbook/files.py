@@ -123,8 +123,8 @@ def storage(path: Path) -> Iterator[None]:
         if isinstance(error, StorageError):
             raise
         reasons = {
-            errno.ENOSPC: ("the disk is full", "free some space, then go on with: studbook study resume"),
-            errno.EDQUOT: ("the disk quota is used up", "free some space, then go on with: studbook study resume"),
+            errno.ENOSPC: ("the disk is full", "free some space, then go on: the same command, or studbook study resume"),
+            errno.EDQUOT: ("the disk quota is used up", "free some space, then go on: the same command, or studbook study resume"),
             errno.EROFS: ("the file system is read-only", "choose another place"),
             errno.EACCES: ("permission denied", "choose another place"),
             errno.ENOTDIR: ("a part of the path is a file", "choose another place"),

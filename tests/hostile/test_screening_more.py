@@ -321,3 +321,13 @@ def test_the_summary_tells_the_commonest_reasons(corpus, screen, tmp_path):
     assert summary["reasons"][0] == {"reason": "its text is int, expected a text", "records": 7}
     assert sum(each["records"] for each in summary["reasons"]) == summary["skipped"] == 10
     assert {"reason": "isn't UTF-8: byte … of the line can't be decoded", "records": 1} in summary["reasons"]
+
+
+def test_a_document_that_no_witness_takes_passes_a_pipeline_unjudged(tmp_path):
+    data, filters = pytest.importorskip("datatrove.data"), pytest.importorskip("studbook.screening.on_datatrove")
+    with Register.open(tmp_path / "outputs.db", create=True) as register:
+        register.add_texts(["one two three four five"], model="writer")
+        texts = ["one two three four five", "x y " * 5_000_000, "\ud800", "", "another text"]
+        documents = [data.Document(text=text, id=str(i)) for i, text in enumerate(texts)]
+        kept = list(filters.ScreenFilter(Screen((RegisterWitness(register),))).run(documents))
+    assert {each.id: each.metadata.get("origin") for each in kept} == {"1": None, "2": None, "3": None, "4": "unknown"}

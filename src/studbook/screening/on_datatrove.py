@@ -8,9 +8,10 @@ from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from studbook.records.content import text_content
+from studbook.screening._collecting import text_record
 from studbook.screening.judging import Judgement
 from studbook.screening.protocols import Record
+from studbook.screening.reading import Limits
 from studbook.screening.settings import ScreenSpec, open_screen
 from studbook.screening.writing import columns_of
 
@@ -18,8 +19,8 @@ from studbook.screening.writing import columns_of
 class ScreenFilter(BaseFilter):
     """Drops the documents that a screen rejects, with the reason; the others carry the screen's columns in their metadata.
 
-    Dropped documents go to the exclusion writer, where there is one, with the same columns. A document without text, or with half a
-    surrogate pair, passes unjudged. The screen is opened once in each worker.
+    Dropped documents go to the exclusion writer, where there is one, with the same columns. A document without text, with half a
+    surrogate pair, or of more than 16 MiB passes unjudged. The screen is opened once in each worker.
 
     Args:
         screen: A screen file, or a screen (where everything runs in one process).
@@ -57,8 +58,9 @@ class ScreenFilter(BaseFilter):
         """See datatrove."""
         if self._screen is None:
             self._screen = open_screen(self._spec)
-        readable = [i for i, doc in enumerate(batch) if _is_readable(doc.text)]
-        records = [Record(str(batch[i].id), "text", text_content(batch[i].text), text=batch[i].text) for i in readable]
+        found = [text_record(str(doc.id), doc.text, Limits()) for doc in batch]
+        readable = [i for i, each in enumerate(found) if isinstance(each, Record)]
+        records = [each for each in found if isinstance(each, Record)]
         results: list[bool | tuple[bool, str]] = [True] * len(batch)
         for i, record, judged in zip(readable, records, self._screen.judge(records), strict=True):
             batch[i].metadata.update(columns_of(record, judged))
@@ -70,13 +72,3 @@ class ScreenFilter(BaseFilter):
 def _tag(judged: Judgement) -> str:
     """A short reason, the same for many documents: datatrove counts them by it."""
     return f"{judged.origin}_by_{judged.evidence}"
-
-
-def _is_readable(text: Any) -> bool:
-    if not isinstance(text, str) or not text.strip():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
