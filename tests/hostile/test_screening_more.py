@@ -331,3 +331,9 @@ def test_a_document_that_no_witness_takes_passes_a_pipeline_unjudged(tmp_path):
         documents = [data.Document(text=text, id=str(i)) for i, text in enumerate(texts)]
         kept = list(filters.ScreenFilter(Screen((RegisterWitness(register),))).run(documents))
     assert {each.id: each.metadata.get("origin") for each in kept} == {"1": None, "2": None, "3": None, "4": "unknown"}
+
+
+@pytest.mark.parametrize("name", ["../../evil", "", ".hidden", "a\x1b"])
+def test_a_witness_whose_name_leads_out_of_the_folder(screening_site, name):
+    with pytest.raises(ConfigError, match="names no file"):
+        Screen((screening_site.Knows(name, "detector", "robot"),))

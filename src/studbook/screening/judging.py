@@ -80,6 +80,9 @@ class Screen:
             raise ConfigError("a screen has no witness", hint="name a register, a mark, certificates to trust, or a detector")
         if len(set(names)) < len(names):
             raise ConfigError(f"two witnesses of a screen have one name: {', '.join(names)}")
+        odd = next((name for name in names if not name.isprintable() or "/" in name or name[:1] in ("", ".")), None)
+        if odd is not None:
+            raise ConfigError(f"a witness is called {odd[:80]!r}, which names no file", hint="use letters, digits, - and _")
         unknown = set(self.reject) - {"generated", "human", "unknown"}
         if unknown:
             raise ConfigError(f"a screen rejects {min(unknown)!r}, expected generated, human or unknown")
