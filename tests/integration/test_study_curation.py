@@ -13,6 +13,8 @@ from studbook.errors import ConfigError, StudbookError
 from studbook.registry import Register
 from studbook.study import Plan
 from studbook.study import chains as chains_module
+from studbook.study.screened import predict_screened
+from studbook.theory.situation import Situation
 
 ZIPF = {"source": "zipf-text", "states": 500, "exponent": 1.1, "documents": 900, "block": 40, "heldout": 0.0}
 UNIGRAM = {"kind": "ngram", "order": 1, "discount": 0.0, "mark": {"scheme": "kgw", "keys": [15485863]}}
@@ -139,6 +141,8 @@ def test_what_cant_be_registered_or_was_finished_without(tmp_path):
         ({"curation": {**BOTH, "attack": {"kind": "edit"}}}, "share of 0"),
         ({"curation": {**BOTH, "attack": {"share": 0.2}}}, 'attack is "none"'),
         ({"curation": {**BOTH, "attack": {"kind": "edit", "share": 2.0}}}, "attack.share is 2"),
+        ({"curation": {**BOTH, "witnesses": ["register"], "false_alarm": 5.0}}, "false_alarm is 5"),
+        ({"curation": {"kind": "none", "tpr": 0.5}}, "curation.tpr belongs to no curation"),
         ({"learner": {"kind": "ngram", "order": 1}}, "text has none"),
         ({"mix": {"kind": "accumulate"}}, "pool of real and generated"),
         ({"curation": {**BOTH, "candidates": 1000}}, "lower curation.candidates"),
@@ -149,6 +153,25 @@ def test_mistakes_are_found_before_anything_is_run(changes, words):
     with pytest.raises(StudbookError) as caught:
         studbook.create_study(table(**changes))
     assert words in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(("candidates", "known"), [(2, False), (4, True)])
+def test_theory_stands_beside_full_training_sets_only(candidates, known):
+    """36.9 % of the candidates pass this screen: with two for each record a set of 2,000 isn't full, with four it is."""
+    config = {
+        "study": {"name": "t", "generations": 5, "samples": 2000, "replicates": 4},
+        "data": {"source": "zipf", "states": 50, "exponent": 1.1},
+        "learner": {"kind": "categorical"},
+        "mix": {"kind": "contaminated", "share": 0.9},
+        "curation": {"kind": "ideal", "tpr": 0.7, "fpr": 0.01, "candidates": candidates},
+        "metrics": {"names": ["support_share", "heterozygosity"]},
+    }
+    studied = studbook.create_study(config)
+    job = studied.plan.jobs[0]
+    law = studied.plan.datasets[job.data_digest].law
+    situation = Situation("categorical", {}, "contaminated", {}, job.n, job.n_original, law, True, 1, {})
+    for metric in ("support_share", "heterozygosity", "generated_share"):
+        assert (predict_screened(job, situation, metric) is not None) == known
 
 
 def test_configs_without_curation_have_the_digests_that_they_had():

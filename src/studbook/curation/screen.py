@@ -86,7 +86,7 @@ class Screen:
         require_candidates(self.candidates)
         if not self.witnesses or len(set(self.witnesses)) < len(self.witnesses):
             raise ConfigError(f"curation.witnesses is {list(self.witnesses)}, expected register, watermark or both, each once")
-        if "watermark" in self.witnesses and not 0.0 < self.false_alarm < 1.0:
+        if not 0.0 <= self.false_alarm < 1.0 or ("watermark" in self.witnesses and self.false_alarm == 0.0):
             raise ConfigError(
                 f"curation.false_alarm is {self.false_alarm}, expected a rate above 0 and below 1 for the watermark's test",
                 hint="0.001 takes one real record of a thousand for a marked one",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from studbook.arrays import Floats
@@ -16,12 +18,13 @@ from studbook.theory.support import support_cost
 
 _COST_LIMIT = 1e10
 _SOURCE = "Wright 1931 (migration)"
+_SPREAD = 6.0
 
 
 def predict_screened(job: Job, situation: Situation, metric: str) -> Prediction | None:
     """The curve of a metric over the generations that are measured, where it is known: states, an ideal screen, fresh real records."""
     screening = screening_of(job)
-    if screening is None or screening.accepted == 0.0:
+    if screening is None or not _fills(screening, job.n, job.cell.curation):
         return None
     if metric == GENERATED_SHARE:
         formula = "r = π(1 − TPR)/[π(1 − TPR) + (1 − π)(1 − FPR)]"
@@ -51,6 +54,13 @@ def _predict_support(job: Job, screening: Screening, probabilities: Floats, *, s
     support = screened_support(probabilities, screening, job.n, job.n_original, generations, refill=refill)
     whole = float(np.count_nonzero(probabilities > 0.0)) if share else 1.0
     return Prediction(support / whole, None, exact=False, source=_SOURCE, formula="Σ P(state alive) with N(1 − r) migrants")
+
+
+def _fills(screening: Screening, n: int, curation: Ideal) -> bool:
+    """Whether candidates suffice, but for chances below one in a billion: of a training set that stays smaller the size isn't known."""
+    seen = n * (curation.candidates if curation.refill else 1)
+    passed = seen * screening.accepted
+    return passed - _SPREAD * math.sqrt(passed * (1.0 - screening.accepted)) >= n if curation.refill else passed > 0.0
 
 
 def screening_of(job: Job) -> Screening | None:
