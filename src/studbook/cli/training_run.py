@@ -1,0 +1,161 @@
+"""``studbook training run``: nodes that train one model together."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from studbook.cli.rendering import Bar, Format, show_json, show_table
+
+if TYPE_CHECKING:
+    from studbook.protocols import Protocol, StepRow, TrainingRun
+
+_SHOWN_ROWS = 10
+
+
+class ProtocolName(StrEnum):
+    """How nodes train together."""
+
+    INDEPENDENT = "independent"
+    SYNCHRONISED = "synchronised"
+    LOCAL = "local"
+    GOSSIP = "gossip"
+
+
+class ClusterName(StrEnum):
+    """Where they live."""
+
+    PROCESS = "process"
+    HTTP = "http"
+    RAY = "ray"
+
+
+class Exchange(StrEnum):
+    """Whom a gossiping node averages with at a step."""
+
+    PAIRS = "pairs"
+    NEIGHBOURS = "neighbours"
+
+
+class Split(StrEnum):
+    """Which rows a node holds."""
+
+    SHUFFLED = "shuffled"
+    CONTIGUOUS = "contiguous"
+    SHARED = "shared"
+
+
+class OptimiserName(StrEnum):
+    """How each steps."""
+
+    SGD = "sgd"
+    ADAGRAD = "adagrad"
+    ADAM = "adam"
+
+
+class OnLoss(StrEnum):
+    """What is done about a node that doesn't answer."""
+
+    STOP = "stop"
+    LEAVE_OUT = "leave_out"
+    REPLACE = "replace"
+
+
+_Graph = Annotated[str, typer.Option("--graph", help="For gossip: ring, complete, pairs (random pairs), star, or a file of edges.")]
+_Every = Annotated[int | None, typer.Option("--every", help="Steps between averages; needed for local, 1 for gossip.")]
+_Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the objective; repeat.")]
+
+
+def run_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder of results; a run that was stopped goes on from its checkpoint.")],
+    protocol: Annotated[ProtocolName, typer.Option("--protocol", help="How nodes train together.")] = ProtocolName.GOSSIP,
+    objective: Annotated[str, typer.Option("--objective", help="What is trained, such as digits-softmax.")] = "digits-softmax",
+    nodes: Annotated[int, typer.Option("--nodes", help="How many.")] = 8,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of each.")] = 300,
+    graph: _Graph = "ring",
+    exchange: Annotated[Exchange, typer.Option("--exchange", help="For gossip: a partner a step, or all neighbours.")] = Exchange.PAIRS,
+    every: _Every = None,
+    settings: _Settings = None,
+    batch: Annotated[int, typer.Option("--batch", help="Rows a step and node.")] = 32,
+    optimiser: Annotated[OptimiserName, typer.Option("--optimiser", help="How each steps.")] = OptimiserName.SGD,
+    rate: Annotated[float, typer.Option("--rate", help="Learning rate.")] = 0.1,
+    split: Annotated[Split, typer.Option("--split", help="Which rows a node holds.")] = Split.SHUFFLED,
+    seed: Annotated[int, typer.Option("--seed", help="Root seed.")] = 0,
+    cluster: Annotated[ClusterName, typer.Option("--cluster", help="Where nodes live.")] = ClusterName.PROCESS,
+    on_loss: Annotated[OnLoss | None, typer.Option("--on-loss", help="Of a node: stop for synchronised, else leave_out.")] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Longest wait for a node's answer.")] = 60.0,
+    evaluate_every: Annotated[int, typer.Option("--evaluate-every", help="Steps between evaluations; 0: at the end.")] = 50,
+    checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="Steps between checkpoints.")] = 100,
+    format_: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+) -> None:
+    """Train a model on several nodes, and show how far apart they are beside what theory expects."""
+    from studbook.cli.training_select import _settings
+    from studbook.execution.training import open_cluster
+    from studbook.protocols import Optimiser, Patience, Plan, TrainingSpec, train
+    from studbook.protocols.writing import write_run
+
+    how = _protocol(protocol, nodes, graph, exchange.value, every)
+    spec = TrainingSpec(objective, _settings(settings or []), nodes, batch, Optimiser(optimiser.value, rate), seed, split.value)
+    how.check(nodes)
+    plan = Plan(steps, seed, evaluate_every, checkpoint_every, settings={"spec": spec.plain()})
+    by_default = OnLoss.STOP if protocol is ProtocolName.SYNCHRONISED else OnLoss.LEAVE_OUT
+    patience = Patience(timeout_s, (on_loss or by_default).value)
+    with open_cluster(cluster.value, spec) as where, _Progress(steps) as progress:
+        run = train(where, how, plan, patience=patience, folder=out, progress=progress)
+    write_run(run, out)
+    show_json(run.summary()) if format_ is Format.JSON else _show(run)
+    typer.echo(out / "summary.json", err=True)
+
+
+def _protocol(name: ProtocolName, nodes: int, graph: str, exchange: Literal["pairs", "neighbours"], every: int | None) -> Protocol:
+    from studbook.errors import ConfigError
+    from studbook.protocols import Gossip, Independent, Local, Synchronised, create_graph
+
+    if name is ProtocolName.LOCAL:
+        if every is None:
+            raise ConfigError("local training needs the steps between averages", hint="--every 10")
+        return Local(every)
+    if name is ProtocolName.GOSSIP:
+        return Gossip(create_graph(graph, nodes), exchange, 1 if every is None else every)
+    return Independent() if name is ProtocolName.INDEPENDENT else Synchronised()
+
+
+class _Progress:
+    """A bar over steps; a run that goes on begins where it was."""
+
+    def __init__(self, steps: int) -> None:
+        self._bar, self._steps, self._begun = Bar(), steps, False
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __call__(self, row: StepRow) -> None:
+        if not self._begun:
+            self._bar.begin(self._steps, row.step - 1)
+            self._begun = True
+        self._bar.advance()
+
+    def __exit__(self, *_: object) -> None:
+        if self._begun:
+            self._bar.end()
+
+
+def _show(run: TrainingRun) -> None:
+    curve = run.curve()
+    told = {"step", "loss", "spread_before", "spread", "spread_predicted", "bytes_sent", "nodes"}
+    stride = max(1, len(curve) // _SHOWN_ROWS)
+    kept = [row for row in curve if row["step"] % stride == 0 or row["step"] == len(curve)]
+    measured = sorted(name for name in (kept[-1] if kept else {}) if name.startswith("mean_"))
+    shown: list[dict[str, Any]] = [{n: v for n, v in row.items() if n in told or n in measured} for row in kept]
+    summary = run.summary()
+    title = f"{run.settings['protocol']['protocol']}, {run.settings['nodes']} nodes; spread: mean squared distance to the mean parameters"
+    show_table(shown, title=title)
+    measures = [{"parameters of": who, **values} for who, values in summary["measures"].items()]
+    show_table(measures, title="on held-out data")
+    seen = "–" if summary["contraction"] is None else f"{summary['contraction']:.4f}"
+    typer.echo(f"an exchange shrinks the spread to {seen} of it, at worst {summary['contraction_predicted']:.4f} by theory")
+    for event in run.events:
+        typer.echo(f"step {event.step}: node {event.node} {event.what}, {event.why}")

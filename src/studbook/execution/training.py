@@ -1,0 +1,41 @@
+"""Where the nodes of a training run live, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias, get_args
+
+from studbook.errors import ConfigError
+from studbook.execution.threads import single_threaded
+from studbook.execution.training_on_ray import RayCluster
+from studbook.execution.training_over_http import HttpCluster
+from studbook.protocols.cluster import Cluster, InProcess
+from studbook.protocols.spec import TrainingSpec
+
+ClusterName: TypeAlias = Literal["process", "http", "ray"]
+
+
+@contextmanager
+def open_cluster(name: str, spec: TrainingSpec) -> Iterator[Cluster]:
+    """A cluster by name: ``process`` (this one), ``http`` (a process each), ``ray`` (an actor each); ended with the block.
+
+    Raises:
+        ConfigError: No such name, or an impossible spec.
+        MissingExtraError: It needs a package that isn't installed.
+
+    Examples:
+        >>> from studbook.execution.training import open_cluster
+        >>> from studbook.protocols import TrainingSpec
+        >>> with open_cluster("process", TrainingSpec("quadratic", nodes=3)) as cluster:
+        ...     cluster.n
+        3
+    """
+    if name not in get_args(ClusterName):
+        raise ConfigError(f"there is no cluster {name!r}", hint=f"one of {', '.join(get_args(ClusterName))}")
+    if name == "process":
+        with single_threaded():
+            yield InProcess(spec.build())
+        return
+    with HttpCluster(spec) if name == "http" else RayCluster(spec) as cluster:
+        yield cluster
