@@ -31,7 +31,7 @@ from studbook.records.training import checkpoint_steps
 from studbook.verification.calibration import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import training_site as site  # noqa: E402
+import training_site as site
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,17 @@ def test_edges():
     assert found_share(0, 1.0) == 0.0
     assert found_share(1, 1.0) == 1.0
     assert replays_needed(1.0, 0.99) == 1
-    for wrong in ((lambda: found_false(5, 1, 4)), (lambda: found_false(1, 5, 4)), (lambda: found_share(-1, 0.1)), (lambda: found_share(1, 1.1)),
-                  (lambda: replays_needed(0.0, 0.9)), (lambda: replays_needed(0.1, 1.0)), (lambda: replayed_share(1, 4, 0)),
-                  (lambda: shortest_training(0, 0.05)), (lambda: shortest_training(5, 0.0))):  # fmt: skip
+    wrong = [
+        lambda: found_false(5, 1, 4),
+        lambda: found_false(1, 5, 4),
+        lambda: found_share(-1, 0.1),
+        lambda: found_share(1, 1.1),
+        lambda: replays_needed(0.0, 0.9),
+        lambda: replays_needed(0.1, 1.0),
+        lambda: replayed_share(1, 4, 0),
+        lambda: shortest_training(0, 0.05),
+        lambda: shortest_training(5, 0.0),
+    ]
+    for each in wrong:
         with pytest.raises(ConfigError):
-            wrong()
+            each()

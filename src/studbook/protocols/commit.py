@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from studbook.errors import ConfigError, StudbookError
 from studbook.protocols.kept import (
     COMMITMENT,
+    Ledger,
     Recording,
     encode_state,
-    load_segment,
+    load_lines,
     load_state,
     optimiser_digest,
     received_name,
@@ -190,7 +191,7 @@ class Committer:
                     break
                 state, kept[step] = read, point
                 self._records, self._kept, self._written = list(records), dict(kept), len(records)
-                records += load_segment(self._store, step, self.every)
+                records += Ledger([b""] * step + load_lines(self._store, step, self.every))[step:]
                 if len(records) % self.every:
                     break  # a run that had ended in between: its last stretch is done again
         except StudbookError:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studbook.errors import RecordError, StudbookError, VerifierError
+from studbook.errors import EvidenceError, RecordError, StudbookError, VerifierError
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, decode, digest, encode
-from studbook.records import Contact, StepRecord, TrainingCommitment, TrainingTask, digest_of, from_bytes, merkle_root, to_bytes
+from studbook.records import Contact, StepRecord, TrainingCommitment, TrainingTask, digest_of, from_bytes, merkle_root
 
 COMMITMENT = "commitment.json"
 MAX_SEGMENT = 256 << 20
@@ -158,35 +160,99 @@ def load_committed(store: Store, name: str, expected: str, like: Parameters) -> 
     return found
 
 
-def load_segment(store: Store, start: int, every: int) -> list[StepRecord]:
-    """The records from a kept state up to the next one.
+def load_lines(store: Store, start: int, every: int) -> list[bytes]:
+    """The records from a kept state up to the next one, as they were written.
 
     Raises:
-        VerifierError: They aren't there, or aren't such records.
+        VerifierError: They aren't there, are cut off, or are too many.
     """
     name = steps_name(start)
-    data = store.get(name, max_bytes=min(MAX_SEGMENT, every * StepRecord.MAX_BYTES))
+    data = store.get(name, max_bytes=min(MAX_SEGMENT, every * (StepRecord.MAX_BYTES + 1)))
     lines = data.split(b"\n")
     if lines[-1] or not 1 <= len(lines) - 1 <= every:
         raise VerifierError(f"{name} is cut off, or has {len(lines) - 1} steps, expected 1 to {every}", hint="ask the node for it again")
-    try:
-        found = [from_bytes(StepRecord, line, name, max_bytes=StepRecord.MAX_BYTES) for line in lines[:-1]]
-    except StudbookError as error:
-        raise VerifierError(error.message, hint=error.hint) from error
-    if [each.step for each in found] != list(range(start, start + len(found))):
-        raise VerifierError(f"{name} has its steps out of order", hint="ask the node for it again")
-    return found
+    return lines[:-1]
 
 
-def load_records(store: Store, commitment: TrainingCommitment) -> list[StepRecord]:
+class Ledger(Sequence[StepRecord]):
+    """All steps of a commitment, as they lie under its root; a record is read where it is looked at.
+
+    Args:
+        lines: Canonical bytes of the records, already checked against the root.
+    """
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self._read: dict[int, StepRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, place: int) -> StepRecord: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[StepRecord]: ...
+
+    def __getitem__(self, place: int | slice) -> StepRecord | list[StepRecord]:
+        """The record of a step.
+
+        Raises:
+            EvidenceError: The node committed to something that is no such record.
+        """
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        step = range(len(self))[place]
+        if step in self._read:
+            return self._read[step]
+        try:
+            found = from_bytes(StepRecord, self._lines[step], f"step {step}", max_bytes=StepRecord.MAX_BYTES)
+        except StudbookError as error:
+            raise EvidenceError(f"the node committed to what is no step: {error.message}", hint="reject it") from error
+        if found.step != step:
+            raise EvidenceError(f"the node committed to step {found.step} as its step {step}", hint="reject it")
+        self._read[step] = found
+        return found
+
+    def links(self) -> Iterator[Link]:
+        """Where each step begins and ends; many times faster than reading the records, which are read where they are looked at.
+
+        Raises:
+            EvidenceError: The node committed to something that has no such ends.
+        """
+        for step, line in enumerate(self._lines):
+            try:
+                plain = json.loads(line)
+                contact = plain["contact"] or {"kind": "", "value": ""}
+                left = contact["value"] if contact["kind"] == "parameters" else plain["after"]
+                yield Link((plain["before"], plain["optimiser"]), (left, plain["optimiser_after"]), contact["value"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise EvidenceError(f"the node committed to what is no step, as its step {step}", hint="reject it") from error
+
+
+class Link(NamedTuple):
+    """Where a step begins and ends.
+
+    Attributes:
+        before: Digests of the parameters and of the optimiser's state that it begins with.
+        left: Those that the next step begins with.
+        contact: Digest of what it took over from others, or nothing.
+    """
+
+    before: tuple[str, str]
+    left: tuple[str, str]
+    contact: str
+
+
+def load_records(store: Store, commitment: TrainingCommitment) -> Ledger:
     """All records of a commitment, checked against its root.
 
     Raises:
         VerifierError: They aren't there, or aren't those that were committed to.
     """
-    records: list[StepRecord] = []
-    while len(records) < commitment.steps:
-        records += load_segment(store, len(records), commitment.every)
-    if len(records) != commitment.steps or merkle_root([to_bytes(each) for each in records]) != commitment.root:
+    lines: list[bytes] = []
+    while len(lines) < commitment.steps:
+        lines += load_lines(store, len(lines), commitment.every)
+    if len(lines) != commitment.steps or merkle_root(lines) != commitment.root:
         raise VerifierError("the steps don't lie under the commitment's root", hint="they were changed: ask the node for them again")
-    return records
+    return Ledger(lines)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from studbook.errors import CalibrationError, ConfigError, EvidenceError, VerifierError
 from studbook.fingerprints.challenge import draw_places
-from studbook.protocols.kept import load_committed, load_records, task_of, update_name
+from studbook.protocols.kept import Ledger, load_committed, load_records, task_of, update_name
 from studbook.protocols.node import Node
 from studbook.protocols.retrace import Walk
 from studbook.protocols.stores import Store
@@ -183,7 +183,7 @@ class ReplayVerifier:
             message = f"the calibration covers {self.calibration.committed}, the node committed in {found.environment}"
             raise CalibrationError(message, hint="calibrate for these numerics: see calibrate_replay")
 
-    def _require_chain(self, commitment: TrainingCommitment, records: Sequence[StepRecord]) -> None:
+    def _require_chain(self, commitment: TrainingCommitment, records: Ledger) -> None:
         """Every step begins where the last one ended, with the contacts that others confirm.
 
         Raises:
@@ -191,13 +191,12 @@ class ReplayVerifier:
         """
         before = commitment.checkpoints[0].parameters, commitment.checkpoints[0].optimiser
         kept = {each.step: (each.parameters, each.optimiser) for each in commitment.checkpoints}
-        for record in records:
-            if (record.before, record.optimiser) != before or kept.get(record.step, before) != before:
-                raise EvidenceError(f"step {record.step} doesn't begin where the last one ended", hint="reject it")
-            contact = "" if record.contact is None else record.contact.value
-            if contact != self.assignment.contacts.get(record.step, ""):
-                raise EvidenceError(f"step {record.step} took over from others what they didn't give", hint="reject it")
-            before = record.left, record.optimiser_after
+        for step, link in enumerate(records.links()):
+            if link.before != before or kept.get(step, before) != before:
+                raise EvidenceError(f"step {step} doesn't begin where the last one ended", hint="reject it")
+            if link.contact != self.assignment.contacts.get(step, ""):
+                raise EvidenceError(f"step {step} took over from others what they didn't give", hint="reject it")
+            before = link.left
         if kept[len(records)] != before:
             raise EvidenceError("the last state isn't where the last step ended", hint="reject it")
 
