@@ -110,14 +110,18 @@ def find_headings(ids: NDArray[Any], words: tuple[str, ...]) -> tuple[Heading, .
     if not len(marks):
         return ()
     runs = np.split(marks, np.flatnonzero(np.diff(marks) > 1) + 1)
-    found = []
-    i = 0
-    while i + 1 < len(runs):
-        opening, closing = runs[i], runs[i + 1]
-        length = int(closing[0] - opening[-1]) - 1
-        if len(opening) == len(closing) and length <= _LONGEST_TITLE:
+    found: list[Heading] = []
+    opening, *others = runs
+    for closing in others:
+        if not len(opening):
+            opening = closing
+            continue
+        level, length = len(opening), int(closing[0] - opening[-1]) - 1
+        if len(closing) >= level and length <= _LONGEST_TITLE:
             title = " ".join(words[token] for token in ids[opening[-1] + 1 : closing[0]])
-            found.append(Heading(int(opening[0]), int(closing[-1]) + 1, len(opening), title))
-            i += 1
-        i += 1
+            found.append(Heading(int(opening[0]), int(closing[level - 1]) + 1, level, title))
+            # What is left of the marks opens a heading that follows at once; nothing left: the next run opens one.
+            opening = closing[level:]
+        else:
+            opening = closing
     return tuple(found)
