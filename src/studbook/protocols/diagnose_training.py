@@ -82,6 +82,9 @@ def count_steps(learner: Any, n: int) -> int:
 def train_task(task: Task) -> Trace:
     """Train from random weights, as the learner's ``fit`` does, and look at the weights on the way.
 
+    The same seed gives the same weights to the bit as ``fit`` does with ``stream(seed, "diagnose", repeat)``. The validation part is set
+    aside, but its loss isn't measured, which would draw noise in a ``vae``; there is no early stop.
+
     Raises:
         FitError: The loss isn't finite.
         DeviceError: The device isn't there.
