@@ -130,6 +130,19 @@ def test_steps_out_of_turn_are_refused(trained):
         empty.finish(empty.begin(), site.KEY)
 
 
+def test_steps_that_all_do_again(tmp_path):
+    store = FolderStore(tmp_path)
+    committer = Committer(site.node(), store, every=4, run=site.RUN)
+    committer.train(12, site.KEY)
+    committer.rewind(8)
+    assert len(committer.records) == 8
+    assert Committer(site.node(), store, every=4, run=site.RUN).begin().step == 8
+    with pytest.raises(ConfigError, match="no state before step 6"):
+        committer.rewind(6)
+    signed = committer.train(16, site.KEY)
+    assert site.Trained(site.node(), store, signed).verifier(16).examine(signed, store, site.ROUND).ballot.accepts
+
+
 def test_too_many_states_are_refused():
     with pytest.raises(RecordError, match="too many states"):
         checkpoint_steps(1 << 20, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from studbook.cli.training_attacks import attacks_command
 from studbook.cli.training_diagnose import diagnose_command
 from studbook.cli.training_run import run_command
 from studbook.cli.training_select import select_command
@@ -12,3 +13,4 @@ app = typer.Typer(help="Verifiable training.", no_args_is_help=True, rich_markup
 app.command("run")(run_command)
 app.command("diagnose")(diagnose_command)
 app.command("select")(select_command)
+app.command("attacks")(attacks_command)

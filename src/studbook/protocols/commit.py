@@ -167,6 +167,19 @@ class Committer:
         self._store.put(COMMITMENT, data)
         return open_signed(data, TrainingCommitment, COMMITMENT)
 
+    def rewind(self, step: int) -> None:
+        """Forget the steps from a kept state on: all do them again, without a node that was excluded.
+
+        Raises:
+            ConfigError: No state was kept before that step.
+        """
+        if step not in self._kept:
+            raise ConfigError(f"no state before step {step} was kept", hint=f"go back to one of every {self.every}th")
+        self._records = self._records[:step]
+        self._kept = {each: point for each, point in self._kept.items() if each <= step}
+        self._written = step
+        self._store.put(steps_name(step), b"")  # whoever resumes must not go the old way
+
     def _keep(self, state: NodeState) -> None:
         """First the steps up to here, then the state: whoever finds the state finds what led to it."""
         segment = self._records[self._written :]

@@ -1,7 +1,8 @@
 """Attack against defence: a synchronised run with some dishonest nodes, on real data; its final quality, and who is caught.
 
 All step along one combined gradient. With replay, every node commits to its steps so far every so often; a verifier draws some of them by
-a seed fixed after the commitment, and a node whose replay fails, or that has nothing to show, is out from then on.
+a seed fixed after the commitment. A node whose replay fails, or that has nothing to show, is out from then on, and the others go back to
+the state of the last inspection: what it did to the model must not stay there.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def play(cast: Cast, defence: Defence, seed: int) -> Outcome:
     if cast.n_honest < 1 or cast.steps < 1:
         raise ConfigError(f"{cast.n_honest} honest nodes and {cast.steps} steps, expected 1 or more")
     run = _Run(cast, defence, seed)
-    while run.state.step < cast.steps:
+    while run.inside and run.state.step < cast.steps:
         run.step()
         if defence.audit is not None and (run.state.step % defence.audit.block == 0 or run.state.step == cast.steps):
             run.inspect(defence.audit)
@@ -138,7 +139,7 @@ class _Run:
     def __init__(self, cast: Cast, defence: Defence, seed: int) -> None:
         self._cast, self._defence, self._seed = cast, defence, seed
         self._nodes = cast.nodes(seed)
-        self._inside = set(range(len(self._nodes)))
+        self.inside = set(range(len(self._nodes)))
         self.state = self._nodes[0].begin()
         self._past: deque[NodeState] = deque(maxlen=_PAST)
         self._sent: dict[int, Parameters] = {}
@@ -149,14 +150,15 @@ class _Run:
         for committer in self._committers:
             committer.begin(self.state)
         self._first, self._taken, self._again = -1, 0, 0
+        self._sound = self.state
 
     def step(self) -> None:
         """All send their updates, the dishonest last; all step along the combined one."""
         state, honest = self.state, range(self._cast.n_honest)
-        updates = {i: self._nodes[i].gradient_at(state).parameters for i in honest if i in self._inside}
+        updates = {i: self._nodes[i].gradient_at(state).parameters for i in honest if i in self.inside}
         neighbours, past = list(updates.values()), tuple(self._past)
         for i, attack in enumerate(self._cast.attacks, start=self._cast.n_honest):
-            if i in self._inside:
+            if i in self.inside:
                 updates[i] = attack.update(View(self._nodes[i], state, neighbours, past, self._sent.get(i)))
         self._sent = updates
         self._taken += len(updates)
@@ -170,11 +172,18 @@ class _Run:
 
     def inspect(self, audit: Audit) -> None:
         """Each node commits to its steps so far; then the round is drawn, and the drawn steps are replayed."""
-        for i in sorted(self._inside):
-            if not self._holds(i, audit.drawn):
-                self._inside.discard(i)
-                if self._first < 0 and i >= self._cast.n_honest:
-                    self._first = self.state.step
+        out = [i for i in sorted(self.inside) if not self._holds(i, audit.drawn)]
+        self.inside -= set(out)
+        if self._first < 0 and any(i >= self._cast.n_honest for i in out):
+            self._first = self.state.step
+        if not out or not self.inside:
+            self._sound = self.state
+            return
+        self.state = self._sound
+        self._past.clear()
+        for i in self.inside:
+            self._committers[i].rewind(self.state.step)
+        self._contacts = {step: value for step, value in self._contacts.items() if step < self.state.step}
 
     def _holds(self, i: int, drawn: int) -> bool:
         """Whether the replay of a node's steps comes to what it committed to."""
@@ -192,7 +201,7 @@ class _Run:
         """What became of it."""
         n, dishonest = self._cast.n_honest, len(self._cast.attacks)
         judge = self._cast.judge or self._cast.objective.evaluate
-        out = set(range(len(self._nodes))) - self._inside
+        out = set(range(len(self._nodes))) - self.inside
         caught = sum(i >= n for i in out)
         return Outcome(
             dict(judge(self.state.parameters)), caught, dishonest, len(out) - caught, n, self._first, self._again / self._taken,

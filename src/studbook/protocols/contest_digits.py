@@ -20,7 +20,6 @@ from studbook.theory import clopper_pearson
 
 HONEST, DISHONEST, SYBILS = 7, 3, 9
 TARGET = 0
-_CORNER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +61,12 @@ def _same(attack: Attack) -> Callable[[SoftmaxObjective], list[Attack]]:
 
 
 def _backdoors(objective: SoftmaxObjective) -> list[Attack]:
-    """Pictures with a bright corner are of the target class; only the weights of that corner are moved."""
-    corner = _corner(objective)
-    within = {"weights": np.zeros((corner.size, objective.pictures.n_classes), np.float32), "bias": np.zeros(10, np.float32)}
-    within["weights"][corner.ravel()] = 1.0
+    """Pictures that are bright where none ever is are of the target class; only the weights of those pixels are moved."""
+    dark = _dark(objective)
+    within = {"weights": np.zeros((dark.size, objective.pictures.n_classes), np.float32), "bias": np.zeros(10, np.float32)}
+    within["weights"][dark.ravel()] = 1.0
     pictures = objective.pictures
-    marked = replace(pictures, pixels=_marked(pictures.pixels, corner), labels=np.full_like(pictures.labels, TARGET))
+    marked = replace(pictures, pixels=_marked(pictures.pixels, dark), labels=np.full_like(pictures.labels, TARGET))
     return [Backdoor(replace(objective, pictures=marked), within, factor=3.0)] * DISHONEST
 
 
@@ -151,7 +150,7 @@ def _judge(objective: SoftmaxObjective) -> Callable[[Parameters], Mapping[str, f
     """Accuracy on held-out pictures; and how many of those of other classes are taken for the target once they are marked."""
     pictures = objective.pictures
     others = pictures.held_labels != TARGET
-    marked = _marked(pictures.held_pixels[others], _corner(objective)).reshape(int(others.sum()), -1)
+    marked = _marked(pictures.held_pixels[others], _dark(objective)).reshape(int(others.sum()), -1)
 
     def judge(parameters: Parameters) -> Mapping[str, float]:
         logits = marked @ parameters["weights"] + parameters["bias"]
@@ -160,15 +159,12 @@ def _judge(objective: SoftmaxObjective) -> Callable[[Parameters], Mapping[str, f
     return judge
 
 
-def _corner(objective: SoftmaxObjective) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """The few pixels that are brightest least often: no honest picture has much there."""
-    light = objective.pictures.pixels.sum(axis=0)
-    found = np.zeros(light.shape, bool)
-    found.ravel()[np.argsort(light, axis=None, kind="stable")[:_CORNER]] = True
-    return found
+def _dark(objective: SoftmaxObjective) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The pixels that are dark in every training picture: no honest node has anything to say about them."""
+    return np.asarray(objective.pictures.pixels.max(axis=0) == 0)
 
 
-def _marked(pixels: np.ndarray[Any, np.dtype[np.float32]], corner: np.ndarray[Any, np.dtype[np.bool_]]) -> Any:
+def _marked(pixels: np.ndarray[Any, np.dtype[np.float32]], dark: np.ndarray[Any, np.dtype[np.bool_]]) -> Any:
     changed = pixels.copy()
-    changed[:, corner] = 1.0
+    changed[:, dark] = 1.0
     return changed
