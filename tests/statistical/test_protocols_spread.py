@@ -24,15 +24,15 @@ def noise_of(spec: TrainingSpec) -> float:
     "protocol", PROTOCOLS, ids=lambda p: f"{p.describe()['protocol']}-{p.describe().get('graph', '')}-{p.describe().get('every', '')}"
 )
 def test_the_spread_is_what_theory_says(protocol):
-    # The relative error of the mean over 400 correlated steps in 200 dimensions is below 1.5 % (sd, from repeats under other seeds);
-    # matchings on a ring are drawn for the theory, too, which adds 1 %. At 8 % the false alarm is below 1e-4 for all of them together.
+    # Over eight other seeds the relative error of the mean over 400 steps has an sd of .2 to 2.9 % (matchings on a ring vary most), that
+    # of the first ten steps 1 to 11 %. The limits are four of the largest sd: false alarm below 1e-3 for all of them together.
     settings = {"dimension": DIMENSION, "rows": ROWS}
     spec = TrainingSpec("quadratic", settings, nodes=N, batch=BATCH, split="shared", optimiser=Optimiser(rate=RATE))
     run = train(InProcess(spec.build()), protocol, Plan(steps=450))
     seen = np.array([row.spread for row in run.rows])
     expected = predict_spread(protocol.mixing(N), 450, noise=noise_of(spec), decay=1 - RATE)
-    assert seen[50:].mean() == pytest.approx(expected[50:].mean(), rel=0.08)
-    assert seen[:10].mean() == pytest.approx(expected[:10].mean(), rel=0.2)
+    assert seen[50:].mean() == pytest.approx(expected[50:].mean(), rel=0.12)
+    assert seen[:10].mean() == pytest.approx(expected[:10].mean(), rel=0.45)
     assert np.mean(steady_spread(protocol.mixing(N), noise=noise_of(spec), decay=1 - RATE)) == pytest.approx(expected[48:].mean(), rel=0.03)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from studbook.protocols.training_run import SCHEMA, Evaluation, StepRow
 from studbook.protocols.values import MAX_BYTES
 
 NAME = "checkpoint.bin"
+_SEAL = 32
+"""Bytes of SHA-256 at the end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +63,8 @@ def save_checkpoint(folder: Path, saved: Saved) -> None:
     """
     fields = {"schema": SCHEMA, "settings": dict(saved.settings), "step": saved.step, "nodes": sorted(saved.states), "run": saved.fields}
     arrays = {f"{i}/{name}": part for i, state in saved.states.items() for name, part in state.arrays.items()}
-    write_file(folder / NAME, Message("checkpoint", fields, arrays).encode())
+    data = Message("checkpoint", fields, arrays).encode()
+    write_file(folder / NAME, data + hashlib.sha256(data).digest())
 
 
 def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> Saved | None:
@@ -76,7 +80,10 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> Saved | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RecordError(f"{path} is longer than any checkpoint")
-        found = Message.decode(path.read_bytes(), str(path))
+        data = path.read_bytes()
+        if hashlib.sha256(data[:-_SEAL]).digest() != data[-_SEAL:]:
+            raise RecordError("it isn't what was written")
+        found = Message.decode(data[:-_SEAL], str(path))
         schema = found.fields.get("schema")
         if type(schema) is int and schema > SCHEMA:
             raise SchemaVersionError(f"{path} has schema {schema}, this studbook reads {SCHEMA}", hint="upgrade studbook")

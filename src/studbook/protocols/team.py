@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from studbook.errors import ConfigError, RecordError, WorkerLostError
+from studbook.errors import ConfigError, RecordError, StudbookError, WorkerLostError
 from studbook.protocols.cluster import Cluster, Lost
 from studbook.protocols.host import CHANGING
 from studbook.protocols.messages import Message, raise_error
@@ -87,6 +87,7 @@ class Team:
     events: list[Event] = field(default_factory=list)
     before: float = math.nan
     _at: int = 0
+    _distrusted: set[int] = field(default_factory=set)
     _known: dict[int, Parameters] = field(default_factory=dict)
     _like: Parameters | None = None
 
@@ -168,12 +169,15 @@ class Team:
         return {i: found[i] for i in sorted(found)}
 
     def welcome(self) -> None:
-        """Take back nodes that were lost and answer again: they get the state that they would have, or a peer's."""
-        for i in range(self.cluster.n):
-            if i not in self.live and self.patience.on_loss == "leave_out" and self.cluster.revive(i, fresh=False):
+        """Take back nodes that were lost and answer again: they get the state that they would have, or a peer's.
+
+        One that answered garbage isn't asked again.
+        """
+        for i in sorted(set(range(self.cluster.n)) - set(self.live) - self._distrusted):
+            if self.patience.on_loss == "leave_out" and self.cluster.revive(i, fresh=False):
                 try:
                     self._recover(i, self.live, self._at)
-                except WorkerLostError:
+                except StudbookError:
                     continue
                 self._join(i, "rejoined", "it answers again")
 
@@ -210,6 +214,7 @@ class Team:
         self.live = [j for j in self.live if j != i]
         self._known.pop(i, None)
         self.events.append(Event(self.step, i, "lost", str(why)))
+        self._distrusted |= {i} if why.why == "garbage" else set()
         if self.patience.on_loss == "stop":
             raise WorkerLostError(
                 f"node {i} was lost at step {self.step}, {why}", hint="resume from the last checkpoint, or on_loss replace"

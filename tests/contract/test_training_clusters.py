@@ -1,0 +1,35 @@
+"""The same run in this process, in processes over HTTP and on Ray: the same numbers to the bit."""
+
+from __future__ import annotations
+
+import pytest
+
+from studbook.execution import HttpCluster, RayCluster
+from studbook.protocols import Gossip, Independent, InProcess, Local, Optimiser, Plan, Synchronised, TrainingSpec, ring, train
+
+SPEC = TrainingSpec("softmax", {"data": "digits", "limit": 400}, nodes=3, batch=16, optimiser=Optimiser("adam", rate=0.01))
+PROTOCOLS = [Independent(), Synchronised(), Local(3), Gossip(ring(3)), Gossip(ring(3), "neighbours")]
+PLAN = Plan(steps=8, evaluate_every=4)
+
+
+def check(cluster) -> None:
+    for protocol in PROTOCOLS:
+        here = train(InProcess(SPEC.build()), protocol, PLAN)
+        there = train(cluster, protocol, PLAN)
+        assert there.digests == here.digests
+        assert list(there.rows) == list(here.rows)
+        assert list(there.evaluations) == list(here.evaluations)
+        assert list(there.predicted) == list(here.predicted)
+        assert not there.events
+
+
+def test_over_http():
+    with HttpCluster(SPEC) as cluster:
+        check(cluster)
+
+
+@pytest.mark.ray
+def test_on_ray():
+    pytest.importorskip("ray")
+    with RayCluster(SPEC, workers=2) as cluster:
+        check(cluster)
