@@ -45,7 +45,13 @@ $(VENV)/.bench: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@touch $@
 
-bench: setup $(VENV)/.bench
+# Flower's requirements aren't ours: it has an environment of its own.
+$(VENV)-flower/.ready:
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check 'flwr[simulation]==1.42.0'
+	@touch $@
+
+bench: setup $(VENV)/.bench $(VENV)-flower/.ready
 	$(BIN)/python -m benchmarks
 
 demo: setup
@@ -61,4 +67,4 @@ docs: setup
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(VENV)-bare site .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bare $(VENV)-flower site .mypy_cache .ruff_cache

@@ -36,6 +36,7 @@ NAMES = (
     "decoding",
     "language_training",
     "loop_cost",
+    "federated",
     "help",
 )
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "speed.md"

@@ -10,6 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from studbook.protocols.select_study import read_select_study
+
 ROOT = Path(__file__).resolve().parents[2]
 CLASSICAL = {"gaussian", "bernoulli", "poisson", "categorical", "gmm", "kde", "ngram", "ols"}
 NEURAL = {"vae", "gan", "diffusion", "gpt", "causal_lm"}
@@ -88,6 +90,9 @@ def test_every_shipped_study_is_sound(file, tmp_path):
         here = ("data.source=python-docs", "data.tokenizer=", "data.limit=200", "data.vocabulary=200", "learner.model=opt-tiny")
         here += ("learner.training.start=scratch",)
         studbook("study", "run", file, "--dry-run", *(part for key in here for part in ("--set", key)), cwd=tmp_path)
+        return
+    if file.stem == "federated-select":  # one of `studbook training select`
+        assert len(read_select_study(file).experiments) == 2
         return
     studbook("study", "run", file, "--dry-run", cwd=tmp_path)
 
