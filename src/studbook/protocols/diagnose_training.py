@@ -173,10 +173,10 @@ class _Run:
         torch.manual_seed(seed)
         trainee = self.family.build(setting)
         if setting.weights:
-            state = torch.get_rng_state()
+            state = self._random_state()
             torch.manual_seed(int(stream(self.task.seed, "diagnose", self.task.repeat, "weights").integers(2**63)))
             trainee = self.family.build(setting)
-            torch.set_rng_state(state)
+            self._set_random_state(state)
         if setting.noise:
             torch.manual_seed(int(stream(self.task.seed, "diagnose", self.task.repeat, "noise").integers(2**63)))
         return trainee
@@ -225,13 +225,23 @@ class _Run:
             if self.trainee.average is not None:
                 self.trainee.average.steps = steps
         if how != "reseeded":  # where only the weights are lost to it, the noise isn't changed as well
-            torch.set_rng_state(tensors["random"])
+            self._set_random_state(tensors)
 
     def _checkpoint(self) -> Named:
         tensors = {f"{part}.{name}": value for part, module in self.trainee.parts.items() for name, value in module.state_dict().items()}
         for i, parameter in enumerate(self.stepper.optimizer.param_groups[0]["params"] + self._others()):
             tensors |= {f"optimiser.{i}.{name}": torch.as_tensor(value) for name, value in self.stepper.optimizer.state[parameter].items()}
-        return tensors | {"random": torch.get_rng_state()}
+        return tensors | self._random_state()
+
+    def _random_state(self) -> Named:
+        """Of the generators that the run draws from: the processor's, and the device's own."""
+        own = {"random_cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        return {"random": torch.get_rng_state(), **own}
+
+    def _set_random_state(self, state: Named) -> None:
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
     def _restore_optimiser(self, tensors: Named) -> None:
         for i, parameter in enumerate(self.stepper.optimizer.param_groups[0]["params"] + self._others()):
