@@ -222,6 +222,22 @@ class Gpt:
             raise FitError("the model to start from has another vocabulary than the data", hint="pretrain it on data of the same source")
         return self._fit(start, data, rng=rng)
 
+    def unfitted(self, data: Batch, *, rng: np.random.Generator) -> GptModel:
+        """A model with random weights on the CPU, of the data's space and with its prompts: what is trained elsewhere begins with it.
+
+        Raises:
+            FitError: See ``check_original``.
+            MissingExtraError: PyTorch isn't installed.
+        """
+        require_extra()
+        self.check_original(data)
+        from studbook.neural.device import session
+
+        options = replace(self.training, device="cpu")
+        with session(options, rng=rng, doing="making a gpt", batch=options.batch, lower="learner.width"):
+            network = self._network(data.space)
+        return GptModel(self, data.space, FitReport(0, 0, float("nan"), None), network.eval(), prompts_of(data, self.decoding.prompt))
+
     def check_base(self, space: Space) -> bool:
         """Whether ``training.base`` names a base; its files are checked.
 

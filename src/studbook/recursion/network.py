@@ -15,6 +15,7 @@ from studbook.parameters import conform
 from studbook.recursion.schedule import Phased
 
 MAX_NODES = 256
+MAX_EVERY = 10_000
 _WHERE = "learner.protocol"
 
 
@@ -27,10 +28,14 @@ class Network:
 
     Attributes:
         kind: ``independent``: islands, each trains on its own records. ``pool``: on as many of every node's. ``ring``: on its own and on
-            some of its two neighbours'. ``graph``: likewise with the neighbours that ``edges`` names.
+            some of its two neighbours'. ``graph``: likewise with the neighbours that ``edges`` names. Or no records are shared, and the
+            nodes train by gradients, from one start: ``synchronised``: along the mean gradient of all. ``local``: apart, with the mean of
+            all weights every ``every`` steps. ``gossip``: with the mean of the weights of pairs on a ring, or on ``edges``. ``apart``:
+            without any contact, the control.
         nodes: Nodes, 2 or more.
         migration: Share of a node's generated records that come from its neighbours, above 0 and up to 1; of ``ring`` and ``graph``.
-        edges: Pairs of nodes, numbered from 0; of ``graph``. Every node must be reached from every other one.
+        edges: Pairs of nodes, numbered from 0; of ``graph`` and ``gossip``. Every node must be reached from every other one.
+        every: Steps between averages of weights; of ``local`` and ``gossip``.
 
     Raises:
         ConfigError: A value out of range, one that the kind doesn't have, or a graph that falls into parts.
@@ -41,10 +46,11 @@ class Network:
         [[90, 5, 0, 5], [5, 90, 5, 0], [0, 5, 90, 5], [5, 0, 5, 90]]
     """
 
-    kind: Literal["independent", "pool", "ring", "graph"]
+    kind: Literal["independent", "pool", "ring", "graph", "synchronised", "local", "gossip", "apart"]
     nodes: int
     migration: float | None = None
     edges: tuple[tuple[int, int], ...] = ()
+    every: int | None = None
 
     def __post_init__(self) -> None:
         conform(self, _WHERE)
@@ -61,15 +67,24 @@ class Network:
             raise ConfigError(
                 f"{_WHERE}.migration is {self.migration:g}, expected a share above 0, at most 1", hint='islands are "independent"'
             )
-        if (self.kind == "graph") != bool(self.edges):
-            raise ConfigError(f"a network of the kind {self.kind} {'needs' if self.kind == 'graph' else 'has no'} edges")
+        if (self.kind == "graph" and not self.edges) or (self.edges and self.kind not in {"graph", "gossip"}):
+            raise ConfigError(f"a network of the kind {self.kind} {'has no' if self.edges else 'needs'} edges")
+        if (self.kind == "local") > (self.every is not None) or (self.every is not None and self.kind not in {"local", "gossip"}):
+            raise ConfigError(f"a network of the kind {self.kind} {'needs' if self.every is None else 'has no'} every")
+        if self.every is not None and not 1 <= self.every <= MAX_EVERY:
+            raise ConfigError(f"{_WHERE}.every is {self.every}, expected 1 to {MAX_EVERY:,} steps between averages")
         self._check_edges()
+
+    @property
+    def trains_together(self) -> bool:
+        """Whether the nodes train by gradients from one start, and exchange no records."""
+        return self.kind in {"synchronised", "local", "gossip", "apart"}
 
     def _check_edges(self) -> None:
         for edge in self.edges:
             if min(edge) < 0 or max(edge) >= self.nodes or edge[0] == edge[1]:
                 raise ConfigError(f"{_WHERE}.edges holds {list(edge)}, expected two different nodes from 0 to {self.nodes - 1}")
-        lonely = _unreached(self.neighbours()) if self.kind == "graph" else []
+        lonely = _unreached(_adjacent(self.edges, self.nodes)) if self.edges else []
         if lonely:
             raise ConfigError(
                 f"the graph falls into parts: node {lonely[0]} can't be reached from node 0", hint="add edges, or run the parts as studies"
@@ -78,12 +93,12 @@ class Network:
     def neighbours(self) -> list[list[int]]:
         """Each node's neighbours, ascending: whose records it trains on beside its own."""
         n = self.nodes
-        if self.kind == "independent":
+        if self.kind == "independent" or self.trains_together:
             return [[] for _ in range(n)]
         if self.kind == "pool":
             return [[j for j in range(n) if j != i] for i in range(n)]
         pairs = self.edges if self.kind == "graph" else tuple((i, (i + 1) % n) for i in range(n))
-        return [sorted({b if a == i else a for a, b in pairs if i in (a, b)}) for i in range(n)]
+        return _adjacent(pairs, n)
 
     def counts(self, n: int) -> Ints:
         """How many of node i's ``n`` generated records are node j's: ``(nodes, nodes)``, rows sum to ``n``.
@@ -116,6 +131,10 @@ class Network:
         steps = (np.arange(self.nodes) - np.arange(self.nodes)[:, None]) % self.nodes
         table: Ints = whole + (steps < rest).astype(np.int64)
         return table
+
+
+def _adjacent(pairs: tuple[tuple[int, int], ...], n: int) -> list[list[int]]:
+    return [sorted({b if a == i else a for a, b in pairs if i in (a, b)}) for i in range(n)]
 
 
 def _unreached(neighbours: list[list[int]]) -> list[int]:

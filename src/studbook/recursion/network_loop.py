@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,6 +69,34 @@ class Ledger:
         return sum(self.n_original if part.n is None else part.n for part in self.parts)
 
 
+class Together(Protocol):
+    """How nodes fit their models in contact with each other."""
+
+    def fit(
+        self, learner: Any, trainings: Sequence[Batch], *, base: Model | None, previous: tuple[Model, ...], rng: np.random.Generator
+    ) -> tuple[Model, ...]:
+        """Every node's model, fitted to its own training set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """Every node fits its model alone."""
+
+    index: int
+    streams: Streams
+
+    def fit(
+        self, learner: Any, trainings: Sequence[Batch], *, base: Model | None, previous: tuple[Model, ...], rng: np.random.Generator
+    ) -> tuple[Model, ...]:
+        """See ``Together``; every node has a stream of its own."""
+        starts: tuple[Model | None, ...] = previous or (None,) * len(trainings)
+        return tuple(
+            _fit(learner, training, base=base, previous=starts[node], rng=self.streams(self.index, f"fit node {node}"))
+            for node, training in enumerate(trainings)
+        )
+
+
 def _cut(whole: Batch, sizes: tuple[int, ...]) -> list[Batch]:
     ends = np.cumsum((0, *sizes))
     return [whole.take(np.arange(start, stop)) for start, stop in pairwise(ends.tolist())]
@@ -86,6 +115,7 @@ def run_network(
     base: Model | None = None,
     stock: Stock | None = None,
     after: Standing | None = None,
+    together: Together | None = None,
 ) -> Iterator[Generation]:
     """Generations 0 to ``last`` of a network.
 
@@ -101,6 +131,7 @@ def run_network(
         base: The model that fits start from, where the learner asks for one.
         stock: Where records are held; by default in memory.
         after: Where to go on; by default from the beginning.
+        together: How the nodes fit their models in contact; by default each alone.
 
     Yields:
         Each generation: its model is a ``Society``, its training set and sample are all nodes' in the order of the nodes; ``Ledger`` tells
@@ -133,11 +164,8 @@ def run_network(
     sample = at.sample
     for index in range(at.index + 1, last + 1):
         trainings = own if index == 0 else _Exchanged(ledger, own, ledger.samples(sample), fresh, streams, index).trainings()
-        starts: tuple[Model | None, ...] = models or (None,) * nodes
-        models = tuple(
-            _fit(learner, training, base=base, previous=starts[node], rng=streams(index, f"fit node {node}"))
-            for node, training in enumerate(trainings)
-        )
+        fitting = together or _Apart(index, streams)
+        models = fitting.fit(learner, trainings, base=base, previous=models, rng=streams(index, "fit"))
         written = [
             _tidy(model, model.sample(size, rng=streams(index, f"sample node {node}")))
             for node, (model, size) in enumerate(zip(models, ledger.generates, strict=True))

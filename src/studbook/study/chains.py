@@ -16,6 +16,7 @@ from studbook.data import Dataset
 from studbook.errors import RunFolderError, StudbookError
 from studbook.metrics import Observation, Reference
 from studbook.mixing import Mix
+from studbook.protocols.language_model import TrainedTogether
 from studbook.records import Measurement
 from studbook.recursion import (
     Continuing,
@@ -132,7 +133,8 @@ class _Chain:
             return
         run = partial(run_generations, curator=self.curator)
         if job.cell.network is not None:
-            run = partial(run_network, network=job.cell.network)
+            together = TrainedTogether(job.cell.network) if job.cell.network.trains_together else None
+            run = partial(run_network, network=job.cell.network, together=together)
         for generation in run(
             self.learner,
             job.cell.mix,

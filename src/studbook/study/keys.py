@@ -20,6 +20,8 @@ RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "neural", "learners",
 """What results depend on; a change in any of it makes finished units out of date."""
 CURATION_CODE = ("curation", "screening", "registry", "marks", "fingerprints")
 """What results depend on beside it, where candidates are judged."""
+PROTOCOL_CODE = ("protocols",)
+"""What results depend on beside it, where nodes train together."""
 
 
 def digest_of(value: object) -> str:
@@ -55,6 +57,12 @@ def code_digest() -> str:
 def curation_digest() -> str:
     """SHA-256 (hex) of the source code that verdicts on candidates depend on."""
     return _digest_of_code(CURATION_CODE)
+
+
+@functools.cache
+def protocols_digest() -> str:
+    """SHA-256 (hex) of the source code by which nodes train together."""
+    return _digest_of_code(PROTOCOL_CODE)
 
 
 def _digest_of_code(parts: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from studbook.errors import ConfigError, DataError, MetricError
 from studbook.learners import learner_of_law
 from studbook.metrics import LawMetric, Reference
 from studbook.mixing import Origin
+from studbook.protocols.language_model import TrainedTogether
 from studbook.recursion import (
     Continuing,
     LawLearner,
@@ -32,7 +33,7 @@ from studbook.rng import stream
 from studbook.study.bases import check_continuing
 from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
-from studbook.study.keys import code_digest, curation_digest, digest_of, foreign_code, weights_digest
+from studbook.study.keys import code_digest, curation_digest, digest_of, foreign_code, protocols_digest, weights_digest
 from studbook.study.networks import pools_in_law
 from studbook.study.reserves import fresh_needed, reserve_for
 from studbook.theory.laws import Law
@@ -316,6 +317,8 @@ def _check(job: Job, dataset: Dataset) -> Job:
                 "a network's nodes train on all that they are given; a curation has no place in it", hint="leave one of them out"
             )
         Ledger.of(cell.network, cell.mix, n=job.n, n_original=job.n_original)
+        if cell.network.trains_together:
+            TrainedTogether(cell.network).check(cell.learner)
     if cell.curation is not None:
         check_curation(parts)
         if hasattr(cell.curation, "check_space"):
@@ -417,4 +420,6 @@ def _job_key(job: Job, code: str) -> str:
     own = [foreign_code(thing) for thing in (learner, job.cell.mix, *metrics)]
     if job.cell.curation is not None:
         own += [foreign_code(job.cell.curation), curation_digest()]
+    if job.cell.network is not None and job.cell.network.trains_together:
+        own.append(protocols_digest())
     return digest_of([job.resolved(), job.data_digest, code, own, *weights_digest(learner, *metrics)])
