@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from studbook.errors import ConfigError, RecordError, UnitFailedError
 from studbook.protocols import InProcess, Lost, Message, Node, Optimiser, Quadratic
+from studbook.protocols.client import local_epochs
 from studbook.protocols.federated import FederatedPlan, run_federated
 from studbook.protocols.objectives import open_objective
 from studbook.protocols.partition import Partition, split_by_document, split_by_label, split_by_size
@@ -106,6 +108,21 @@ def test_bytes_are_those_of_the_slices() -> None:
         assert each.down_bytes == 5 * 4 * numbers
         assert each.up_bytes == 5 * (4 * numbers + 4 * 4)
         assert each.client_bytes == 3 * 4 * numbers
+
+
+def test_a_client_holds_what_is_counted() -> None:
+    objective = open_objective("next_word", {"vocabulary": 8000, "classes": 64, "limit": 64})
+    node = Node(0, objective, np.arange(256), 32, Optimiser(), 0)
+    keys = {"words": objective.frequent_keys(node.rows, "words", 4000)}
+    part = objective.take(objective.initial(rng=np.random.default_rng(0)), keys)
+    size = sum(value.nbytes for value in part.values())
+    local_epochs(node, part, keys, (1, 32, 1.0), 0)  # what is imported and cached isn't the client's
+    tracemalloc.start()
+    local_epochs(node, part, keys, (1, 32, 1.0), 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The part as it came is one size more. The step along one of two matrices takes half a size for a moment.
+    assert 1.9 * size < peak < 2.8 * size
 
 
 def test_averages_over_clients_and_over_coverage() -> None:

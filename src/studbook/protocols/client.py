@@ -80,6 +80,7 @@ def local_epochs(
             for name, slope in found.parameters.items():
                 part[name] -= np.float32(rate) * slope
             losses.append(found.loss)
+            del found  # before the next gradient is made: a client is to hold one
     return {name: part[name] - start[name] for name in sorted(part)}, losses
 
 

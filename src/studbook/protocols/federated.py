@@ -78,7 +78,7 @@ class Round:
         loss: Mean of the clients' training losses; NaN where all were lost.
         down_bytes: Sent to clients: slices at four bytes a number.
         up_bytes: Received from them: updates, and keys at four bytes each.
-        client_bytes: What the largest client held: its slice, the slice as it came, and a gradient.
+        client_bytes: What the largest client held: its slice, the slice as it came, and a gradient; what a batch takes isn't counted.
         measures: On held-out data, where this round was evaluated.
     """
 
