@@ -9,6 +9,7 @@ import pytest
 
 from studbook.arrays import numbers, states
 from studbook.data import Normal, Zipf
+from studbook.errors import ConfigError
 from studbook.learners import Categorical, Gaussian
 from studbook.mixing import Fresh, Keep, Replace, Weighted
 from studbook.recursion import FreshLaw, Network, pool_laws, run_network, run_network_in_law
@@ -18,6 +19,7 @@ from studbook.theory import Composition, Exchange, composition_of, effective_siz
 NETWORKS = [
     Network("independent", 3),
     Network("pool", 3),
+    Network("published", 3),
     Network("ring", 4, migration=0.2),
     Network("graph", 4, 0.4, ((0, 1), (1, 2), (1, 3))),
 ]
@@ -27,7 +29,7 @@ MIXES += [("weighted", {"weight": 0.3, "fresh": 10}, Weighted(0.3, 10))]
 
 def exchange_of(network, mix, parameters, n, n_original):
     c = composition_of(mix, parameters, n, n_original)
-    return Exchange(network.counts(c.generated), c.fresh, c.original, c.real_share)
+    return Exchange(network.counts(c.generated), c.fresh, c.original, c.real_share, network.kind == "published")
 
 
 def z_score(values, expected):
@@ -67,6 +69,10 @@ def test_variance_and_drift_of_normal_models(network, ddof):
     real = learner.from_law(type(law)(np.repeat(law.mean, replicates, axis=0), np.repeat(law.covariance, replicates, axis=0)), data.space)
     originals = [learner.draw(real, n, rng=rng) for _ in range(network.nodes)]
     chain = run_network_in_law(learner, Fresh(3), originals, data.space, network=network, n=n, n_original=n, last=last, real=real, rng=rng)
+    if network.kind == "published":  # moments aren't closed under subsampling
+        with pytest.raises(ConfigError, match="no closed form"):
+            list(chain)
+        return
     models = list(chain)[-1].models
     exchange = exchange_of(network, "fresh", {"fresh": 3}, n, n)
     path = network_moments(exchange, n, last, variance=float(law.covariance[0, 0, 0]), fit=divisor_fit(ddof))
@@ -163,6 +169,16 @@ def test_effective_sizes():
     assert sizes[0] > sizes[1] > sizes[2] > 600
     large = Exchange(Network("ring", 24, migration=0.1).counts(100))
     assert effective_size(large) == pytest.approx(2400 / (1 - network_moments(large, 100, 8000).fixation[-1]), rel=1e-4)
+
+
+def test_a_published_pool_costs_twice():
+    """Nodes that draw on one published pool, each on its own, collapse nearly twice as fast as nodes that divide it."""
+    counts = Network("pool", 8).counts(500)
+    published = Exchange(counts, published=True)
+    path = network_moments(published, 500, 100)
+    assert effective_size(published) == pytest.approx(4000 / (2 - 1 / 8), rel=0.01)
+    assert 1 - path.pool[-1] / path.pool[-2] == pytest.approx(1 / effective_size(published), rel=1e-3)
+    assert effective_size(Exchange(counts)) > 4000
 
 
 def test_a_nearly_fixed_network_keeps_its_digits():

@@ -28,6 +28,7 @@ def streams(generation: int, purpose: str) -> np.random.Generator:
     [
         Network("independent", 5),
         Network("pool", 5),
+        Network("published", 5),
         Network("ring", 5, migration=0.4),
         Network("graph", 4, 0.5, PATH),
         Network("gossip", 5),
@@ -99,6 +100,17 @@ def test_every_record_goes_to_one_node():
         got = set(batch.values[:, 0])
         assert [len(got & other) for other in made] == ledger.counts[node].tolist()
     assert set(second.training.values[:, 0]) == set(first.sample.values[:, 0])
+
+
+def test_published_records_may_train_several_nodes():
+    data = numbers(np.arange(40.0))
+    chain = run_network(Gaussian(), Replace(), data, network=Network("published", 4), n=10, last=1, fresh=None, streams=streams)
+    first, second = chain
+    ledger = Ledger.of(Network("published", 4), Replace(), n=10, n_original=10)
+    made = set(first.sample.values[:, 0])
+    got = [batch.values[:, 0] for batch in ledger.trainings(second.training, 1)]
+    assert all(len(set(batch)) == 10 and set(batch) <= made for batch in got)
+    assert len(set().union(*map(set, got))) < 40
 
 
 def test_mixes_of_real_records_stay_with_their_nodes():

@@ -23,12 +23,13 @@ _WHERE = "learner.protocol"
 class Network:
     """Nodes that train on each other's records.
 
-    Every generation each node's model generates records, and each record goes into one node's training set. ``study.samples`` and the mix
-    speak of one node; so do the original data: each node has its own part of them.
+    Every generation each node's model generates records, and each record goes into one node's training set, but for ``published``.
+    ``study.samples`` and the mix speak of one node; so do the original data: each node has its own part of them.
 
     Attributes:
-        kind: ``independent``: islands, each trains on its own records. ``pool``: on as many of every node's. ``ring``: on its own and on
-            some of its two neighbours'. ``graph``: likewise with the neighbours that ``edges`` names. Or no records are shared, and the
+        kind: ``independent``: islands, each trains on its own records. ``pool``: on as many of every node's. ``published``: each draws on
+            its own from what all have published, so that a record may train several. ``ring``: on its own and on some of its two
+            neighbours'. ``graph``: likewise with the neighbours that ``edges`` names. Or no records are shared, and the
             nodes train by gradients, from one start: ``synchronised``: along the mean gradient of all. ``local``: apart, with the mean of
             all weights every ``every`` steps. ``gossip``: with the mean of the weights of pairs on a ring, or on ``edges``. ``apart``:
             without any contact, the control.
@@ -46,7 +47,7 @@ class Network:
         [[90, 5, 0, 5], [5, 90, 5, 0], [0, 5, 90, 5], [5, 0, 5, 90]]
     """
 
-    kind: Literal["independent", "pool", "ring", "graph", "synchronised", "local", "gossip", "apart"]
+    kind: Literal["independent", "pool", "published", "ring", "graph", "synchronised", "local", "gossip", "apart"]
     nodes: int
     migration: float | None = None
     edges: tuple[tuple[int, int], ...] = ()
@@ -95,7 +96,7 @@ class Network:
         n = self.nodes
         if self.kind == "independent" or self.trains_together:
             return [[] for _ in range(n)]
-        if self.kind == "pool":
+        if self.kind in {"pool", "published"}:
             return [[j for j in range(n) if j != i] for i in range(n)]
         pairs = self.edges if self.kind == "graph" else tuple((i, (i + 1) % n) for i in range(n))
         return _adjacent(pairs, n)
@@ -106,7 +107,7 @@ class Network:
         Raises:
             ConfigError: A node would get no record of one that it is to hear.
         """
-        if self.kind == "pool":
+        if self.kind in {"pool", "published"}:
             return self._pooled(n)
         table: Ints = np.zeros((self.nodes, self.nodes), dtype=np.int64)
         for node, others in enumerate(self.neighbours()):

@@ -73,7 +73,7 @@ def run_network_in_law(
     models = tuple(learner.estimate(original, space) for original in originals)
     yield NetworkLawGeneration(0, models)
     for index in range(1, last + 1):
-        shelves = _Shelves(learner, models, real)
+        shelves = _Shelves(learner, models, real, _publish(learner, models, parts, rng=rng) if network.kind == "published" else None)
         trainings = [shelves.compose(parts, counts[node].tolist(), original, rng=rng) for node, original in enumerate(originals)]
         models = tuple(learner.estimate(training, space) for training in trainings)
         yield NetworkLawGeneration(index, models)
@@ -86,6 +86,7 @@ class _Shelves:
     learner: LawLearner
     models: tuple[LawModel, ...]
     real: LawModel | None
+    pool: Statistics | None
 
     def compose(self, parts: tuple[Part, ...], counts: list[int], original: Statistics, *, rng: np.random.Generator) -> Statistics:
         """The statistics of one node's training set."""
@@ -100,6 +101,8 @@ class _Shelves:
         return total
 
     def _fetch(self, part: Part, counts: list[int], original: Statistics, *, rng: np.random.Generator) -> Statistics:
+        if part.origin is Origin.GENERATED and self.pool is not None:
+            return _subset(self.pool, part.n or 0, "published", rng=rng)
         if part.origin is Origin.GENERATED:
             total: Statistics | None = None
             for model, size in zip(self.models, counts, strict=True):
@@ -115,6 +118,19 @@ class _Shelves:
             return self.learner.draw(self.real, part.n or 0, rng=rng)
         if part.n is None:
             return original
-        if not isinstance(original, Subsampled):
-            raise ConfigError("a subset of the original data has no closed form for this learner", hint='use study.method = "samples"')
-        return original.subsample(part.n, rng=rng)
+        return _subset(original, part.n, "original", rng=rng)
+
+
+def _publish(learner: LawLearner, models: tuple[LawModel, ...], parts: tuple[Part, ...], *, rng: np.random.Generator) -> Statistics:
+    """As many records of every node's model, in one pool."""
+    each = n_generated(parts)
+    pool = learner.draw(models[0], each, rng=rng)
+    for model in models[1:]:
+        pool = pool.merge(learner.draw(model, each, rng=rng))
+    return pool
+
+
+def _subset(whole: Statistics, n: int, what: str, *, rng: np.random.Generator) -> Statistics:
+    if not isinstance(whole, Subsampled):
+        raise ConfigError(f"a subset of the {what} data has no closed form for this learner", hint='use study.method = "samples"')
+    return whole.subsample(n, rng=rng)

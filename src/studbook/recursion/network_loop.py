@@ -203,12 +203,24 @@ class _Exchanged:
 
     def _hand_out(self) -> list[Batch]:
         """Every node's generated records, in random order, dealt out: each goes to one node."""
+        if self.ledger.network.kind == "published":
+            return self._publish()
         counts, dealt = self.ledger.counts, []
         for node, sample in enumerate(self.samples):
             order = self.streams(self.generation, f"share node {node}").permutation(len(sample))
             ends = np.cumsum([0, *counts[:, node].tolist()])
             dealt.append([sample.take(np.sort(order[start:stop])) for start, stop in pairwise(ends.tolist())])
         return [concatenate([pieces[node] for pieces in dealt if len(pieces[node])]) for node in range(len(self.samples))]
+
+    def _publish(self) -> list[Batch]:
+        """As many of every node's records in one pool, from which each node draws without replacement, whatever the others draw."""
+        each, several = n_generated(self.ledger.parts), []
+        for node, sample in enumerate(self.samples):
+            order = self.streams(self.generation, f"share node {node}").permutation(len(sample))
+            several.append(sample.take(np.sort(order[:each])))
+        pool = concatenate(several)
+        draws = (self.streams(self.generation, f"draw node {node}") for node in range(len(several)))
+        return [pool.take(np.sort(rng.choice(len(pool), size=each, replace=False))) for rng in draws]
 
     def _fresh(self) -> list[Batch]:
         n, nodes = sum(part.n or 0 for part in self.ledger.parts if part.origin is Origin.FRESH), len(self.own)

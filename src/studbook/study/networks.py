@@ -210,7 +210,8 @@ def _path(network: Network, mix: object, situation: Situation, variance: float, 
     assert composition is not None
     network_parts(mix, situation.n, situation.n_original)  # type: ignore[arg-type]
     counts = network.counts(composition.generated)
-    exchange = Exchange(counts, composition.fresh, composition.original, composition.real_share)
+    published = network.kind == "published"
+    exchange = Exchange(counts, composition.fresh, composition.original, composition.real_share, published)
     population = None if situation.sampled_original else situation.population
     fit = divisor_fit(_ddof(situation))
     return network_moments(exchange, situation.n_original, last, population=population, variance=variance, fit=fit)

@@ -23,6 +23,7 @@ from studbook.recursion import (
     LawLearner,
     LawModel,
     Ledger,
+    Subsampled,
     all_parts,
     can_curate_in_law,
     can_run_in_law,
@@ -373,6 +374,8 @@ def _lawful(job: Job, dataset: Dataset) -> bool:
     else:
         model = real = learner.from_law(dataset.law, dataset.space)  # type: ignore[arg-type]
         probe = learner.draw(model, job.n_original, rng=stream(0))
+    if job.cell.network is not None and job.cell.network.kind == "published" and not isinstance(probe, Subsampled):
+        return False
     sizes = {"n": job.n, "n_original": job.n_original}
     if job.cell.curation is not None and not can_curate_in_law(learner, job.cell.curation, job.cell.mix, **sizes):
         return False

@@ -27,9 +27,12 @@ class Exchange:
 
     Attributes:
         generated: ``(n, n)`` new records of node j's model in node i's training set; every record goes to one node. Rows sum to the same.
+            Of a published pool the counts are what is expected.
         fresh: New real records in each node's training set.
         original: Records of each node's that are drawn without replacement from its own original data.
         real_share: Share of the weight on fresh and original records; ``None`` weighs all records equally.
+        published: Every node's g generated records are drawn without replacement from all n·g that the nodes published, g each, so that
+            one record may train several nodes.
 
     Raises:
         ConfigError: Counts that can't be.
@@ -44,6 +47,7 @@ class Exchange:
     fresh: int = 0
     original: int = 0
     real_share: float | None = None
+    published: bool = False
 
     def __post_init__(self) -> None:
         sound = self.generated.ndim == 2 and self.generated.shape[0] == self.generated.shape[1] > 0
@@ -75,7 +79,8 @@ class Exchange:
         """Shares of the weight: ``(n, n)`` of each node's generated records, of fresh and of original ones."""
         real = self.fresh + self.original
         weight = real / self.size if self.real_share is None else self.real_share
-        own = (1.0 - weight) * self.generated.astype(np.float64) / max(self.per_node, 1)
+        counts = np.full_like(self.generated, self.per_node) if self.published else self.generated
+        own = (1.0 - weight) * counts.astype(np.float64) / max(int(counts[0].sum()), 1)
         fresh, original = (weight * part / real if real else 0.0 for part in (self.fresh, self.original))
         return own, fresh, original
 
@@ -183,8 +188,11 @@ def effective_size(exchange: Exchange) -> float:
         >>> round(effective_size(Exchange(np.full((4, 4), 25)))), effective_size(Exchange(np.diag([100, 100])))
         (403, inf)
     """
-    n = exchange.n_nodes
-    shares = exchange.generated / exchange.per_node
+    n, each = exchange.n_nodes, exchange.per_node
+    if exchange.published:  # two records of the pool are of one node with probability a; of two nodes' training sets they may be the same
+        together = (each - 1) / max(n * each - 1, 1)
+        return 1.0 / (together / each + (1.0 - together) / (n * each))
+    shares = exchange.generated / each
     if not _connected(exchange.generated):
         return float("inf")
     alone = np.divide(shares**2, exchange.generated, out=np.zeros(shares.shape), where=exchange.generated > 0)
@@ -269,30 +277,46 @@ class _Walk:
             The distances afterwards, and the expected pooled variance ``(n,)`` of each node's training set.
         """
         n = len(within)
-        noise, inside = self._parts(within)
+        noise, inside, shared = self._parts(within, distances[:n, :n])
         to_bases = self.bases @ distances
         mixed = to_bases @ self.bases.T
         spread = 0.5 * np.diagonal(mixed)
         after = distances.copy()
-        after[:n, n:] = to_bases[:, n:] - spread[:, None] + noise[:, None]
+        after[:n, n:] = to_bases[:, n:] - spread[:, None] + noise[:, None] + shared
         after[n:, :n] = after[:n, n:].T
         after[:n, :n] = mixed - spread[:, None] - spread + noise[:, None] + noise
         after[np.arange(n), np.arange(n)] = 0.0
         return after, inside + spread
 
-    def _parts(self, within: Floats) -> tuple[Floats, Floats]:
-        """Variance of each training set's mean around its bases, and the pooled variance that doesn't come from the bases' distances."""
+    def _parts(self, within: Floats, distances: Floats) -> tuple[Floats, Floats, float]:
+        """Variance of each training set's mean around its bases, the pooled variance that doesn't come from the bases' distances, and
+        the variance that all means have in common.
+        """
         exchange = self.exchange
         generated, fresh, original = exchange.shares
-        sizes = exchange.generated
-        scatter = np.divide(within, sizes, out=np.zeros(generated.shape), where=sizes > 0)
-        noise = (generated**2 * scatter).sum(axis=1)
-        # Within a part lies v − v/n, between it and the others its noise times s(1 − s): together s·v − s²·v/n.
-        inside = generated @ within - noise
+        sizes, shared = exchange.generated, 0.0
+        if exchange.published and exchange.per_node:
+            noise, inside, shared = self._published(within, distances, float(generated[0].sum()))
+        else:
+            scatter = np.divide(within, sizes, out=np.zeros(generated.shape), where=sizes > 0)
+            noise = (generated**2 * scatter).sum(axis=1)
+            # Within a part lies v − v/n, between it and the others its noise times s(1 − s): together s·v − s²·v/n.
+            inside = generated @ within - noise
         for size, share, finite in ((exchange.fresh, fresh, False), (exchange.original, original, True)):
             if size:
                 subset = self.spread * (1.0 / size - (1.0 / self.n_original if finite else 0.0))
                 noise = noise + share**2 * subset
                 whole = self.spread * ((self.n_original - 1) / self.n_original if finite else 1.0)
                 inside = inside + share * whole - share**2 * subset
-        return noise, inside
+        return noise, inside, shared
+
+    def _published(self, within: Floats, distances: Floats, share: float) -> tuple[Floats, Floats, float]:
+        """The same of generated records that every node draws from one pool, for the weight ``share`` that they have."""
+        n, each = len(within), self.exchange.per_node
+        total, apart = n * each, 0.5 * distances.mean()
+        common = within.mean() / total
+        pooled = within.mean() + apart - common
+        own = pooled * (total - each) / (each * (total - 1)) if total > 1 else 0.0
+        part = pooled - own  # E of the variance (divisor g) within a node's draw
+        inside = share * part + share * (1.0 - share) * (own + common) - share * apart
+        return np.full(n, share**2 * own), np.full(n, inside), share**2 * common
