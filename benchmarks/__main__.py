@@ -37,6 +37,7 @@ NAMES = (
     "language_training",
     "loop_cost",
     "federated",
+    "protocols",
     "help",
 )
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
