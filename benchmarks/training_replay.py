@@ -1,0 +1,156 @@
+"""What it costs to verify training by replaying steps, and what keys leak: the measured tables of docs/guides/training-verification.md.
+
+    python -m benchmarks.training_replay [cost] [slices] [tolerance] [leak]
+
+CPU seconds of this process, so that a busy machine shows less; set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from studbook.protocols.attacks import CopyNeighbour, Scaling, SkipSteps, StaleWeights, View
+from studbook.protocols.commit import Committer
+from studbook.protocols.eavesdropping import key_leak
+from studbook.protocols.kept import update_name
+from studbook.protocols.node import Node, Optimiser
+from studbook.protocols.objectives import open_objective
+from studbook.protocols.partition import split_by_document
+from studbook.protocols.replay import Assignment, ReplayVerifier, bit_for_bit
+from studbook.protocols.select import Choice, choose_keys
+from studbook.protocols.slices import OnSlice
+from studbook.protocols.stores import MemoryStore
+from studbook.protocols.tolerance import Bf16, calibrate_replay
+from studbook.protocols.values import encode
+from studbook.provenance import SigningKey
+from studbook.records import Environment
+from studbook.rng import stream
+from studbook.verification.calibration import Target
+from studbook.verification.quorum import new_round
+
+RUN, KEY = 32 * "1", SigningKey.generate()
+TEXT = Path(__file__).resolve().parents[2] / "shared" / "data" / "wikitext-2" / "valid.txt"
+DRAWN = 90
+
+
+def cost() -> None:
+    """Verifying as a share of training, for lengths and sizes of training, and distances of kept states."""
+    print("| model | parameters | batch | steps | a state every | training | committing | verifying | share | steps taken again |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for hidden, batch, steps, every in ((64, 32, 1800, 1), (64, 32, 9631, 10), (64, 256, 2700, 1), (512, 64, 1800, 1), (512, 64, 600, 1)):
+        objective = open_objective("mlp", {"data": "mnist5k", "hidden": hidden})
+        node = Node(0, objective, np.arange(objective.n_rows), batch, Optimiser(rate=0.05), 0)
+        size = sum(value.size for value in node.begin().parameters.values())
+        plain = _training(node, steps)
+        store, began = MemoryStore(), time.process_time()
+        signed = Committer(node, store, every=every, run=RUN).train(steps, KEY)
+        committed = time.process_time() - began
+        found = ReplayVerifier(Assignment(node, RUN, steps), bit_for_bit(node, DRAWN)).examine(signed, store, new_round())
+        assert found.ballot.accepts
+        print(
+            f"| MLP, {hidden} neurons | {size:,} | {batch} | {steps:,} | {every} | {plain:.2f} s | {committed - plain:.2f} s "
+            f"| {found.cost.cpu_s:.2f} s | {found.cost.cpu_s / plain:.1%} | {found.cost.taken / steps:.1%} |"
+        )
+
+
+def _training(node: Node, steps: int) -> float:
+    began, state = time.process_time(), node.begin()
+    for _ in range(steps):
+        state = node.apply(state, node.gradient_at(state).parameters)
+    return time.process_time() - began
+
+
+def slices() -> None:
+    """Bytes and seconds of verifying a node that holds a slice."""
+    print("| objective | slice | parameters | a state | read by the verifier | verifying 20 of 100 steps |")
+    print("|---|---:|---:|---:|---:|---:|")
+    jobs = [("mlp", {"data": "mnist5k", "hidden": 512}, "neurons", (8, 32, 128, 512))]
+    jobs.append(("tags", {"data": str(TEXT), "vocabulary": 10_000}, "words", (100, 300, 1000, 3000, 10_000)))
+    for name, settings, group, sizes in jobs:
+        objective = open_objective(name, settings)
+        whole = objective.initial(rng=stream(0, "initial"))
+        rows = np.arange(min(200, objective.n_rows))
+        for m in sizes:
+            sliced = OnSlice(objective, {group: objective.frequent_keys(rows, group, m)}, whole)
+            node, store = Node(0, sliced, rows, 16, Optimiser(), 0), MemoryStore()
+            signed = Committer(node, store, every=1, run=RUN).train(100, KEY)
+            found = ReplayVerifier(Assignment(node, RUN, 100), bit_for_bit(node, 20)).examine(signed, store, new_round())
+            size = sum(value.size for value in node.begin().parameters.values())
+            state = len(store.kept["state-00000000.bin"])
+            read = f"{found.cost.bytes_read / 1e6:.2f} MB | {found.cost.cpu_s:.3f} s"
+            print(f"| {name} | {m:,} {group} | {size:,} | {state / 1e3:,.0f} kB | {read} |")
+
+
+def tolerance() -> None:
+    """How far honest steps in bf16 are from a replay in fp32, and how far false ones."""
+    objective = open_objective("mlp", {"data": "digits", "hidden": 64})
+    places = Environment(dtype="bf16"), Environment()
+
+    def node(seed: int) -> Node:
+        return Node(0, objective, np.arange(400), 32, Optimiser(rate=0.1), seed)
+
+    def bf16(each: Node) -> Node:
+        return replace(each, objective=Bf16(each.objective))
+
+    target = Target(0.05, 0.95)
+    found = calibrate_replay([bf16(node(seed)) for seed in range(93)], node_back, steps=60, drawn=10, target=target, environments=places)
+    print(f"limit {found.limit:.4f}: {found.false_alarm:.0%} false alarms at most, confidence {found.confidence}, {found.units} runs")
+    print("| node | runs | rejected | smallest and largest distance of a run |\n|---|---:|---:|---|")
+    cheats = {"honest, bf16": None, "scaling by 1.1": Scaling(1.1), "a neighbour's update": CopyNeighbour()}
+    cheats |= {"weights of 20 steps ago": StaleWeights(20), "half of the steps skipped": SkipSteps(0.5)}
+    for name, cheat in cheats.items():
+        values = [_examined(node(1000 + seed), bf16(node(1000 + seed)), cheat, found, places[0]) for seed in range(20)]
+        rejected = sum(value > found.limit * (1 + 1e-9) for value in values)
+        print(f"| {name} | {len(values)} | {rejected} | {min(values):.4f} to {max(values):.4f} |")
+
+
+def node_back(each: Node) -> Node:
+    return replace(each, objective=each.objective.objective)
+
+
+def _examined(node: Node, own: Node, cheat, calibration, place: Environment) -> float:
+    """The largest distance among the drawn steps, as a verifier finds it from what the node shows."""
+    other = replace(own, index=1, rows=np.arange(400, 800))
+    store = MemoryStore()
+    committer = Committer(own, store, every=1, run=RUN, environment=place)
+    state, past, sent = committer.begin(), [], None
+    while state.step < 60:
+        view = View(own, state, [other.gradient_at(state).parameters] if cheat else [], past, sent)
+        sent = view.honest() if cheat is None else cheat.update(view)
+        store.put(update_name(state.step), encode(sent))
+        past.append(state)
+        state = committer.record(state, sent, own.apply(state, sent))
+    signed = committer.finish(state, KEY)
+    found = ReplayVerifier(Assignment(node, RUN, 60), calibration).examine(signed, store, new_round())
+    return found.ballot.checks[0].value
+
+
+def leak() -> None:
+    """What the keys of clients that hold articles of WikiText-2 tell of their words, and of who they are."""
+    objective = open_objective("tags", {"data": str(TEXT), "vocabulary": 10_000})
+    rng = np.random.default_rng(0)
+    parts = split_by_document(objective.documents, 20, rng=rng)
+    nodes = [Node(i, objective, rows, 16, Optimiser(), 0) for i, rows in enumerate(parts)]
+    bags = [objective.rows.take(rows).places["bag"] for rows in parts]
+    counts = [np.bincount(bag[bag >= 0], minlength=10_000) for bag in bags]
+    print("| keys | m | of the client's 100 first words | guessed without keys | keys that it has | bits a key | identified |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for how in ("frequent", "mixed", "random"):
+        for m in (100, 1000):
+            keys = [choose_keys(each, {"words": Choice(m, how)}, 0)["words"] for each in nodes]
+            seen = key_leak(keys, counts, 100)
+            print(
+                f"| {how} | {m:,} | {seen.recovered:.2f} | {seen.guessed:.2f} | {seen.held:.2f} | {seen.bits:.2f} of {seen.most_bits:.2f} "
+                f"| {seen.identified:.0%} |"
+            )
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or ("cost", "slices", "tolerance", "leak"):
+        {"cost": cost, "slices": slices, "tolerance": tolerance, "leak": leak}[wanted]()
+        print()
