@@ -70,6 +70,7 @@ class Committer:
         self.environment = Environment() if environment is None else environment
         self._store, self._recording = store, Recording(node)
         self._records: list[StepRecord] = []
+        self._lines: list[bytes] = []
         self._kept: dict[int, Checkpoint] = {}
         self._written = 0
 
@@ -87,9 +88,10 @@ class Committer:
         first = self.node.begin() if start is None else start
         found = self._resume(first)
         if found is None:
-            self._records, self._kept, self._written = [], {}, 0
+            self._records, self._lines, self._kept, self._written = [], [], {}, 0
             self._keep(first)
             return first
+        self._lines = [to_bytes(each) for each in self._records]
         return found
 
     def step(self, state: NodeState) -> NodeState:
@@ -128,6 +130,7 @@ class Committer:
             contact = Contact(kind="gradient" if adopted is None else "parameters", value=digest(received), peers=tuple(peers))
             self._store.put(received_name(before.step), encode(received))
         self._records.append(self._recording.record(before, update, after, contact))
+        self._lines.append(to_bytes(self._records[-1]))
         state = after if adopted is None else self.node.adopt(after, adopted)
         if state.step % self.every == 0:
             self._keep(state)
@@ -160,7 +163,7 @@ class Committer:
         task = task_of(self.node, self._kept[0].parameters)
         kept = [self._kept[step] for step in checkpoint_steps(len(self._records), self.every)]
         commitment = TrainingCommitment(
-            training=task, steps=len(self._records), root=merkle_root([to_bytes(each) for each in self._records]), every=self.every,
+            training=task, steps=len(self._records), root=merkle_root(self._lines), every=self.every,
             checkpoints=tuple(kept), environment=self.environment, run=self.run, made=now(),
         )  # fmt: skip
         data = sign(commitment, key)
@@ -175,16 +178,16 @@ class Committer:
         """
         if step not in self._kept:
             raise ConfigError(f"no state before step {step} was kept", hint=f"go back to one of every {self.every}th")
-        self._records = self._records[:step]
+        self._records, self._lines = self._records[:step], self._lines[:step]
         self._kept = {each: point for each, point in self._kept.items() if each <= step}
         self._written = step
         self._store.put(steps_name(step), b"")  # whoever resumes must not go the old way
 
     def _keep(self, state: NodeState) -> None:
         """First the steps up to here, then the state: whoever finds the state finds what led to it."""
-        segment = self._records[self._written :]
+        segment = self._lines[self._written :]
         if segment:
-            self._store.put(steps_name(self._written), b"".join(to_bytes(each) + b"\n" for each in segment))
+            self._store.put(steps_name(self._written), b"".join(line + b"\n" for line in segment))
             self._written = len(self._records)
         self._store.put(state_name(state.step), encode_state(state))
         self._kept[state.step] = Checkpoint(state.step, digest(state.parameters), optimiser_digest(state.optimiser))
