@@ -74,11 +74,6 @@ class Layout:
             whole[name][index], covered[name][index] = update[name], 1.0
         return whole, covered
 
-    def add(self, update: Parameters, keys: Mapping[str, Ints], total: Mapping[str, AnyArray], factor: float) -> None:
-        """Add ``factor`` times a slice's update to ``total`` in place: a scatter that costs no more than the slice."""
-        for name, value in update.items():
-            total[name][self._index(name, total[name].shape, keys)] += factor * value
-
     def first(self, group: str, m: int) -> Ints:
         """The first ``m`` keys of a group.
 
