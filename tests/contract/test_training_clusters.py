@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from studbook.execution import HttpCluster, RayCluster
-from studbook.protocols import Gossip, Independent, InProcess, Local, Optimiser, Plan, Synchronised, TrainingSpec, ring, train
+from studbook.protocols import Gossip, Independent, InProcess, Local, Optimiser, Patience, Plan, Synchronised, TrainingSpec, ring, train
 
 SPEC = TrainingSpec("softmax", {"data": "digits", "limit": 400}, nodes=3, batch=16, optimiser=Optimiser("adam", rate=0.01))
 PROTOCOLS = [Independent(), Synchronised(), Local(3), Gossip(ring(3)), Gossip(ring(3), "neighbours")]
@@ -33,3 +33,21 @@ def test_on_ray():
     pytest.importorskip("ray")
     with RayCluster(SPEC, workers=2) as cluster:
         check(cluster)
+        check_losses(cluster)
+
+
+def check_losses(cluster) -> None:
+    """An actor that is killed is left out, and one that takes its place changes nothing."""
+    import ray
+
+    def kill(row):
+        if row.step == 3:
+            ray.kill(cluster._actors[1])
+
+    whole = train(InProcess(SPEC.build()), Synchronised(), PLAN)
+    replaced = train(cluster, Synchronised(), PLAN, patience=Patience(on_loss="replace"), progress=kill)
+    assert replaced.digests == whole.digests
+    assert [event.what for event in replaced.events] == ["lost", "replaced"]
+    left = train(cluster, Gossip(ring(3)), PLAN, progress=kill)
+    assert sorted(left.parameters) == [0, 2]
+    assert [(event.node, event.what) for event in left.events] == [(1, "lost")]

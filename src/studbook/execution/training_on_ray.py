@@ -39,6 +39,7 @@ class RayCluster:
         self, spec: TrainingSpec, *, workers: int | None = None, address: str | None = None, start_timeout_s: float = 300.0
     ) -> None:
         self._spec, self._start_timeout_s = spec, start_timeout_s
+        self._probes: dict[int, Any] = {}
         self._stack = ExitStack()
         self._stack.enter_context(RayExecutor(workers=workers, address=address).session())
         try:
@@ -74,13 +75,16 @@ class RayCluster:
         import ray
 
         if fresh:
+            self._probes.pop(index, None)
             ray.kill(self._actors[index])
             self._actors[index] = _start(self._spec, index)
             self._check(index)
             return True
-        reference = self._actors[index].answer.remote(Message("pull").encode())
-        ready, _ = ray.wait([reference], timeout=0)
-        return bool(ready) and not isinstance(_fetch(reference, 0.0), Lost)
+        if index not in self._probes:  # asked once, and looked at beside the run
+            self._probes[index] = self._actors[index].ready.remote()
+        if not _done(self._probes[index]):
+            return False
+        return not isinstance(_fetch(self._probes.pop(index), 0.0), Lost)
 
     def close(self) -> None:
         """See ``Cluster``."""
