@@ -21,7 +21,8 @@ from studbook.protocols.kept import update_name
 from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.objectives import open_objective
 from studbook.protocols.partition import split_by_document
-from studbook.protocols.replay import Assignment, ReplayVerifier, bit_for_bit
+from studbook.protocols.replay import Assignment, ReplayVerifier, bit_for_bit, drawn_steps
+from studbook.protocols.retrace import show_steps
 from studbook.protocols.select import Choice, choose_keys
 from studbook.protocols.slices import OnSlice
 from studbook.protocols.stores import MemoryStore
@@ -42,7 +43,7 @@ def cost() -> None:
     """Verifying as a share of training, for lengths and sizes of training, and distances of kept states."""
     print("| model | parameters | batch | steps | a state every | training | committing | verifying | share | steps taken again |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for hidden, batch, steps, every in ((64, 32, 1800, 1), (64, 32, 9631, 10), (64, 256, 2700, 1), (512, 64, 1800, 1), (512, 64, 600, 1)):
+    for hidden, batch, steps, every in ((64, 32, 1800, 1), (64, 32, 9631, 10), (64, 256, 7200, 100), (512, 64, 1800, 1), (512, 64, 600, 1)):
         objective = open_objective("mlp", {"data": "mnist5k", "hidden": hidden})
         node = Node(0, objective, np.arange(objective.n_rows), batch, Optimiser(rate=0.05), 0)
         size = sum(value.size for value in node.begin().parameters.values())
@@ -50,7 +51,10 @@ def cost() -> None:
         store, began = MemoryStore(), time.process_time()
         signed = Committer(node, store, every=every, run=RUN).train(steps, KEY)
         committed = time.process_time() - began
-        found = ReplayVerifier(Assignment(node, RUN, steps), bit_for_bit(node, DRAWN)).examine(signed, store, new_round())
+        round_ = new_round()
+        if every == 100:  # the node's answer: the states before the drawn steps
+            show_steps(node, store, signed.record, drawn_steps(signed.record, round_, DRAWN))
+        found = ReplayVerifier(Assignment(node, RUN, steps), bit_for_bit(node, DRAWN)).examine(signed, store, round_)
         assert found.ballot.accepts
         print(
             f"| MLP, {hidden} neurons | {size:,} | {batch} | {steps:,} | {every} | {plain:.2f} s | {committed - plain:.2f} s "

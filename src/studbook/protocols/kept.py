@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from studbook.errors import EvidenceError, RecordError, StudbookError, VerifierError
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.stores import Store
-from studbook.protocols.values import Parameters, decode, digest, encode
+from studbook.protocols.values import Parameters, decode, digest, encode, encoded_size
 from studbook.records import Contact, StepRecord, TrainingCommitment, TrainingTask, digest_of, from_bytes, merkle_root
 
 COMMITMENT = "commitment.json"
@@ -96,10 +96,14 @@ def received_name(step: int) -> str:
 
 def encode_state(state: NodeState) -> bytes:
     """A state's bytes: parameters and optimiser's state side by side."""
+    return encode(_parts_of(state))
+
+
+def _parts_of(state: NodeState) -> Parameters:
     parts = {f"parameters/{key}": value for key, value in state.parameters.items()}
     for name, held in state.optimiser.items():
         parts.update({f"optimiser/{name}/{key}": value for key, value in held.items()})
-    return encode(parts)
+    return parts
 
 
 def load_state(store: Store, step: int, like: NodeState) -> NodeState:
@@ -114,8 +118,7 @@ def load_state(store: Store, step: int, like: NodeState) -> NodeState:
         VerifierError: It isn't there, is damaged, or has another form: there can be no ballot.
     """
     name = state_name(step)
-    wanted = encode_state(like)
-    data = store.get(name, max_bytes=len(wanted))
+    data = store.get(name, max_bytes=encoded_size(_parts_of(like)))
     try:
         parts = decode(data, name)
     except RecordError as error:
@@ -149,7 +152,7 @@ def load_committed(store: Store, name: str, expected: str, like: Parameters) -> 
     Raises:
         VerifierError: They aren't there, or aren't what the record names.
     """
-    data = store.get(name, max_bytes=len(encode(like)))
+    data = store.get(name, max_bytes=encoded_size(like))
     try:
         found = decode(data, name)
     except RecordError as error:
