@@ -129,6 +129,8 @@ def test_checkpoints_that_cannot_be_taken_up(tmp_path):
     train(InProcess(SPEC.build()), Local(2), plan, folder=tmp_path)
     with pytest.raises(RunFolderError, match="another run"):
         train(InProcess(SPEC.build()), Local(3), plan, folder=tmp_path)
+    with pytest.raises(RunFolderError, match="holds a run of 4 steps, asked for 3"):
+        train(InProcess(SPEC.build()), Local(2), Plan(steps=3), folder=tmp_path)
     data = (tmp_path / NAME).read_bytes()
     for damaged in (data[:-3], data + b"x", b"", b"\xff" * 100, data[:100] + b"!" + data[101:]):
         (tmp_path / NAME).write_bytes(damaged)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studbook.errors import ConfigError, RecordError
+from studbook.errors import ConfigError, RecordError, RunFolderError
 from studbook.files import locked_folder
 from studbook.protocols.cluster import Cluster
 from studbook.protocols.messages import Message
@@ -175,8 +175,11 @@ class _Session:
 
     def _resumed(self) -> Team | None:
         saved = None if self.folder is None else load_checkpoint(self.folder, self.settings)
-        if saved is None or saved.step > self.plan.steps:
+        if saved is None:
             return None
+        if saved.step > self.plan.steps:
+            message = f"{self.folder} holds a run of {saved.step} steps, asked for {self.plan.steps}"
+            raise RunFolderError(message, hint="choose another folder with --out")
         team = self._team()
         team.resume(saved.states, saved.step, saved.fields["sent"], saved.events)
         self.rows, self.evaluations, self.noise = saved.rows, saved.evaluations, saved.fields["noise"]
