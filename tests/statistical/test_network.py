@@ -105,6 +105,23 @@ def test_records_and_law_agree(network):
     assert abs(z_score(np.array(pooled), path.pool[-1])) < 5
 
 
+def test_drift_of_normal_records():
+    """Record by record; 800 squares of a normal mean, whose z-score is nearly normal: |z| < 5 fails with probability below 1e-5 each."""
+    data, learner, network, n, last = Normal().load(), Gaussian(), Network("pool", 4), 20, 3
+    real = learner.from_law(data.law, data.space)
+    path = network_moments(exchange_of(network, "fresh", {"fresh": 3}, n, n), n, last)
+    means = []
+    for replicate in range(800):
+        original = real.sample(n * network.nodes, rng=stream(16, replicate))
+        chain = run_network(
+            learner, Fresh(3), original, network=network, n=n, last=last, fresh=FreshLaw(real),
+            streams=lambda g, use, r=replicate: stream(17, r, g, use),
+        )  # fmt: skip
+        means.append([model.law.mean[0, 0] for model in list(chain)[-1].model.models])
+    assert abs(z_score(np.mean(means, axis=1) ** 2, path.pool_drift[-1])) < 5
+    assert abs(z_score(np.mean(np.square(means), axis=1), path.drift[-1].mean())) < 5
+
+
 def test_a_finite_set_divided_among_nodes():
     values, n, last = np.repeat(np.arange(6), [40, 20, 10, 6, 3, 1]), 20, 3
     original, learner = states(values, 6), Categorical()
