@@ -12,7 +12,7 @@ from studbook.cli.rendering import Format, show_json, show_table
 def attacks_command(
     attacks: Annotated[str, typer.Option(help="Attacks, comma-separated; default: all.")] = "",
     defences: Annotated[str, typer.Option(help="Defences, comma-separated; default: all.")] = "",
-    seeds: Annotated[int, typer.Option(help="Runs of each pair, 2 or more.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Runs of each pair, 2 or more.")] = 4,
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 100,
     drawn: Annotated[int, typer.Option(help="Steps of each node that are replayed after every 25.")] = 5,
     confidence: Annotated[float, typer.Option(help="Confidence of every interval.")] = 0.95,

@@ -40,7 +40,7 @@ class Plan:
 
     attacks: tuple[str, ...] = ()
     defences: tuple[str, ...] = ()
-    seeds: int = 5
+    seeds: int = 4
     steps: int = 100
     drawn: int = 5
     confidence: float = 0.95
