@@ -11,8 +11,8 @@ import pytest
 
 from studbook.errors import BallotError, EvidenceError, SchemaVersionError, SignatureError, StorageError, StudbookError, VerifierError
 from studbook.protocols.commit import Committer
-from studbook.protocols.kept import COMMITMENT, encode_state, load_records, received_name, state_name, steps_name
-from studbook.protocols.node import Node
+from studbook.protocols.kept import COMMITMENT, encode_state, load_records, optimiser_digest, received_name, state_name, steps_name
+from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.replay import ReplayVerifier, bit_for_bit, drawn_steps
 from studbook.protocols.stores import FolderStore, MemoryStore
 from studbook.protocols.values import digest, encode
@@ -227,7 +227,7 @@ def test_taken_over_values_must_be_shown(trained):
         better = {name: value + 0.1 for name, value in state.parameters.items()}
         state = committer.record(state, update, node.apply(state, update), adopted=better)
     signed = committer.finish(state, site.KEY)
-    contacts = {each.step: each.contact.value for each in load_records(store, signed.record)}
+    contacts = {each.step: each.contact for each in load_records(store, signed.record)}
     whole = site.Trained(node, store, signed)
     assert outcome(whole.verifier(8, contacts=contacts), signed, store) == "accept"
     assert outcome(whole.verifier(8), signed, store) == "reject"
@@ -236,6 +236,36 @@ def test_taken_over_values_must_be_shown(trained):
     assert outcome(whole.verifier(8, contacts=contacts), signed, damaged) == "VerifierError"
     del damaged.kept[received_name(3)]
     assert outcome(whole.verifier(8, contacts=contacts), signed, damaged) == "VerifierError"
+
+
+def test_a_gradient_adopted_as_parameters(trained):
+    """What others gave, in another way than they gave it: weights that nobody agreed on, and honest gradients at them."""
+    node, store = site.node(), MemoryStore()
+    committer = Committer(node, store, every=4, run=site.RUN)
+    state, contacts = committer.begin(), {}
+    for step in range(8):
+        update = node.gradient_at(state).parameters
+        contacts[step] = Contact(kind="gradient", value=digest(update))
+        taken = {"adopted": update} if step == 3 else {"agreed": update}
+        state = committer.record(state, update, node.apply(state, update), **taken)
+    whole = site.Trained(node, store, committer.finish(state, site.KEY))
+    found = whole.verifier(8, contacts=contacts).examine(whole.signed, store, site.ROUND)
+    assert not found.ballot.accepts
+    assert "didn't give" in found.contradiction
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_the_optimiser_begins_where_it_was_to_begin(kind):
+    """Momentum that no gradient ever made pushes the weights wherever the node wants, by steps that all follow from each other."""
+    node = replace(site.node(), optimiser=Optimiser(kind, 0.1, 0.9 if kind == "sgd" else 0.0))
+    first, store = node.begin(), MemoryStore()
+    pushed = replace(first, optimiser={name: {key: value + 3.0 for key, value in part.items()} for name, part in first.optimiser.items()})
+    signed = Committer(node, store, every=4, run=site.RUN).train(8, site.KEY, start=pushed)
+    whole = site.Trained(node, store, signed)
+    found = whole.verifier(8).examine(signed, store, site.ROUND)
+    assert not found.ballot.accepts
+    assert "optimiser" in found.contradiction
+    assert outcome(whole.verifier(8, optimiser=optimiser_digest(pushed.optimiser)), signed, store) == "accept"
 
 
 # Grinding

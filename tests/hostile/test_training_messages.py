@@ -15,6 +15,7 @@ from studbook.errors import ConfigError, RecordError, UnitFailedError, WorkerLos
 from studbook.execution import HttpCluster
 from studbook.protocols import Host, Local, Lost, Message, Node, Optimiser, Patience, Plan, Quadratic, TrainingSpec, train
 from studbook.protocols.messages import error_message, raise_error
+from studbook.protocols.values import decode
 
 SENT = Message("adopt", {"step": 3, "loss": float("nan")}, {"a": {"w": np.ones((2, 3), np.float32)}, "b": {}})
 
@@ -57,6 +58,13 @@ def test_headers_of_another_form(header):
     text = json.dumps(header).encode()
     with pytest.raises(RecordError):
         Message.decode(len(text).to_bytes(8, "little") + text, "it")
+
+
+@pytest.mark.parametrize("shape", [[1 << 31, 1 << 31, 1 << 31, 0], [0, 1 << 62], [0, 1 << 80], [1 << 20, 1 << 20], [0] * 9, [-1, 0]])
+def test_arrays_that_no_machine_has(shape):
+    text = json.dumps({"arrays": [["w", shape]]}).encode()
+    with pytest.raises(RecordError, match="impossible arrays"):
+        decode(len(text).to_bytes(8, "little") + text, "it")
 
 
 def test_deep_headers_and_impossible_lengths():

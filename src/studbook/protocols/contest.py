@@ -23,6 +23,7 @@ from studbook.protocols.replay import Assignment, ReplayVerifier, bit_for_bit
 from studbook.protocols.stores import MemoryStore
 from studbook.protocols.values import Parameters, digest
 from studbook.provenance import SigningKey
+from studbook.records import Contact
 from studbook.rng import stream
 
 _PAST = 64
@@ -143,7 +144,7 @@ class _Run:
         self.state = self._nodes[0].begin()
         self._past: deque[NodeState] = deque(maxlen=_PAST)
         self._sent: dict[int, Parameters] = {}
-        self._contacts: dict[int, str] = {}
+        self._contacts: dict[int, Contact] = {}
         self._key, self._name = SigningKey.generate(), stream(seed, "run").bytes(16).hex()
         self._stores = [MemoryStore() for _ in self._nodes]
         self._committers = [Committer(node, store, every=1, run=self._name) for node, store in zip(self._nodes, self._stores, strict=True)]
@@ -166,7 +167,7 @@ class _Run:
         self._past.append(state)
         self.state = self._nodes[0].apply(state, agreed)
         if self._defence.audit is not None:
-            self._contacts[state.step] = digest(agreed)
+            self._contacts[state.step] = Contact(kind="gradient", value=digest(agreed), peers=tuple(sorted(updates)))
             for i, update in updates.items():
                 self._committers[i].record(state, update, self.state, agreed=agreed, peers=sorted(updates))
 
@@ -183,7 +184,7 @@ class _Run:
         self._past.clear()
         for i in self.inside:
             self._committers[i].rewind(self.state.step)
-        self._contacts = {step: value for step, value in self._contacts.items() if step < self.state.step}
+        self._contacts = {step: contact for step, contact in self._contacts.items() if step < self.state.step}
 
     def _holds(self, i: int, drawn: int) -> bool:
         """Whether the replay of a node's steps comes to what it committed to."""

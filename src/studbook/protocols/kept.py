@@ -228,7 +228,8 @@ class Ledger(Sequence[StepRecord]):
                 plain = json.loads(line)
                 contact = plain["contact"] or {"kind": "", "value": ""}
                 left = contact["value"] if contact["kind"] == "parameters" else plain["after"]
-                yield Link((plain["before"], plain["optimiser"]), (left, plain["optimiser_after"]), contact["value"])
+                taken_over = contact["kind"], contact["value"]
+                yield Link((plain["before"], plain["optimiser"]), (left, plain["optimiser_after"]), taken_over)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise EvidenceError(f"the node committed to what is no step, as its step {step}", hint="reject it") from error
 
@@ -239,12 +240,12 @@ class Link(NamedTuple):
     Attributes:
         before: Digests of the parameters and of the optimiser's state that it begins with.
         left: Those that the next step begins with.
-        contact: Digest of what it took over from others, or nothing.
+        contact: Kind and digest of what it took over from others, or nothing twice.
     """
 
     before: tuple[str, str]
     left: tuple[str, str]
-    contact: str
+    contact: tuple[str, str]
 
 
 def load_records(store: Store, commitment: TrainingCommitment) -> Ledger:

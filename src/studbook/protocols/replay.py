@@ -15,13 +15,13 @@ from types import MappingProxyType
 
 from studbook.errors import CalibrationError, ConfigError, EvidenceError, VerifierError
 from studbook.fingerprints.challenge import draw_places
-from studbook.protocols.kept import Ledger, load_committed, load_records, task_of, update_name
+from studbook.protocols.kept import Ledger, load_committed, load_records, optimiser_digest, task_of, update_name
 from studbook.protocols.node import Node
 from studbook.protocols.retrace import Walk
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, digest, mean, squared_distance
 from studbook.provenance import PublicKey, Signed
-from studbook.records import Ballot, Check, Environment, ReplayCalibration, StepRecord, TrainingCommitment, digest_of
+from studbook.records import Ballot, Check, Contact, Environment, ReplayCalibration, StepRecord, TrainingCommitment, digest_of
 from studbook.records.training import MAX_STEPS
 from studbook.verification.calibration import now
 from studbook.verification.verifier import CONTRADICTION
@@ -41,7 +41,9 @@ class Assignment:
         steps: How many steps it was to take.
         key: Who has to have signed; ``None`` takes anybody's.
         start: Digest of the parameters that it was to begin with; empty: its own first ones.
-        contacts: Digest of what it was to take over from others, by step; a step that isn't here must have taken over nothing.
+        optimiser: Digest of the optimiser's state that it was to begin with; empty: that before any step.
+        contacts: What it was to take over from others, by step; a step that isn't here must have taken over nothing. Kind and value
+            count: a gradient that is adopted as parameters is another step. The peers don't.
     """
 
     node: Node
@@ -49,7 +51,8 @@ class Assignment:
     steps: int
     key: PublicKey | None = None
     start: str = ""
-    contacts: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    optimiser: str = ""
+    contacts: Mapping[int, Contact] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +194,12 @@ class ReplayVerifier:
         """
         before = commitment.checkpoints[0].parameters, commitment.checkpoints[0].optimiser
         kept = {each.step: (each.parameters, each.optimiser) for each in commitment.checkpoints}
+        if before[1] != (self.assignment.optimiser or optimiser_digest(self.assignment.node.begin().optimiser)):
+            raise EvidenceError("the optimiser didn't begin in the state that it was to begin in", hint="reject it")
         for step, link in enumerate(records.links()):
             if link.before != before or kept.get(step, before) != before:
                 raise EvidenceError(f"step {step} doesn't begin where the last one ended", hint="reject it")
-            if link.contact != self.assignment.contacts.get(step, ""):
+            if link.contact != _taken_over(self.assignment.contacts.get(step)):
                 raise EvidenceError(f"step {step} took over from others what they didn't give", hint="reject it")
             before = link.left
         if kept[len(records)] != before:
@@ -259,7 +264,7 @@ def relative_distance(committed: Parameters, replayed: Parameters) -> float:
     return min(found, _FAR)
 
 
-def confirmed_contacts(records: Mapping[int, Sequence[StepRecord]]) -> Mapping[int, str]:
+def confirmed_contacts(records: Mapping[int, Sequence[StepRecord]]) -> Mapping[int, Contact]:
     """What the nodes of a synchronised run took over, by step, where all of them name the same.
 
     Args:
@@ -268,15 +273,18 @@ def confirmed_contacts(records: Mapping[int, Sequence[StepRecord]]) -> Mapping[i
     Raises:
         EvidenceError: They don't agree: at least one of them lies.
     """
-    found: dict[int, str] = {}
+    found: dict[int, Contact | None] = {}
     for node, steps in sorted(records.items()):
         for each in steps:
-            value = "" if each.contact is None else each.contact.value
-            if found.setdefault(each.step, value) != value:
+            if _taken_over(found.setdefault(each.step, each.contact)) != _taken_over(each.contact):
                 raise EvidenceError(
                     f"in step {each.step} node {node} took over something else than the nodes before it", hint="ask them all"
                 )
-    return {step: value for step, value in found.items() if value}
+    return {step: contact for step, contact in found.items() if contact is not None}
+
+
+def _taken_over(contact: Contact | None) -> tuple[str, str]:
+    return ("", "") if contact is None else (contact.kind, contact.value)
 
 
 def check_contact(
