@@ -63,9 +63,7 @@ def run(
     workers: Workers = 1,
     executor: Where = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the study file.")] = None,
-    register: Annotated[
-        str | None, typer.Option("--register", help="Register all samples: a file, or postgresql://…")
-    ] = None,
+    register: Annotated[str | None, typer.Option("--register", help="Register all samples: a file, or postgresql://…")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,
 ) -> None:
     """Run a study, or go on with one that was stopped."""
