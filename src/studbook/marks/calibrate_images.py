@@ -54,7 +54,7 @@ def calibrate_picture_mark(
         >>> from studbook.marks.calibrate_images import calibrate_picture_mark
         >>> from studbook.marks.changes import Jpeg
         >>> from studbook.marks.dalle_strip import DalleStrip
-        >>> pictures = np.random.default_rng(1).integers(0, 256, (80, 256, 256, 3), dtype=np.uint8)
+        >>> pictures = np.random.default_rng(1).integers(0, 256, (96, 256, 256, 3), dtype=np.uint8)
         >>> found = calibrate_picture_mark(DalleStrip(), pictures, false_alarm=0.2, confidence=0.95, seed=1, changes=(Jpeg(50),))
         >>> found.false_hits.upper <= 0.2, [(each.name, each.rate) for each in (found.hits, *found.attacked)]
         (True, [('as made', 1.0), ('jpeg 50', 1.0)])

@@ -81,7 +81,7 @@ def _shapes(data: bytes, what: str) -> tuple[list[tuple[str, tuple[int, ...]]], 
         raise RecordError(f"{what} is no parameters: its header can't be read", hint="ask for it again") from error
     names = [name for name, _ in found]
     # Sides of 0 count as 1 here: an array without entries may still have more of them than arrays can.
-    sound = all(type(side) is int and 0 <= side for _, shape in found for side in shape)
+    sound = all(type(side) is int and side >= 0 for _, shape in found for side in shape)
     sound = sound and all(math.prod(max(1, side) for side in shape[:9]) <= MAX_BYTES for _, shape in found)
     if not sound or len(found) > MAX_NAMES or names != sorted(set(names)) or any(len(shape) > 8 for _, shape in found):
         raise RecordError(f"{what} is no parameters: its header names impossible arrays", hint="ask for it again")
