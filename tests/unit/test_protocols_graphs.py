@@ -7,7 +7,7 @@ import pytest
 
 from studbook.errors import ConfigError
 from studbook.protocols import Gossip, Graph, complete, create_graph, metropolis_weights, pair_weights, ring, star
-from studbook.theory import contraction, pair_contraction, second_eigenvalue
+from studbook.theory import contraction, pair_contraction, predict_spread, second_eigenvalue
 
 
 @pytest.mark.parametrize(("graph", "edges"), [(ring(2), 1), (ring(3), 3), (ring(8), 8), (complete(8), 28), (star(8), 7)])
@@ -113,6 +113,19 @@ def test_random_pairs_contract_as_the_closed_form_says(n):
     assert contraction(stack) == pytest.approx(pair_contraction(n), abs=1e-11)
     off_diagonal = stack.mean(axis=0)[~np.eye(n, dtype=bool)]
     assert np.ptp(off_diagonal) < 1e-12
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_random_pairs_spread_as_all_rounds_of_a_tournament_do(n):
+    """Everybody meets everybody once in the rounds of a tournament: the second moments of random pairs, by another way."""
+    turning = n - 1 + n % 2
+    rounds = []
+    for k in range(turning):
+        pairs = [(k, turning), *(((k + i) % turning, (k - i) % turning) for i in range(1, (turning + 1) // 2))]
+        rounds.append(pair_weights(n, [pair for pair in pairs if max(pair) < n]))
+    expected = predict_spread([np.eye(n), np.stack(rounds)], 20, noise=1.0, decay=0.9, start=2.0)
+    found = predict_spread(Gossip(complete(n), every=2).mixing(n), 20, noise=1.0, decay=0.9, start=2.0)
+    assert found == pytest.approx(expected, rel=1e-10)
 
 
 def test_pair_weights_are_a_projection():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from studbook.protocols import (
     star,
     train,
 )
+from studbook.protocols.run import expected_spread
 from studbook.protocols.saving import NAME
 from studbook.protocols.values import encode, encoded_size, mean
 from studbook.protocols.writing import write_run
@@ -94,6 +96,25 @@ def test_bytes_are_those_of_the_messages_arrays():
     for protocol, each_step in ((Synchronised(), 2 * N * size), (Gossip(complete(N)), 2 * N * size), (Independent(), 0)):
         assert train(InProcess(SPEC.build()), protocol, Plan(steps=5)).rows[-1].sent == 5 * each_step
     assert train(InProcess(SPEC.build()), Local(5), Plan(steps=9)).rows[-1].sent == 2 * N * size
+
+
+@pytest.mark.parametrize("protocol", [Local(10**6), Gossip(ring(N), every=10**6)], ids=names)
+def test_theory_looks_at_each_matrix_once(protocol, monkeypatch):
+    seen, found = [], np.linalg.eigvalsh
+    monkeypatch.setattr(np.linalg, "eigvalsh", lambda matrix: [seen.append(0), found(matrix)][1])
+    run = train(InProcess(SPEC.build()), protocol, Plan(steps=3))
+    assert len(seen) == 2
+    assert run.rho < 1.0
+
+
+def test_theory_is_left_out_where_it_would_outlast_the_training():
+    rho, predicted = expected_spread([np.eye(200)], 10_000, 1.0)
+    assert rho == 1.0
+    assert np.isnan(predicted).all()
+    assert sum(weights.size for weights in Gossip(ring(400)).mixing(400)) <= 1 << 24
+    run = replace(train(InProcess(SPEC.build()), Local(2), Plan(steps=2)), rho=np.nan, predicted=[np.nan, np.nan])
+    assert (run.summary()["spread_predicted"], run.summary()["contraction_predicted"]) == (None, None)
+    assert [row["spread_predicted"] for row in run.curve()] == [None, None]
 
 
 def test_evaluations_at_their_steps():

@@ -156,6 +156,7 @@ def _show(run: TrainingRun) -> None:
     measures = [{"parameters of": who, **values} for who, values in summary["measures"].items()]
     show_table(measures, title="on held-out data")
     seen = "–" if summary["contraction"] is None else f"{summary['contraction']:.4f}"
-    typer.echo(f"an exchange shrinks the spread to {seen} of it, at worst {summary['contraction_predicted']:.4f} by theory")
+    worst = "–" if summary["contraction_predicted"] is None else f"{summary['contraction_predicted']:.4f}"
+    typer.echo(f"an exchange shrinks the spread to {seen} of it, at worst {worst} by theory")
     for event in run.events:
         typer.echo(f"step {event.step}: node {event.node} {event.what}, {event.why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,8 +16,11 @@ from studbook.protocols.graphs import Edge, Graph, metropolis_weights, pair_weig
 from studbook.protocols.team import Team, spread_of
 from studbook.protocols.values import Parameters, mean
 from studbook.rng import stream
+from studbook.theory import pair_contraction
 
 _DRAWS = 1000
+_MOST_DRAWN = 1 << 24
+"""Numbers in the drawn matrices; large graphs get fewer of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +83,16 @@ class Gossip:
         return losses
 
     def mixing(self, n: int) -> Sequence[Floats]:
-        """One matrix for neighbours; for random pairs the rounds of a tournament; else many matchings, drawn by the run's own law."""
+        """One matrix for neighbours; for random pairs one of the same second moments; else many matchings, drawn by the run's own law."""
         if self.exchange == "neighbours":
             stack = metropolis_weights(self.graph)
         elif self.graph.is_complete:
-            stack = _tournament(n)
+            stack = _as_random_pairs(n)
         else:
             rng = stream(0, "matchings")
-            stack = np.stack([pair_weights(n, self.graph.matching(range(n), rng=rng)) for _ in range(_DRAWS)])
+            stack = np.stack(
+                [pair_weights(n, self.graph.matching(range(n), rng=rng)) for _ in range(max(1, min(_DRAWS, _MOST_DRAWN // n**2)))]
+            )
         return [*([np.eye(n)] * (self.every - 1)), stack]
 
     def describe(self) -> Mapping[str, Any]:
@@ -105,16 +111,10 @@ class Gossip:
         return mixed
 
 
-def _tournament(n: int) -> Floats:
-    """Everybody meets everybody once, in n − 1 rounds (n for odd n). The second moments are those of uniformly random pairs, without the
-    noise of draws: nodes are exchangeable, so that only the mean matrix counts.
-    """
-    turning = n - 1 + n % 2  # the last one keeps its seat, the others move on; with n odd it isn't there
-    rounds = []
-    for k in range(turning):
-        pairs = [((k + i) % turning, (k - i) % turning) for i in range(1, (turning + 1) // 2)]
-        rounds.append(pair_weights(n, [pair for pair in [(k, turning), *pairs] if max(pair) < n]))
-    return np.stack(rounds)
+def _as_random_pairs(n: int) -> Floats:
+    """The fixed matrix with the second moments of uniformly random pairs: nodes are exchangeable, so that only ρ counts."""
+    kept = math.sqrt(pair_contraction(n))
+    return (kept * np.eye(n) + (1.0 - kept) / n)[None]
 
 
 def _in_pairs(found: Mapping[int, Parameters], pairs: Iterable[Edge]) -> dict[int, Parameters]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studbook.arrays import Floats
 from studbook.errors import ConfigError, RecordError, RunFolderError
 from studbook.files import locked_folder
 from studbook.protocols.cluster import Cluster
@@ -21,6 +22,7 @@ from studbook.protocols.values import digest, mean
 from studbook.theory import contraction, predict_spread
 
 _MOST_STEPS = 10_000_000
+_COST_LIMIT = 2e10
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +189,19 @@ class _Session:
 
     def _finished(self, team: Team) -> TrainingRun:
         schedule = self.protocol.mixing(self.cluster.n)
-        rho = min(contraction(each) for each in schedule)
-        predicted = predict_spread(schedule, len(self.rows), noise=self.noise)
+        rho, predicted = expected_spread(schedule, len(self.rows), self.noise)
         settings = {**self.settings, "steps": self.plan.steps, "noise": self.noise}
-        return TrainingRun(settings, self.rows, self.evaluations, team.events, team.parameters(), rho, [float(each) for each in predicted])
+        return TrainingRun(settings, self.rows, self.evaluations, team.events, team.parameters(), rho, predicted)
+
+
+def expected_spread(schedule: Sequence[Floats], steps: int, noise: float) -> tuple[float, list[float]]:
+    """Contraction and spread by theory; NaN where that would take longer than many a training."""
+    distinct = list({id(weights): weights for weights in schedule}.values())
+    cost = max(weights.size * weights.shape[-1] for weights in distinct)
+    rho = min(contraction(weights) for weights in distinct) if cost <= _COST_LIMIT else math.nan
+    if cost * steps > _COST_LIMIT:
+        return rho, [math.nan] * steps
+    return rho, predict_spread(schedule, steps, noise=noise).tolist()
 
 
 def _noise_of(team: Team) -> float:

@@ -60,8 +60,9 @@ class TrainingRun:
         evaluations: In order.
         events: Losses and returns of nodes.
         parameters: Each live node's, at the end.
-        rho: Contraction of the spread that theory gives one exchange; see ``studbook.theory.contraction``.
-        predicted: What theory expects of the spread after each step; see ``predicted_spread``.
+        rho: Contraction of the spread that theory gives one exchange; see ``studbook.theory.contraction``. NaN for more nodes and
+            matrices than are worth the wait.
+        predicted: What theory expects of the spread after each step; see ``predict_spread``. NaN as for ``rho``, and for long runs.
     """
 
     settings: Mapping[str, Any]
@@ -92,7 +93,7 @@ class TrainingRun:
             known = [loss for loss in row.losses if not math.isnan(loss)]
             mean = math.fsum(known) / len(known) if known else math.nan
             flat: dict[str, Any] = {"step": row.step, "loss": mean, "spread_before": row.before, "spread": row.spread}
-            flat |= {"spread_predicted": predicted, "bytes_sent": row.sent, "nodes": row.live}
+            flat |= {"spread_predicted": _finite(predicted), "bytes_sent": row.sent, "nodes": row.live}
             flat |= {f"mean_{name}": measured.get(row.step, {}).get(name) for name in names}
             rows.append(flat | {f"loss_{i}": loss for i, loss in enumerate(row.losses)})
         return rows
@@ -106,9 +107,9 @@ class TrainingRun:
             "settings": dict(self.settings),
             "steps": len(self.rows),
             "spread": last.spread if last else 0.0,
-            "spread_predicted": self.predicted[-1] if self.rows else 0.0,
+            "spread_predicted": _finite(self.predicted[-1]) if self.rows else 0.0,
             "contraction": _finite(self.shrinkage),
-            "contraction_predicted": self.rho,
+            "contraction_predicted": _finite(self.rho),
             "bytes_sent": last.sent if last else 0,
             "measures": {"mean" if each.node is None else str(each.node): dict(each.measures) for each in final},
             "events": [dataclasses.asdict(event) for event in self.events],

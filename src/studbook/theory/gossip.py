@@ -161,7 +161,8 @@ def steady_spread(schedule: Sequence[Floats], *, noise: float, decay: float = 1.
     n = stacks[0].shape[1]
     apart = np.eye(n) - 1.0 / n
     moments, before = np.zeros((n, n)), np.full(len(stacks), -1.0)
-    growth = np.prod([decay**2 * contraction(stack) for stack in stacks])
+    rho = {id(stack): contraction(stack) for stack in {id(stack): stack for stack in stacks}.values()}
+    growth = np.prod([decay**2 * rho[id(stack)] for stack in stacks])
     if growth >= 1.0 - 1e-12 and noise > 0.0:
         return np.full(len(stacks), np.inf)
     for _ in range(_MOST_CYCLES):
@@ -222,7 +223,8 @@ def _next(stack: Floats, moments: Floats, apart: Floats, noise: float, decay: fl
 def _schedule(schedule: Sequence[Floats], noise: float, decay: float) -> list[Floats]:
     if not schedule or not noise >= 0.0 or not 0.0 <= decay <= 1.0:
         raise ConfigError(f"{len(schedule)} mixing matrices, noise {noise}, decay {decay}: expected 1 or more, 0 or more, and 0 to 1")
-    stacks = [_stack(weights) for weights in schedule]
+    distinct = {id(weights): _stack(weights) for weights in {id(each): each for each in schedule}.values()}
+    stacks = [distinct[id(weights)] for weights in schedule]
     if len({stack.shape[1] for stack in stacks}) > 1:
         raise ConfigError("the mixing matrices are for different numbers of nodes")
     return stacks
