@@ -201,6 +201,13 @@ def test_answers_of_another_run_are_refused(answer: Message) -> None:
         run_federated(cluster, MLP, FederatedPlan(rounds=1, clients=3), Selection({"neurons": Choice(4, "random")}), seed=0)
 
 
+@pytest.mark.parametrize("fields", [{"loss": "low"}, {"loss": None}, {"loss": True}, {"rows": 10**400}, {"rows": 1439}, {"rows": 0}])
+def test_losses_and_rows_that_cannot_be(fields) -> None:
+    update = Message("update", {"rows": 3, "loss": 1.0, "steps": 1, **fields}, {"update": MLP.initial(rng=np.random.default_rng(0))})
+    with pytest.raises(RecordError, match="client 1 says"):
+        run_federated(Faulty(clients(MLP, 3), {1: update}), MLP, FederatedPlan(rounds=1, clients=3), seed=0)
+
+
 def test_keys_out_of_range_from_a_client_are_refused() -> None:
     cluster = Faulty(clients(MLP, 3), {1: Message("keys", {"keys": {"neurons": [0, 1, 2, 16]}})})
     with pytest.raises(ConfigError, match="expected 0 to 15"):

@@ -98,6 +98,28 @@ def test_bytes_are_those_of_the_messages_arrays():
     assert train(InProcess(SPEC.build()), Local(5), Plan(steps=9)).rows[-1].sent == 2 * N * size
 
 
+@pytest.mark.parametrize(
+    ("protocol", "kind", "fields"),
+    [
+        (Synchronised(), "gradient", {"n": "all"}), (Synchronised(), "gradient", {"n": 0}), (Synchronised(), "gradient", {"n": 1 << 50}),
+        (Synchronised(), "gradient", {"loss": None}), (Local(2), "advance", {"losses": []}), (Local(2), "advance", {"losses": ["x"]}),
+        (Local(2), "evaluate", {"measures": {"loss": "low"}}), (Local(2), "evaluate", {"measures": [1.0]}),
+    ],
+)  # fmt: skip
+def test_answers_with_fields_that_cannot_be_are_garbage(protocol, kind, fields):
+    class Odd(InProcess):
+        def ask(self, requests, *, timeout_s):
+            answers = dict(super().ask(requests, timeout_s=timeout_s))
+            if 1 in answers and requests[1].kind == kind:
+                answers[1] = replace(answers[1], fields={**answers[1].fields, **fields})
+            return answers
+
+    run = train(Odd(SPEC.build()), protocol, Plan(steps=2, evaluate_every=1), patience=Patience(on_loss="leave_out"))
+    assert {event.node for event in run.events} == {1}
+    assert run.events[0].why.startswith("garbage")
+    assert len(run.rows) == 2
+
+
 @pytest.mark.parametrize("protocol", [Local(10**6), Gossip(ring(N), every=10**6)], ids=names)
 def test_theory_looks_at_each_matrix_once(protocol, monkeypatch):
     seen, found = [], np.linalg.eigvalsh

@@ -199,10 +199,11 @@ class Server:
             reasons = "; ".join(f"client {index}: {why}" for index, why in sorted(lost.items())[:3])
             raise UnitFailedError(f"no client of round {number} answered ({reasons})", hint="are the clients still running?")
         updates = [(_update(answer, parts[index], index), keys[index]) for index, answer in answers.items()]
-        weights = [_rows(answer, index) if self.plan.weights == "rows" else 1.0 for index, answer in answers.items()]
+        losses, rows = [_loss(answer, index) for index, answer in answers.items()], [self._rows(answer, i) for i, answer in answers.items()]
+        weights = rows if self.plan.weights == "rows" else [1.0] * len(rows)
         mean = combine(self.objective, parameters, updates, weights, self.selection.average)
         sizes = [slice_bytes(parts[index], keys[index]) for index in answers]
-        loss = float(np.average([float(answer.fields["loss"]) for answer in answers.values()], weights=weights))
+        loss = float(np.average(losses, weights=weights))
         down, up = sum(size for size, _ in sizes), sum(map(sum, sizes))
         return Round(number, tuple(answers), lost, loss, down, up, 3 * max(size for size, _ in sizes)), mean
 
@@ -218,6 +219,13 @@ class Server:
             if got != wanted:
                 raise RecordError(f"client {index} names keys {got}, expected {wanted}", hint="the client isn't of this run")
         return found
+
+    def _rows(self, answer: Message, index: int) -> float:
+        """What a client weighs is its own word: at most all rows."""
+        rows, most = answer.fields.get("rows"), self.objective.n_rows
+        if type(rows) is not int or not 1 <= rows <= most:
+            raise RecordError(f"client {index} says that it holds {str(rows)[:80]!r} rows, expected 1 to {most:,}")
+        return float(rows)
 
     def _slice(self, parameters: Parameters, keys: Mapping[str, Ints]) -> Parameters:
         return self.objective.take(parameters, keys) if keys and isinstance(self.objective, Sliced) else parameters
@@ -243,8 +251,10 @@ def _update(answer: Message, part: Parameters, index: int) -> Parameters:
     return update
 
 
-def _rows(answer: Message, index: int) -> float:
-    rows = answer.fields.get("rows")
-    if type(rows) is not int or rows < 1:
-        raise RecordError(f"client {index} says that it holds {rows!r} rows, expected 1 or more")
-    return float(rows)
+def _loss(answer: Message, index: int) -> float:
+    loss = answer.fields.get("loss")
+    if isinstance(loss, bool) or not isinstance(loss, int | float):
+        raise RecordError(
+            f"client {index} says that its loss is {str(loss)[:80]!r}, expected a number", hint="the client isn't of this run"
+        )
+    return float(loss)

@@ -41,7 +41,9 @@ class Graph:
 
     def __post_init__(self) -> None:
         if not 2 <= self.n <= MOST_NODES:
-            raise ConfigError(f"a graph has {self.n} nodes, expected 2 to {MOST_NODES:,}", hint="one node alone has nobody to talk to")
+            raise ConfigError(
+                f"a graph of {self.n} nodes was asked for, expected 2 to {MOST_NODES:,}", hint="one node alone has nobody to talk to"
+            )
         for i, j in self.edges:
             if not 0 <= i < j < self.n:
                 raise ConfigError(f"the edge {i}–{j} can't be: expected two different nodes from 0 to {self.n - 1}, the lower one first")

@@ -41,7 +41,8 @@ class Optimiser:
         if self.kind not in ("sgd", "adagrad", "adam"):
             raise ConfigError(f"optimiser.kind is {self.kind!r}, expected sgd, adagrad or adam")
         if not (0.0 < self.rate < math.inf and 0.0 <= self.momentum < 1.0 and 0.0 <= self.decay < 1.0 and self.epsilon > 0.0):
-            raise ConfigError(f"the optimiser has a rate of {self.rate}, momentum {self.momentum}, decay {self.decay}")
+            given = f"a rate of {self.rate}, momentum {self.momentum}, decay {self.decay}, epsilon {self.epsilon}"
+            raise ConfigError(f"the optimiser has {given}: expected a rate and an epsilon above 0, the others from 0 to below 1")
 
     def begin(self, parameters: Parameters) -> dict[str, Parameters]:
         """Its state before the first step: arrays alike the parameters, by name."""

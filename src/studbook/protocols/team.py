@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -190,9 +190,9 @@ class Team:
             return answer
         raise_error(answer, f"node {i}")
         try:
-            for name in _EXPECTED.get(request.kind, ()):
-                if name not in answer.fields:
-                    raise RecordError(f"its answer to {request.kind!r} has no {name!r}")
+            for name, sound in _EXPECTED.get(request.kind, {}).items():
+                if name not in answer.fields or not sound(answer.fields[name]):
+                    raise RecordError(f"its answer to {request.kind!r} has no {name!r} that can be")
             for each in answer.arrays.values():
                 self._like = each if self._like is None else self._like
                 require_alike([self._like, each])
@@ -276,9 +276,16 @@ class Team:
         self.events.append(Event(self.step, i, what, why))
 
 
-_EXPECTED: Mapping[str, tuple[str, ...]] = {
-    "gradient": ("loss", "n"), "advance": ("losses",), "evaluate": ("measures",), "save": ("step",),
-}  # fmt: skip
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+_EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+    "gradient": {"loss": _is_number, "n": lambda n: type(n) is int and 1 <= n < 1 << 40},
+    "advance": {"losses": lambda losses: isinstance(losses, list) and len(losses) > 0 and all(map(_is_number, losses))},
+    "evaluate": {"measures": lambda found: isinstance(found, Mapping) and all(map(_is_number, found.values()))},
+    "save": {"step": lambda step: type(step) is int and step >= 0},
+}
 
 
 def spread_of(several: Iterable[Parameters]) -> float:
