@@ -17,7 +17,7 @@ def test_edges(graph, edges):
 
 @pytest.mark.parametrize("make", [ring, complete, star])
 def test_one_node_is_no_graph(make):
-    with pytest.raises(ConfigError, match="1 nodes, expected 2"):
+    with pytest.raises(ConfigError, match="1 node, expected 2"):
         make(1)
 
 

@@ -42,7 +42,7 @@ class Graph:
     def __post_init__(self) -> None:
         if not 2 <= self.n <= MOST_NODES:
             raise ConfigError(
-                f"a graph of {self.n} nodes was asked for, expected 2 to {MOST_NODES:,}", hint="one node alone has nobody to talk to"
+                f"a graph has {self.n} node{'s' * (self.n != 1)}, expected 2 to {MOST_NODES:,}", hint="one node alone has nobody to talk to"
             )
         for i, j in self.edges:
             if not 0 <= i < j < self.n:
