@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studbook.errors import CalibrationError, ConfigError, EvidenceError, RecordError, VerifierError
+from studbook.errors import CalibrationError, ConfigError, EvidenceError, RecordError, RunFolderError, VerifierError
 from studbook.protocols.commit import Committer
 from studbook.protocols.kept import encode_state, load_records, load_state, state_name, update_name
 from studbook.protocols.node import Node, Optimiser
@@ -80,6 +80,16 @@ def test_the_draw_depends_on_commitment_and_round(trained):
         drawn_steps(record, "", 5)
 
 
+@pytest.mark.parametrize("other", [{"index": 1}, {"seed": 8}])
+def test_the_steps_of_another_node_are_not_gone_on_from(tmp_path, other):
+    """All nodes of a run begin in the same state; of these objectives, those of all runs do."""
+    Committer(site.node(), FolderStore(tmp_path), every=4, run=site.RUN).train(8, site.KEY)
+    kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(RunFolderError, match="another node's"):
+        Committer(site.node(**other), FolderStore(tmp_path), every=4, run=site.RUN).train(12, site.KEY)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept
+
+
 def test_a_killed_run_goes_on_to_the_same_steps(tmp_path):
     whole = site.train(37, 8)
     store = FolderStore(tmp_path / "node-0")
@@ -106,11 +116,12 @@ def test_a_run_goes_on_before_a_damaged_state(tmp_path):
     assert committer.train(32, site.KEY).record.root == first.record.root
 
 
-def test_another_nodes_folder_is_begun_anew(tmp_path):
+def test_a_folder_with_another_start_is_not_gone_on_from(tmp_path):
     store = FolderStore(tmp_path)
     Committer(Node(0, Quadratic(dimension=3), np.arange(50), 5, Optimiser(), 0), store, every=4, run=site.RUN).train(12, site.KEY)
     other = Committer(Node(0, Quadratic(dimension=3), np.arange(50), 5, Optimiser(), 1), store, every=4, run=site.RUN)
-    assert other.begin().step == 0
+    with pytest.raises(RunFolderError, match="another node's"):
+        other.begin()
 
 
 def test_steps_out_of_turn_are_refused(trained):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from studbook.errors import ConfigError, StudbookError
+from studbook.errors import ConfigError, RunFolderError, StudbookError
 from studbook.protocols.kept import (
     COMMITMENT,
     Ledger,
@@ -84,6 +84,9 @@ class Committer:
 
         Args:
             start: The first state; by default ``node.begin()``.
+
+        Raises:
+            RunFolderError: What is kept there are the steps of another node or run.
         """
         first = self.node.begin() if start is None else start
         found = self._resume(first)
@@ -91,6 +94,9 @@ class Committer:
             self._records, self._lines, self._kept, self._written = [], [], {}, 0
             self._keep(first)
             return first
+        for each in self._records:  # alike in their first state, as all nodes of a run are, and yet another's
+            if (each.path, each.batch) != (self._recording.path(each.step), self._recording.batch(each.step)):
+                raise _another()
         self._lines = [to_bytes(each) for each in self._records]
         return found
 
@@ -203,6 +209,8 @@ class Committer:
                 read = load_state(self._store, step, first)
                 point = Checkpoint(step, digest(read.parameters), optimiser_digest(read.optimiser))
                 expected = (records[-1].left, records[-1].optimiser_after) if records else (digest(first.parameters), point.optimiser)
+                if (point.parameters, point.optimiser) != expected and not step:
+                    raise _another()
                 if (point.parameters, point.optimiser) != expected:
                     break
                 state, kept[step] = read, point
@@ -210,6 +218,12 @@ class Committer:
                 records += Ledger([b""] * step + load_lines(self._store, step, self.every))[step:]
                 if len(records) % self.every:
                     break  # a run that had ended in between: its last stretch is done again
+        except RunFolderError:
+            raise
         except StudbookError:
             pass  # what isn't whole wasn't finished
         return state
+
+
+def _another() -> RunFolderError:
+    return RunFolderError("the steps that are kept there are another node's or run's", hint="choose another folder")

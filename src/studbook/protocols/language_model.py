@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from studbook.protocols.protocols import Protocol
 from studbook.protocols.run import Plan, train
 from studbook.protocols.synchronised import Synchronised
 from studbook.protocols.team import Patience
-from studbook.protocols.values import Parameters, mean
+from studbook.protocols.values import Parameters, digest, mean
 from studbook.records import FitReport
 from studbook.recursion import Model, Network, starting_point
 
@@ -93,8 +94,10 @@ class NextToken:
         return {}
 
     def describe(self) -> Mapping[str, Any]:
-        """What it is called."""
-        return {"objective": "next-token", "rows": self.n_rows}
+        """What determines it: the blocks, their weights, and the model to begin with."""
+        parts = [self.windows.blocks, *([] if self.windows.weights is None else [self.windows.weights])]
+        data = hashlib.sha256(b"".join(str(part.shape).encode() + part.numpy().tobytes() for part in parts)).hexdigest()
+        return {"objective": "next-token", "rows": self.n_rows, "data": f"sha256:{data}", "start": digest(self.first)}
 
 
 def weights_of(model: GptModel) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
