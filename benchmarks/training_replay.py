@@ -1,6 +1,6 @@
 """What it costs to verify training by replaying steps, and what keys leak: the measured tables of docs/guides/training-verification.md.
 
-    python -m benchmarks.training_replay [cost] [slices] [tolerance] [leak]
+    python -m benchmarks.training_replay [cost] [detection] [slices] [tolerance] [leak]
 
 CPU seconds of this process, so that a busy machine shows less; set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1.
 """
@@ -28,9 +28,10 @@ from studbook.protocols.slices import OnSlice
 from studbook.protocols.stores import MemoryStore
 from studbook.protocols.tolerance import Bf16, calibrate_replay
 from studbook.protocols.values import encode
-from studbook.provenance import SigningKey
-from studbook.records import Environment
+from studbook.provenance import Signed, SigningKey
+from studbook.records import Environment, TrainingCommitment
 from studbook.rng import stream
+from studbook.theory import clopper_pearson, found_false
 from studbook.verification.calibration import Target
 from studbook.verification.quorum import new_round
 
@@ -67,6 +68,38 @@ def _training(node: Node, steps: int) -> float:
     for _ in range(steps):
         state = node.apply(state, node.gradient_at(state).parameters)
     return time.process_time() - began
+
+
+def detection() -> None:
+    """How often a verifier rejects a node with some false steps, beside theory."""
+    steps, rounds, began = 200, 200, time.process_time()
+    print("| false steps | replayed | rejected (95 %) | theory | steps taken again |\n|---:|---:|---:|---:|---:|")
+    node = Node(0, open_objective("softmax", {"data": "digits"}), np.arange(400), 16, Optimiser(rate=0.1), 0)
+    for false_steps in (0, 2, 10, 40):
+        store, signed = _with_false_steps(node, steps, false_steps)
+        for drawn in (10, 30, 90):
+            verifier = ReplayVerifier(Assignment(node, RUN, steps), bit_for_bit(node, drawn))
+            found = [verifier.examine(signed, store, f"{i:032x}") for i in range(rounds)]
+            rejected = sum(not each.ballot.accepts for each in found)
+            low, high = clopper_pearson(rejected, rounds, 0.95)
+            print(
+                f"| {false_steps / steps:.0%} | {drawn} | {rejected / rounds:.3f} ({low:.3f}–{high:.3f}) "
+                f"| {found_false(drawn, false_steps, steps):.3f} | {drawn / steps:.0%} |"
+            )
+    print(f"\n{rounds} rounds each, {steps} steps; {time.process_time() - began:.0f} s of CPU")
+
+
+def _with_false_steps(node: Node, steps: int, false_steps: int) -> tuple[MemoryStore, Signed[TrainingCommitment]]:
+    """A node that sends its last update again in some of its steps."""
+    skipped = set(stream(1, "skipped").choice(np.arange(1, steps), size=false_steps, replace=False).tolist())
+    store = MemoryStore()
+    committer = Committer(node, store, every=1, run=RUN)
+    state = committer.begin()
+    update = node.gradient_at(state).parameters
+    while state.step < steps:
+        update = update if state.step in skipped else node.gradient_at(state).parameters
+        state = committer.record(state, update, node.apply(state, update))
+    return store, committer.finish(state, KEY)
 
 
 def slices() -> None:
@@ -155,6 +188,6 @@ def leak() -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or ("cost", "slices", "tolerance", "leak"):
-        {"cost": cost, "slices": slices, "tolerance": tolerance, "leak": leak}[wanted]()
+    for wanted in sys.argv[1:] or ("cost", "detection", "slices", "tolerance", "leak"):
+        {"cost": cost, "detection": detection, "slices": slices, "tolerance": tolerance, "leak": leak}[wanted]()
         print()

@@ -72,3 +72,8 @@ def test_edges():
     for each in wrong:
         with pytest.raises(ConfigError):
             each()
+
+
+def test_nothing_false_is_never_found_and_is_no_negative_number():
+    for found in (found_false(5, 0, 10), found_false(0, 5, 10), found_share(5, 0.0), found_share(0, 0.5)):
+        assert str(found) == "0.0"

@@ -38,7 +38,7 @@ def found_false(replayed: int, false_steps: int, steps: int) -> float:
     few, many = sorted((replayed, false_steps))
     # C(T − F, k)/C(T, k) = ∏ (T − many − i)/(T − i) over i < few: short for either.
     missed = math.fsum(math.log1p(-many / (steps - i)) for i in range(few))
-    return -math.expm1(missed)
+    return 0.0 - math.expm1(missed)  # not −0.0 where nothing is false
 
 
 def found_share(replayed: int, share: float) -> float:
@@ -60,7 +60,7 @@ def found_share(replayed: int, share: float) -> float:
     """
     if replayed < 0 or not 0.0 <= share <= 1.0:
         raise ConfigError(f"{replayed} replayed steps, {share} of all false, expected 0 or more and 0 to 1")
-    return 1.0 if share == 1.0 and replayed else -math.expm1(replayed * math.log1p(-share)) if share < 1.0 else 0.0
+    return 1.0 if share == 1.0 and replayed else 0.0 - math.expm1(replayed * math.log1p(-share)) if share < 1.0 else 0.0
 
 
 def replays_needed(share: float, detection: float, steps: int | None = None) -> int:
