@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -48,7 +50,7 @@ def test_tables(tmp_path, arguments):
     ("arguments", "match"),
     [
         (["--protocol", "local"], "steps between averages"), (["--protocol", "local", "--every", "0"], "every is 0"),
-        (["--nodes", "1"], "1 nodes, expected 2"), (["--nodes", "101"], "101 nodes share 100 rows"), (["--graph", "torus"], "no graph"),
+        (["--nodes", "1"], "1 node, expected 2"), (["--nodes", "101"], "101 nodes share 100 rows"), (["--graph", "torus"], "no graph"),
         (["--objective", "softmx"], "no objective"), (["--set", "rows"], "KEY=VALUE"), (["--rate", "0"], "rate of 0"),
         (["--steps", "0"], "steps is 0"), (["--timeout-s", "-1"], "timeout_s"),
     ],
@@ -65,3 +67,10 @@ def test_a_disconnected_graph_and_another_runs_folder(tmp_path):
     assert "disconnected" in str(failed.exception)
     assert run("--out", str(tmp_path / "run"), "--steps", "3").exit_code == 0
     assert isinstance(run("--out", str(tmp_path / "run"), "--steps", "3", "--seed", "1").exception, RunFolderError)
+
+
+def test_a_choice_that_is_none_is_told_in_plain_words(tmp_path):
+    command = [sys.executable, "-m", "studbook", "training", "run", "--protocol", "nope", "--out", str(tmp_path / "run")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr.startswith("studbook: error: Invalid value for '--protocol': 'nope' is not one of 'independent'")

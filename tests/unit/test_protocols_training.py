@@ -186,6 +186,22 @@ def test_checkpoints_that_cannot_be_taken_up(tmp_path):
         train(InProcess(SPEC.build()), Local(2), plan, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": float("inf")}, {"step": float("nan")}, {"step": "x"}, {"nodes": ["a"]}, {"nodes": [float("inf")]}, {"nodes": []},
+        {"run": []}, {"run": {}}, {"settings": 3}, {"nodes": [7]}, {"step": -1}, {"step": 1},
+    ],
+)  # fmt: skip
+def test_checkpoints_that_are_sealed_and_make_no_sense(tmp_path, change):
+    train(InProcess(SPEC.build()), Local(2), Plan(steps=4), folder=tmp_path)
+    found = Message.decode((tmp_path / NAME).read_bytes()[:-32], "it")
+    forged = Message(found.kind, {**found.fields, **change}, found.arrays).encode()
+    (tmp_path / NAME).write_bytes(forged + hashlib.sha256(forged).digest())
+    with pytest.raises(RunFolderError):
+        train(InProcess(SPEC.build()), Local(2), Plan(steps=6), folder=tmp_path)
+
+
 @pytest.mark.parametrize("protocol", [Synchronised(), Local(2), Gossip(ring(2))], ids=names)
 def test_one_node_alone_is_refused(protocol):
     with pytest.raises(ConfigError, match=r"1 node, expected 2|the graph has"):

@@ -63,7 +63,7 @@ def main() -> None:
         if error.format_message().startswith("Usage:"):  # no command was given
             print(error.format_message(), file=sys.stderr)  # noqa: T201
             sys.exit(2)
-        _fail(error.format_message(), "studbook --help, or --help after a command, shows what there is", 2)
+        _fail(error.format_message().replace("Value error, ", ""), "studbook --help, or --help after a command, shows what there is", 2)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped before anything was run", None, 130)
     except BrokenPipeError:

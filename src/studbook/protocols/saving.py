@@ -98,14 +98,22 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> Saved | None:
 
 def _read(found: Message) -> Saved:
     fields = found.fields
-    states = {}
-    for i in fields["nodes"]:
+    nodes, n, states = fields["nodes"], fields["settings"]["nodes"], {}
+    if not nodes or any(type(i) is not int or not 0 <= i < n for i in nodes):
+        raise RecordError("its nodes aren't the run's")
+    for i in nodes:
         arrays = {name.removeprefix(f"{i}/"): part for name, part in found.arrays.items() if name.startswith(f"{i}/")}
         states[int(i)] = Message("restore", {"step": fields["step"]}, arrays)
     run = fields["run"]
     if found.kind != "checkpoint" or fields["schema"] != SCHEMA or not math.isfinite(run["noise"]) or run["sent"] < 0:
         raise RecordError("its fields aren't a checkpoint's")
-    return Saved(fields["settings"], int(fields["step"]), run, states)
+    if (
+        type(fields["step"]) is not int
+        or len(run["rows"]) != fields["step"]
+        or any("parameters" not in each.arrays for each in states.values())
+    ):
+        raise RecordError("its rows or states aren't those of its step")
+    return Saved(fields["settings"], fields["step"], run, states)
 
 
 def _plain(value: Any) -> Any:
