@@ -121,6 +121,10 @@ def corpus_draws(hits: int, records: int, tpr: Floats, fpr: Floats, uniform: Flo
     rate = np.where(told, tpr, 1.0)
     # Uncut: sums over several tests would be too high if each were kept from being negative.
     misses = miss_draws(np.maximum(true_hits, 0.0), rate, uniform[:, 1]) + np.minimum(true_hits, 0.0) * (1.0 / rate - 1.0)
+    # Where more were generated than supposed, fewer are human and make fewer false hits, so that still more were generated: the error is
+    # that of false hits and misses over TPR − FPR, not over TPR.
+    more = fpr * (true_hits + misses - first) * np.where(told, tpr / np.where(told, tpr - fpr, 1.0), 1.0)
+    false_hits, true_hits, misses = false_hits - more, true_hits + more, misses + more * (1.0 / rate - 1.0)
     return CorpusDraws(true_hits + misses, false_hits, misses, told)
 
 
