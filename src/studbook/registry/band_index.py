@@ -31,8 +31,8 @@ TAIL_ROWS = 1024
 """So many of the newest rows, at most, have no table yet and are compared one by one."""
 RESIDENT_BYTES = 3 << 28
 """Mapped pages are given back once the process has so many more of them than when the index was opened."""
-# Queries between two looks at the memory; each may map 64 KiB for every band, which many in a row would make gigabytes of a large index.
-_FEW_QUERIES, _MANY_QUERIES = 128, 4096
+# Queries between two looks at the memory; of a large index each may map 64 MiB, 64 KiB for a page.
+_FEW_QUERIES, _MANY_QUERIES = 8, 4096
 
 
 class BandIndex:
