@@ -159,9 +159,7 @@ def read_screen(path: Path) -> ScreenRates:
         with path.open("rb") as file:
             data = file.read(2 * DetectorCalibration.MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"there is no calibration {path}", hint="studbook corpus calibrate or studbook mark calibrate makes one"
-        ) from error
+        raise ConfigError(f"there is no calibration {path}", hint="studbook mark calibrate makes one") from error
     except OSError as error:
         raise StorageError(f"{path} can't be read: {error.strerror}") from error
     return ScreenRates.of(open_signed(data, DetectorCalibration, str(path)).record)

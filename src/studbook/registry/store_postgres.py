@@ -10,8 +10,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from studbook.errors import ConfigError, MissingExtraError, RegisterError, RegisterUnavailableError, StorageError, StudbookError
+from studbook.registry.store import BACKUP, WAIT_S
 
-_WAIT_S = 60
 _LOCK = 0x5374_7564_626F_6F6B  # one writer at a time, so that rows appear in the order of their numbers
 _SCHEMA = "studbook"
 _TYPES = {"id": "int8", "row": "int8", "entry": "int8", "made": "int8", "scheme": "int4", "origin": "int4"}
@@ -39,7 +39,7 @@ class PostgresDialect:
                 "a register on PostgreSQL needs psycopg, not installed", hint="pip install 'studbook[postgres]'"
             ) from error
         self._psycopg = psycopg
-        options = f"-c search_path={_SCHEMA} -c lock_timeout={_WAIT_S}s -c client_min_messages=warning"
+        options = f"-c search_path={_SCHEMA} -c lock_timeout={WAIT_S}s -c client_min_messages=warning"
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             hide_parameters=True,
@@ -96,9 +96,9 @@ def _refusal(state: str, words: str) -> tuple[type[StudbookError] | None, str, s
     if state[:2] == "28" or state in ("3D000", "42501", "25006") or "does not exist" in words or "authentication" in words:
         return RegisterError, "can't be opened", "check user, database and rights; the password goes into ~/.pgpass"
     if state[:2] == "XX":
-        return RegisterError, "is damaged", "take it from a backup, or import what was exported of it"
+        return RegisterError, "is damaged", BACKUP
     if state == "55P03":
-        return RegisterUnavailableError, f"is busy, others have been writing for {_WAIT_S} s", "try again"
+        return RegisterUnavailableError, f"is busy, others have been writing for {WAIT_S} s", "try again"
     return None, "", ""
 
 

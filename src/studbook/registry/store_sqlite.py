@@ -13,9 +13,8 @@ from sqlalchemy.engine import URL
 
 from studbook.errors import RegisterError, RegisterUnavailableError, StorageError, StudbookError
 from studbook.files import storage
-from studbook.registry.store import BACKUP
+from studbook.registry.store import BACKUP, WAIT_S
 
-_WAIT_S = 60
 _HEADER = b"SQLite format 3\x00"
 _SPACE = "free some space; what was acknowledged is there"
 
@@ -23,8 +22,8 @@ _WRITABLE = "make the file and its folder writable, or copy it elsewhere"
 _REFUSALS: dict[int, tuple[type[StudbookError], str, str]] = {
     sqlite3.SQLITE_FULL: (StorageError, "can't be written", _SPACE),
     sqlite3.SQLITE_IOERR: (StorageError, "can't be read or written", _SPACE),
-    sqlite3.SQLITE_BUSY: (RegisterUnavailableError, f"is busy, others have been writing for {_WAIT_S} s", "try again"),
-    sqlite3.SQLITE_LOCKED: (RegisterUnavailableError, f"is busy, others have been writing for {_WAIT_S} s", "try again"),
+    sqlite3.SQLITE_BUSY: (RegisterUnavailableError, f"is busy, others have been writing for {WAIT_S} s", "try again"),
+    sqlite3.SQLITE_LOCKED: (RegisterUnavailableError, f"is busy, others have been writing for {WAIT_S} s", "try again"),
     sqlite3.SQLITE_READONLY: (RegisterError, "can't be written", _WRITABLE),
     sqlite3.SQLITE_CANTOPEN: (RegisterError, "can't be opened", _WRITABLE),
     sqlite3.SQLITE_PERM: (RegisterError, "can't be opened", _WRITABLE),
@@ -54,7 +53,7 @@ class SqliteDialect:
             with storage(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
         self.engine = create_engine(
-            URL.create("sqlite", database=str(path)), hide_parameters=True, connect_args={"timeout": _WAIT_S, "isolation_level": None}
+            URL.create("sqlite", database=str(path)), hide_parameters=True, connect_args={"timeout": WAIT_S, "isolation_level": None}
         )
         event.listen(self.engine, "connect", _configure)
 
