@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from studbook.arrays import AnyArray
 from studbook.files import write_file
 from studbook.report.billion_figures import billion_figures
-from studbook.report.figure import Figure
-from studbook.report.markup import Content, Html, json_script, tag
+from studbook.report.markup import Content, Html, tag
 from studbook.report.numerals import count, number
-from studbook.report.page import asset, page_footer, page_head, vega_bundle
+from studbook.report.one_page import drawn, render_one_page, table
 from studbook.report.parts import emphasised
 from studbook.report.png import data_uri, encode_png, pack_sprite
-from studbook.report.specs import page_spec, static_spec
-from studbook.report.tables import facts, scrolling
-from studbook.report.theme import css_colour
+from studbook.report.tables import facts
 from studbook.verification.billion import BillionResult, SchemeResult, WrongPair, source_votes
 from studbook.verification.billion_errors import Bound
 
@@ -53,29 +49,15 @@ def render_billion(result: BillionResult, pictures: AnyArray) -> str:
     figures = billion_figures(result)
     sections = (
         ("summary", "Summary", _summary(result)),
-        ("distances", "Distances", tag("div", _drawn(figures[0]), _environments(result))),
-        ("errors", "Error rates", _drawn(figures[1])),
+        ("distances", "Distances", tag("div", drawn(figures[0]), _environments(result))),
+        ("errors", "Error rates", drawn(figures[1])),
         ("cheats", "Cheats", _cheats(result)),
         ("votes", "Majorities", _votes(result)),
         ("closest", "The closest wrong pairs", _closest(result, pictures)),
         ("differences", "Where this differs from the source", _differences(result, pictures)),
         ("provenance", "How this was made", facts(_facts(result))),
     )
-    made = [tag("section", tag("h2", title), content, id=anchor) for anchor, title, content in sections]
-    links = [tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections]
-    masthead = tag("div", tag("p", "studbook claim billion", class_="eyebrow"), tag("h1", TITLE), _chips(result), class_="masthead")
-    scripts = [
-        *(json_script(f"spec-{f.name}", page_spec(static_spec(f))) for f in figures),
-        _script(vega_bundle()),
-        _script(asset("report.js")),
-    ]
-    nav = tag("nav", tag("div", *links), aria_label="Contents")
-    body = tag("body", tag("header", masthead), nav, tag("main", *made), page_footer(), *scripts)
-    return f"<!doctype html>\n{tag('html', page_head(TITLE), body, lang='en').text}\n"
-
-
-def _script(text: str) -> Html:
-    return Html(f"<script>{text}</script>")
+    return render_one_page("studbook claim billion", TITLE, _chips(result), sections, figures)
 
 
 def rate_text(rate: float) -> str:
@@ -128,9 +110,9 @@ def headline(result: BillionResult) -> str:
     )
 
 
-def _chips(result: BillionResult) -> Html:
+def _chips(result: BillionResult) -> tuple[str, ...]:
     entries = (f"{result.experiment.n_images:,} recipes", f"{1 + len(result.honest)} honest environments", f"{len(result.cheats)} cheats")
-    return tag("ul", *[tag("li", each) for each in (*entries, f"{len(result.schemes)} schemes", result.made[:10])], class_="chips")
+    return (*entries, f"{len(result.schemes)} schemes", result.made[:10])
 
 
 def _summary(result: BillionResult) -> Html:
@@ -149,7 +131,7 @@ def _summary(result: BillionResult) -> Html:
         for s in result.schemes
     ]
     prose = tag("div", tag("p", *emphasised(headline(result)), class_="lede"), tag("p", promise), class_="prose")
-    return tag("div", prose, _notice(result), _table(head, rows, "Rates by scheme"))
+    return tag("div", prose, _notice(result), table(head, rows, "Rates by scheme"))
 
 
 def _notice(result: BillionResult) -> Html:
@@ -172,29 +154,6 @@ def _bound(bound: Bound) -> Html:
     )
 
 
-def _table(head: Sequence[Content], rows: Sequence[Sequence[Content]], label: str) -> Html:
-    top = tag("tr", *[tag("th", cell, scope="col") for cell in head])
-    body = [tag("tr", tag("th", row[0], scope="row"), *[tag("td", cell) for cell in row[1:]]) for row in rows]
-    return scrolling(tag("table", tag("thead", top), tag("tbody", *body), style="font-size:13px"), label)
-
-
-def _drawn(figure: Figure) -> Html:
-    import vl_convert
-
-    svg = vl_convert.vegalite_to_svg(static_spec(figure), allowed_base_urls=[])
-    entries = [tag("li", Html(f'<i class="swatch" style="background:{css_colour(colour)}"></i>'), name) for name, colour in figure.legend]
-    return tag(
-        "figure",
-        tag("p", figure.about, class_="about"),
-        tag("div", tag("ul", *entries, class_="legend"), class_="legends"),
-        tag("div", class_="chart", data_spec=f"spec-{figure.name}", role="img", aria_label=figure.description),
-        tag("noscript", Html(svg)),
-        tag("figcaption", *[tag("p", note) for note in figure.notes]) if figure.notes else None,
-        id=f"figure-{figure.name}",
-        class_="wide",
-    )
-
-
 def _environments(result: BillionResult) -> Html:
     """How far honest environments are from the reference."""
     rows: list[list[Content]] = []
@@ -210,7 +169,7 @@ def _environments(result: BillionResult) -> Html:
         "div",
         tag("h3", "Honest environments", style=_APART),
         tag("p", about, class_="intro"),
-        _table(("scheme", "radius", *result.honest), rows, about),
+        table(("scheme", "radius", *result.honest), rows, about),
     )
 
 
@@ -225,7 +184,7 @@ def _cheats(result: BillionResult) -> Html:
         "the run."
     )
     head = ("scheme", "radius", *result.cheats, "another seed")
-    return tag("div", tag("p", about, class_="intro"), _table(head, rows, "Cheats accepted"))
+    return tag("div", tag("p", about, class_="intro"), table(head, rows, "Cheats accepted"))
 
 
 def _votes(result: BillionResult) -> Html:
@@ -239,7 +198,7 @@ def _votes(result: BillionResult) -> Html:
         if votes.correlation == 0.0:
             rows.append([tag("b", "the source"), *(_published(r.n, r.detection, r.collision) for r in source)])
         head = ("scheme", *(f"{r.n} verifier{'s' if r.n > 1 else ''}, {r.k} decide{'s' if r.k == 1 else ''}" for r in votes.rows))
-        parts += [tag("h3", title, style=_APART), _table(head, rows, title)]
+        parts += [tag("h3", title, style=_APART), table(head, rows, title)]
     about = (
         "Honest pictures accepted, at least / pictures of the same class and another seed accepted, at most: what follows from the bounds "
         "of one verifier in the table above. The source states its row of three; its other entries follow from that if its verifiers "

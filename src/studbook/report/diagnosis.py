@@ -9,13 +9,11 @@ from studbook.files import write_file
 from studbook.protocols.diagnose_growth import PACE_OF_ANOTHER_RUN, Growth, Mean
 from studbook.protocols.diagnose_records import Diagnosis, Drift
 from studbook.report.diagnosis_figures import diagnosis_figures, source_title
-from studbook.report.figure import Figure
-from studbook.report.markup import Content, Html, json_script, tag
+from studbook.report.markup import Content, Html, tag
 from studbook.report.numerals import count, number, percent
-from studbook.report.page import asset, page_footer, page_head, vega_bundle
-from studbook.report.specs import page_spec, static_spec
+from studbook.report.one_page import drawn, render_one_page, swatch
 from studbook.report.tables import facts, scrolling
-from studbook.report.theme import CELL_COLOURS, css_colour
+from studbook.report.theme import CELL_COLOURS
 from studbook.theory import clopper_pearson
 
 PAGE = "report.html"
@@ -46,18 +44,11 @@ def render_diagnosis(found: Sequence[Diagnosis], facts_of: Sequence[tuple[str, s
     figures = diagnosis_figures(found)
     sections = [
         ("summary", "Summary", _summary(found)),
-        *[(figure.name, figure.title, _drawn(figure)) for figure in figures],
+        *[(figure.name, figure.title, drawn(figure)) for figure in figures],
         *[(f"model-{i}", each.name, _model(each)) for i, each in enumerate(found)],
         ("provenance", "How this was made", facts([*_facts(found), *facts_of])),
     ]
-    made = [tag("section", tag("h2", title), content, id=anchor) for anchor, title, content in sections]
-    links = [tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections]
-    masthead = tag("div", tag("p", "studbook training diagnose", class_="eyebrow"), tag("h1", TITLE), _chips(found), class_="masthead")
-    specs = [json_script(f"spec-{figure.name}", page_spec(static_spec(figure))) for figure in figures]
-    scripts = [*specs, *[Html(f"<script>{text}</script>") for text in (vega_bundle(), asset("report.js"))]]
-    nav = tag("nav", tag("div", *links), aria_label="Contents")
-    body = tag("body", tag("header", masthead), nav, tag("main", *made), page_footer(), *scripts)
-    return f"<!doctype html>\n{tag('html', page_head(TITLE), body, lang='en').text}\n"
+    return render_one_page("studbook training diagnose", TITLE, _chips(found), sections, figures)
 
 
 def growth_text(growth: Growth | None) -> str:
@@ -122,11 +113,10 @@ def _ends(mean: Mean) -> str:
     return f"{number(mean.low)}–{number(mean.high)}"
 
 
-def _chips(found: Sequence[Diagnosis]) -> Html:
+def _chips(found: Sequence[Diagnosis]) -> list[str]:
     how = found[0].examined
-    entries = [f"{each.name}: {each.parameters:,} weights" for each in found]
-    entries += [count(how.steps, "step"), count(how.repeats, "repeat"), count(sum(len(each.drifts) for each in found), "change")]
-    return tag("ul", *[tag("li", each) for each in entries], class_="chips")
+    sizes = [f"{each.name}: {each.parameters:,} weights" for each in found]
+    return [*sizes, count(how.steps, "step"), count(how.repeats, "repeat"), count(sum(len(each.drifts) for each in found), "change")]
 
 
 def _summary(found: Sequence[Diagnosis]) -> Html:
@@ -144,27 +134,6 @@ def _summary(found: Sequence[Diagnosis]) -> Html:
 def _headline(found: Diagnosis) -> list[Content]:
     name, _, rest = headline(found).partition(" – ")
     return [tag("b", name), " – ", rest]
-
-
-def _drawn(figure: Figure) -> Html:
-    import vl_convert
-
-    svg = vl_convert.vegalite_to_svg(static_spec(figure), allowed_base_urls=[])
-    entries = [tag("li", _swatch(colour), name) for name, colour in figure.legend]
-    return tag(
-        "figure",
-        tag("p", figure.about, class_="about"),
-        tag("div", tag("ul", *entries, class_="legend"), class_="legends"),
-        tag("div", class_="chart", data_spec=f"spec-{figure.name}", role="img", aria_label=figure.description),
-        tag("noscript", Html(svg)),
-        tag("figcaption", *[tag("p", note) for note in figure.notes]),
-        id=f"figure-{figure.name}",
-        class_="wide",
-    )
-
-
-def _swatch(colour: str) -> Html:
-    return Html(f'<i class="swatch" style="background:{css_colour(colour)}"></i>')
 
 
 def _model(found: Diagnosis) -> Html:
@@ -193,7 +162,7 @@ def _cells(drift: Drift) -> list[Html]:
     exact = drift.kind == "bit-exact"
     cells: tuple[Content, ...] = (
         drift.changed,
-        tag("span", _swatch(_MARKS[drift.kind]), drift.kind, style="white-space:nowrap"),
+        tag("span", swatch(_MARKS[drift.kind]), drift.kind, style="white-space:nowrap"),
         first_text(drift),
         growth_text(drift.growth),
         "0" if exact else mean_text(drift.weights[-1]),

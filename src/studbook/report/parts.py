@@ -186,7 +186,7 @@ def _figure(part: Part, drawn: Drawn) -> Html:
         "figure",
         tag("div", part.heading(figure.title, 1), downloads, class_="figure-head"),
         tag("p", figure.about, class_="about") if figure.about else None,
-        _legend(figure),
+        legends(figure),
         tag("div", class_="chart", data_spec=spec_id(part, drawn), role="img", aria_label=_description(part, figure)),
         tag("noscript", Html(drawn.svg)),
         tag("figcaption", *notes) if notes else None,
@@ -204,7 +204,8 @@ def _description(part: Part, figure: Figure) -> str:
     return f"{part.run.name}: {figure.description}" if part.prefix else figure.description
 
 
-def _legend(figure: Figure) -> Html | None:
+def legends(figure: Figure) -> Html | None:
+    """What the colours and the kinds of line mean."""
     entries = [tag("li", Html(f'<i class="swatch" style="background:{css_colour(colour)}"></i>'), label) for label, colour in figure.legend]
     key = [tag("li", tag("i", class_=f"line {line}"), LINE_NAMES[line].partition(": ")[2]) for line in figure.lines]
     lists = [tag("ul", *entries, class_="legend") if entries else None, tag("ul", *key, class_="legend key") if key else None]
