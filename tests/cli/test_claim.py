@@ -25,9 +25,8 @@ from studbook.errors import (
 )
 from studbook.learners import Diffusion
 from studbook.neural.options import Training
-from studbook.provenance import SigningKey, sign
+from studbook.provenance import SigningKey, read_signed, sign
 from studbook.records import Claim
-from studbook.verification.folder import read_signed
 from studbook.verification.quorum import Quorum, make_receipt
 from studbook.verification.verifier import Verifier
 

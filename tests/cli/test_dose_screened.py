@@ -83,7 +83,7 @@ def test_nothing_that_passes_is_refused():
         (["--contamination", "0.5"], "needs the screen's error rates"),
         (["--contamination", "0.5", "--tpr", "0.5"], "needs the screen's error rates"),
         (["--contamination", "1.5", "--tpr", "0.5", "--fpr", "0.1"], "contamination is 1.5"),
-        (["--contamination", "0.5", "--screen", "there/is/none.json"], "there is no calibration"),
+        (["--contamination", "0.5", "--screen", "there/is/none.json"], "none.json can't be read: No such file"),
     ],
 )
 def test_options_that_dont_fit(options, words):

@@ -16,8 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
 
-from studbook.errors import KeyFileError, RecordError, SchemaVersionError, SignatureError, StorageError
-from studbook.provenance import PublicKey, SigningKey, open_signed, payload_schema, sign
+from studbook.errors import ConfigError, KeyFileError, RecordError, SchemaVersionError, SignatureError, StorageError
+from studbook.provenance import PublicKey, SigningKey, open_signed, payload_schema, read_signed, sign
 from studbook.records import (
     Ballot,
     Calibration,
@@ -506,6 +506,23 @@ def test_sizes_are_bounded_before_anything_is_read() -> None:
     for read in (lambda big: open_signed(big, Claim, "claim.json"), lambda big: payload_schema(big, "claim.json")):
         with pytest.raises(RecordError, match="bytes, expected at most"):
             read(b"[" * ((8 << 20) + 1))
+
+
+def test_a_signed_file_is_read_by_one_reader(tmp_path: Path) -> None:
+    """Absent, a folder, impossible, too long, of another kind, of somebody else: each is an error of ours, by its kind."""
+    record, file = RECORDS["ballot"], tmp_path / "ballot.json"
+    file.write_bytes(sign(record, KEY))
+    assert read_signed(file, Ballot, keys={KEY.public}).record == record
+    for path in (tmp_path / "absent.json", tmp_path, Path("a\0b")):
+        with pytest.raises(ConfigError, match=r"can't be read.*make one"):
+            read_signed(path, Ballot, hint="make one")
+    with pytest.raises(RecordError, match="expected"):
+        read_signed(file, Claim)
+    with pytest.raises(SignatureError, match="isn't trusted"):
+        read_signed(file, Ballot, keys={OTHER.public})
+    file.write_bytes(b" " * (Ballot.MAX_BYTES + 1))
+    with pytest.raises(RecordError, match="has more than 65,536 bytes"):
+        read_signed(file, Ballot)
 
 
 def test_temporary_files_of_keys_are_not_left_behind_where_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

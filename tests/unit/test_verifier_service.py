@@ -327,7 +327,7 @@ def test_a_setup_needs_models_calibrations_and_somebody_who_signs_them(tmp_path)
         (([tmp_path], [file], set()), ConfigError),
         (([tmp_path], [file], {key.public}), SignatureError),
         (([tmp_path], [file], {CLAIMANT.public}), RecordError),
-        (([tmp_path], [tmp_path / "none"], {key.public}), RecordError),
+        (([tmp_path], [tmp_path / "none"], {key.public}), ConfigError),
     ):
         with pytest.raises(error):
             read_setup(*arguments, whole=True, offline=False)

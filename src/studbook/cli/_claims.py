@@ -145,9 +145,9 @@ def show_record(
 ) -> int:
     """Check whatever signed record a file holds, show it (``whole``) or say that it holds together; the exit code."""
     from studbook import records
-    from studbook.provenance import open_signed, payload_schema
+    from studbook.provenance import open_signed, payload_schema, read_bounded
     from studbook.records.codec import to_plain
-    from studbook.verification.folder import CLAIM, read_bounded
+    from studbook.verification.folder import CLAIM
 
     file = path / CLAIM if path.is_dir() else path
     data = read_bounded(file)
@@ -288,8 +288,9 @@ def examine_here(
     whole: bool,
 ) -> Examination:
     """Examine a claim in this process."""
+    from studbook.provenance import read_signed
     from studbook.records import Calibration
-    from studbook.verification.folder import read_packet, read_signed
+    from studbook.verification.folder import read_packet
     from studbook.verification.models import ModelStore
     from studbook.verification.quorum import new_round
     from studbook.verification.verifier import Verifier

@@ -106,10 +106,10 @@ def answer_challenge(
 ) -> None:
     """Answer a verifier's challenge: open what it asks for of what the claim committed to."""
     from studbook.files import write_file
-    from studbook.provenance import SigningKey, sign
+    from studbook.provenance import SigningKey, read_signed, sign
     from studbook.records import Claim
     from studbook.verification.claimant import answer, load_states
-    from studbook.verification.folder import CLAIM, STATES, read_signed
+    from studbook.verification.folder import CLAIM, STATES
 
     claim = read_signed(folder / CLAIM, Claim).record
     path = out or folder / f"evidence-{nonce[:32]}.json"

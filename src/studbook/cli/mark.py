@@ -191,9 +191,10 @@ def _picture_rows(file: Path, marks: list[PictureMark], calibration: DetectorCal
 
 
 def _calibration(file: Path, mark: PictureMark) -> DetectorCalibration:
-    from studbook.screening.settings import read_calibration
+    from studbook.provenance import read_signed
+    from studbook.records import DetectorCalibration
 
-    found = read_calibration(file, None).record
+    found = read_signed(file, DetectorCalibration).record
     if found.detector != mark.name or found.parameters != mark.parameters:
         raise ConfigError(f"{file} is the calibration of {found.detector} with other settings, expected {mark.name}")
     return found

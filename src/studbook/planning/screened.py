@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from studbook.errors import ConfigError, StorageError
 from studbook.planning.dosage import Dose, DoseMetric, dose, share_kept
-from studbook.provenance import open_signed
+from studbook.provenance import read_signed
 from studbook.records import DetectorCalibration
 from studbook.theory import CategoricalLaw, Screening
+
+_HINT = "studbook mark calibrate makes a calibration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +152,11 @@ def read_screen(path: Path) -> ScreenRates:
     """The error rates in a signed calibration of a detector.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: There is no such file, or it can't be read.
         RecordError: It is no calibration of a detector.
         SignatureError: It was changed after it was signed.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(2 * DetectorCalibration.MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no calibration {path}", hint="studbook mark calibrate makes one") from error
-    except OSError as error:
-        raise StorageError(f"{path} can't be read: {error.strerror}") from error
-    return ScreenRates.of(open_signed(data, DetectorCalibration, str(path)).record)
+    return ScreenRates.of(read_signed(path, DetectorCalibration, hint=_HINT).record)
 
 
 def _verified(fresh: int, samples: int, residual: float) -> int:

@@ -18,7 +18,7 @@ from studbook.provenance.dataset_card import write_card
 from studbook.provenance.keys import PublicKey, SigningKey
 from studbook.provenance.model_folders import FolderSignature, read_folder_signature, sign_folder, verify_folder
 from studbook.provenance.sidecars import inspect_path, sidecar_of, sign_path, verify_path
-from studbook.provenance.signed import Signed, open_signed, payload_schema, sign
+from studbook.provenance.signed import Signed, open_signed, payload_schema, read_bounded, read_signed, sign
 from studbook.provenance.signing import sign_bytes, sign_picture, sign_stream
 from studbook.provenance.statements import Statement
 from studbook.provenance.trust import Trust
@@ -46,8 +46,10 @@ __all__ = [
     "open_signed",
     "payload_schema",
     "picture_format",
+    "read_bounded",
     "read_credential",
     "read_folder_signature",
+    "read_signed",
     "renew_signer",
     "sidecar_of",
     "sign",

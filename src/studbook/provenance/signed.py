@@ -11,9 +11,10 @@ import binascii
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from studbook.errors import RecordError, SignatureError
+from studbook.errors import ConfigError, RecordError, SignatureError
 from studbook.provenance.keys import PublicKey, SigningKey
 from studbook.records.canonical import MAX_BYTES, canonical_bytes, digest_of, read_json
 from studbook.records.codec import check_canonical, check_schema, from_plain, to_plain
@@ -112,6 +113,50 @@ def open_signed(
             f"{what} was changed after it was signed: {', '.join(changed[:3])}{more}", hint="reject it, or ask for it again"
         )
     return Signed(from_plain(cls, payload, what), key, data)  # 6
+
+
+def read_signed(
+    path: Path, cls: type[RecordT], *, keys: Collection[PublicKey] | None = None, hint: str = "name the file of a signed record"
+) -> Signed[RecordT]:
+    """The record in a signed file, once everything about it was checked: see ``open_signed``.
+
+    Args:
+        path: The file.
+        cls: The record's class.
+        keys: Keys that are trusted; ``None`` takes any.
+        hint: What to do where the file isn't there.
+
+    Raises:
+        ConfigError: The file isn't there, or can't be read.
+        RecordError: Too long, or not such a record.
+        SignatureError: It was changed, or its signer isn't trusted.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from studbook.provenance import read_signed
+        >>> from studbook.records import Claim
+        >>> read_signed(Path("absent.json"), Claim)
+        Traceback (most recent call last):
+        studbook.errors.ConfigError: absent.json can't be read: No such file or directory (name the file of a signed record)
+    """
+    return open_signed(read_bounded(path, getattr(cls, "MAX_BYTES", MAX_BYTES), hint=hint), cls, path.name, keys=keys)
+
+
+def read_bounded(path: Path, max_bytes: int = MAX_BYTES, *, hint: str = "name the file of a signed record") -> bytes:
+    """A record's bytes; a longer file isn't read whole.
+
+    Raises:
+        ConfigError: The file isn't there, or can't be read.
+        RecordError: Too long.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}", hint=hint) from error
+    if len(data) > max_bytes:
+        raise RecordError(f"{path} has more than {max_bytes:,} bytes", hint="this isn't one of our records")
+    return data
 
 
 def payload_schema(data: bytes, what: str, *, max_bytes: int = MAX_BYTES) -> str:

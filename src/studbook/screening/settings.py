@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from studbook.errors import ConfigError, MissingExtraError
 from studbook.parameters import build
-from studbook.provenance import PublicKey, Signed, Trust, open_signed
+from studbook.provenance import PublicKey, Signed, Trust, read_signed
 from studbook.records import DetectorCalibration
 from studbook.screening.judging import Screen
 from studbook.screening.protocols import Witness
@@ -20,6 +20,7 @@ ScreenSpec: TypeAlias = "Screen | Path | str | Mapping[str, Any]"
 SECTIONS = ("reject", "trust_calibrations", "signature", "register", "watermark", "detector")
 MAX_FILE_BYTES = 1 << 20
 MAX_KEY_CHARACTERS = 1 << 10
+CALIBRATE = "studbook mark calibrate makes a calibration"
 
 
 def open_screen(spec: ScreenSpec) -> Screen:
@@ -120,23 +121,7 @@ def _made(section_name: str, makers: Mapping[str, _Maker], section: Any, base: P
         raise ConfigError(f"{section_name}.kind is {kind!r}, expected one of {', '.join(sorted(makers))}")
     if not isinstance(path, str):
         raise ConfigError(f"the {section_name} {kind} has no calibration", hint='calibration = "FILE", made by studbook mark calibrate')
-    return makers[kind](options, base, read_calibration(base / path, keys))
-
-
-def read_calibration(path: Path, keys: Collection[PublicKey] | None) -> Signed[DetectorCalibration]:
-    """A signed calibration from a file.
-
-    Raises:
-        ConfigError: It can't be read.
-        RecordError: It is none.
-        SignatureError: It was changed, or its signer isn't trusted.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(DetectorCalibration.MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"the calibration {path} can't be read: {error.strerror}") from error
-    return open_signed(data, DetectorCalibration, path.name, keys=keys)
+    return makers[kind](options, base, read_signed(base / path, DetectorCalibration, keys=keys, hint=CALIBRATE))
 
 
 def _text_mark(kind: str) -> _Maker:

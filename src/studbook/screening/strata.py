@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studbook.errors import CalibrationError, DataError, MissingExtraError, RunFolderError
-from studbook.provenance import open_signed, payload_schema
+from studbook.provenance import payload_schema, read_bounded, read_signed
 from studbook.records import STRENGTH, DetectorCalibration, EvidenceKind, read_json
 from studbook.screening.columns import CALIBRATIONS, KEPT, NO_EVIDENCE, PARTS, REJECTED, SUMMARY, corpus_name
 from studbook.theory import HitRates
@@ -127,7 +127,7 @@ def text_column(folder: Path) -> str | None:
 
 
 def _read_config(path: Path) -> Any:
-    return read_json(_bounded(path, _MAX_CONFIG), path.name, max_bytes=_MAX_CONFIG)
+    return read_json(read_bounded(path, _MAX_CONFIG), path.name, max_bytes=_MAX_CONFIG)
 
 
 def read_calibrations(folder: Path, files: Sequence[Path] = ()) -> dict[str, DetectorCalibration]:
@@ -136,7 +136,7 @@ def read_calibrations(folder: Path, files: Sequence[Path] = ()) -> dict[str, Det
     A given file belongs to the witness that has its name without the ending, else the name of its detector.
 
     Raises:
-        DataError: A file that can't be read.
+        ConfigError: A file that can't be read.
         RecordError: Not a signed calibration.
         SignatureError: It was changed after it was signed.
     """
@@ -152,18 +152,9 @@ def read_calibrations(folder: Path, files: Sequence[Path] = ()) -> dict[str, Det
 
 def _calibration(path: Path, *, quiet: bool) -> DetectorCalibration | None:
     """A signed calibration; a witness's calibration of another kind is passed over where it may be there."""
-    data = _bounded(path, DetectorCalibration.MAX_BYTES)
-    if quiet and payload_schema(data, path.name) != DetectorCalibration.SCHEMA:
+    if quiet and payload_schema(read_bounded(path), path.name) != DetectorCalibration.SCHEMA:
         return None
-    return open_signed(data, DetectorCalibration, path.name).record
-
-
-def _bounded(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(most + 1)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}", hint="name a file that is there") from error
+    return read_signed(path, DetectorCalibration).record
 
 
 def rates_of(calibration: DetectorCalibration) -> HitRates:

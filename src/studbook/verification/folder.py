@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from studbook.errors import ConfigError, RecordError
 from studbook.files import replacing_folder
-from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
+from studbook.provenance import Signed, SigningKey, open_signed, read_signed, sign
 from studbook.records import Claim, Evidence
-from studbook.records.canonical import MAX_BYTES
 
 if TYPE_CHECKING:
     from studbook.verification.claimant import Made
 
 CLAIM, EVIDENCE, STATES, TEXT = "claim.json", "evidence.json", "states.safetensors", "output.txt"
-
-RecordT = TypeVar("RecordT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +31,12 @@ class Packet:
     evidence: Signed[Evidence]
 
 
-def read_signed(path: Path, cls: type[RecordT], *, keys: Sequence[PublicKey] | None = None) -> Signed[RecordT]:
-    """A signed record from a file.
-
-    Raises:
-        RecordError: No such file, too long, or not such a record.
-        SignatureError: It was changed, or its signer isn't trusted.
-    """
-    return open_signed(read_bounded(path), cls, path.name, keys=keys)
-
-
-def read_bounded(path: Path) -> bytes:
-    """A record's bytes; a longer file isn't read whole.
-
-    Raises:
-        RecordError: No such file, or too long.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RecordError(f"{path} can't be read: {error.strerror or error}", hint="name the file of a signed record") from error
-    if len(data) > MAX_BYTES:
-        raise RecordError(f"{path} has more than {MAX_BYTES:,} bytes", hint="this isn't one of our records")
-    return data
-
-
 def read_packet(folder: Path, *, evidence: Path | None = None) -> Packet:
     """Claim and evidence out of a claim's folder.
 
     Raises:
-        RecordError: One is missing, or they belong to different claims or claimants.
+        ConfigError: One is missing.
+        RecordError: They belong to different claims or claimants.
         SignatureError: One was changed.
     """
     claim = read_signed(folder / CLAIM, Claim)

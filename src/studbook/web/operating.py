@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from studbook.errors import CalibrationError, ConfigError, KeyFileError, MissingExtraError, RecordError, StudbookError
-from studbook.provenance import PublicKey, open_signed
+from studbook.errors import CalibrationError, ConfigError, KeyFileError, MissingExtraError, StudbookError
+from studbook.provenance import PublicKey, read_signed
 from studbook.records import Calibration
 from studbook.web.examiner import Setup
 from studbook.web.guard import Tokens, is_loopback
@@ -76,7 +76,7 @@ def read_setup(
     """Models and signed calibrations.
 
     Raises:
-        ConfigError: No model, or nobody whose calibrations are trusted.
+        ConfigError: No model, nobody whose calibrations are trusted, or a calibration that isn't there.
         RecordError: A file that is no calibration.
         SignatureError: It was changed, or isn't signed by one that is trusted.
         CalibrationError: None was given.
@@ -87,15 +87,7 @@ def read_setup(
         raise CalibrationError("no calibration is registered: no claim could be judged", hint="--calibration FILE")
     if not trusted:
         raise ConfigError("nobody's calibrations are trusted", hint="--trust-calibrations ed25519:…, whoever signed them")
-    return Setup(tuple(models), tuple(_read_calibration(path, trusted) for path in calibrations), whole, offline)
-
-
-def _read_calibration(path: Path, trusted: Collection[PublicKey]) -> Calibration:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"the calibration {path} can't be read: {error.strerror or error}") from error
-    return open_signed(data, Calibration, str(path), keys=trusted).record
+    return Setup(tuple(models), tuple(read_signed(path, Calibration, keys=trusted).record for path in calibrations), whole, offline)
 
 
 def check_binding(host: str, tokens: Tokens | None) -> None:
