@@ -149,7 +149,7 @@ def liar():
 )  # fmt: skip
 def test_garbage_over_http_is_a_lost_node(liar, told, why):
     liar.told = told
-    cluster = HttpCluster.at([f"http://127.0.0.1:{liar.server_port}"], "a token of sixteen letters")
+    cluster = HttpCluster.at(TrainingSpec("quadratic", nodes=1), [f"http://127.0.0.1:{liar.server_port}"], "a token of sixteen letters")
     found = cluster.ask({0: Message("pull")}, timeout_s=0.5)[0]
     assert isinstance(found, Lost)
     assert found.why == why
@@ -158,14 +158,14 @@ def test_garbage_over_http_is_a_lost_node(liar, told, why):
 
 def test_an_answer_to_another_question_is_garbage(liar):
     liar.told = (200, Message("done", {"step": 0}).encode(), 0)
-    cluster = HttpCluster.at([f"http://127.0.0.1:{liar.server_port}"] * 2, "a token of sixteen letters")
+    cluster = HttpCluster.at(TrainingSpec("quadratic", nodes=2), [f"http://127.0.0.1:{liar.server_port}"] * 2, "a token of sixteen letters")
     with pytest.raises(WorkerLostError, match="garbage: its answer has no parameters"):
         train(cluster, Local(2), Plan(steps=2), patience=Patience(timeout_s=5.0))
     cluster.close()
 
 
 def test_nobody_there():
-    cluster = HttpCluster.at(["http://127.0.0.1:9"], "a token of sixteen letters")
+    cluster = HttpCluster.at(TrainingSpec("quadratic", nodes=1), ["http://127.0.0.1:9"], "a token of sixteen letters")
     found = cluster.ask({0: Message("pull")}, timeout_s=2.0)[0]
     assert isinstance(found, Lost)
     assert found.why == "down"
@@ -179,13 +179,13 @@ def test_nobody_there():
 )
 def test_addresses_that_are_none(url):
     with pytest.raises(ConfigError, match="no node's address"):
-        HttpCluster.at([url], "a token of sixteen letters")
+        HttpCluster.at(TrainingSpec("quadratic", nodes=1), [url], "a token of sixteen letters")
 
 
 def test_a_wrong_token_and_a_body_that_is_too_long():
     with HttpCluster(TrainingSpec("quadratic", nodes=1), body_bytes=10_000) as cluster:
         url = f"http://127.0.0.1:{cluster._lines[0].port}"
-        stranger = HttpCluster.at([url], "another token of letters")
+        stranger = HttpCluster.at(TrainingSpec("quadratic", nodes=1), [url], "another token of letters")
         with pytest.raises(ConfigError, match="refuses the token"):
             stranger.ask({0: Message("pull")}, timeout_s=10.0)
         stranger.close()

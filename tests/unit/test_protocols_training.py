@@ -279,6 +279,10 @@ class Flaky:
     def n(self) -> int:
         return self.inner.n
 
+    @property
+    def nodes(self):
+        return self.inner.nodes
+
     def ask(self, requests, *, timeout_s):
         found = {}
         for i, message in requests.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from studbook.execution.threads import BLAS_ENVIRONMENT, single_threaded
 from studbook.protocols.cluster import Lost
 from studbook.protocols.host import Host
 from studbook.protocols.messages import Message, error_message, raise_error
+from studbook.protocols.node import Node
 from studbook.protocols.spec import TrainingSpec
 
 _SHARE = 0.01
@@ -60,6 +62,11 @@ class RayCluster:
     def n(self) -> int:
         """See ``Cluster``."""
         return self._spec.nodes
+
+    @functools.cached_property
+    def nodes(self) -> Sequence[Node]:
+        """See ``Cluster``; built from the spec here, too, when they are first asked for."""
+        return self._spec.build()
 
     def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
         """See ``Cluster``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import importlib.util
 import json
@@ -27,6 +28,7 @@ from studbook.execution.launch import without_interrupt
 from studbook.execution.threads import WORKER_ENVIRONMENT
 from studbook.protocols.cluster import Lost
 from studbook.protocols.messages import Message, raise_error
+from studbook.protocols.node import Node
 from studbook.protocols.spec import TrainingSpec
 from studbook.protocols.values import MAX_BYTES
 
@@ -162,7 +164,7 @@ class HttpCluster:
     def __init__(self, spec: TrainingSpec, *, start_timeout_s: float = 120.0, body_bytes: int = 1 << 28) -> None:
         if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
             raise MissingExtraError("nodes over HTTP need uvicorn, not installed", hint="pip install 'studbook[serve]'")
-        self._token = secrets.token_urlsafe(32)
+        self._spec, self._token = spec, secrets.token_urlsafe(32)
         self._told = {"spec": spec.plain(), "token": self._token, "body_bytes": body_bytes}
         self._start_timeout_s = start_timeout_s
         self._open([])
@@ -176,14 +178,16 @@ class HttpCluster:
             raise
 
     @classmethod
-    def at(cls, urls: Sequence[str], token: str) -> HttpCluster:
-        """Nodes that run already, in order; they aren't ended with the cluster, nor replaced.
+    def at(cls, spec: TrainingSpec, urls: Sequence[str], token: str) -> HttpCluster:
+        """Nodes of a spec that run already, in order; they aren't ended with the cluster, nor replaced.
 
         Raises:
-            ConfigError: Not such addresses.
+            ConfigError: Not such addresses, or another number of them than the spec has nodes.
         """
+        if len(urls) != spec.nodes:
+            raise ConfigError(f"{len(urls)} addresses for {spec.nodes} nodes, expected one each")
         cluster = cls.__new__(cls)
-        cluster._told, cluster._token, cluster._start_timeout_s = {}, token, 0.0
+        cluster._spec, cluster._told, cluster._token, cluster._start_timeout_s = spec, {}, token, 0.0
         cluster._open([_address(url, token) for url in urls])
         return cluster
 
@@ -205,6 +209,11 @@ class HttpCluster:
     def n(self) -> int:
         """See ``Cluster``."""
         return len(self._lines)
+
+    @functools.cached_property
+    def nodes(self) -> Sequence[Node]:
+        """See ``Cluster``; built from the spec here, too, when they are first asked for."""
+        return self._spec.build()
 
     @property
     def pids(self) -> list[int | None]:

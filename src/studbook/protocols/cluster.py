@@ -34,10 +34,14 @@ class Cluster(Protocol):
 
     Attributes:
         n: How many.
+        nodes: What they are, by what they were built from and not by what they say: how many rows each holds is nobody's own word.
     """
 
     @property
     def n(self) -> int: ...
+
+    @property
+    def nodes(self) -> Sequence[Node]: ...
 
     def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
         """Ask several nodes side by side, and wait for each so long at most; for every one an answer, or why there is none."""
@@ -81,6 +85,11 @@ class InProcess:
     def n(self) -> int:
         """See ``Cluster``."""
         return len(self._hosts)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """See ``Cluster``."""
+        return [host.node for host in self._hosts]
 
     def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
         """See ``Cluster``."""

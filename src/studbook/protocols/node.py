@@ -57,12 +57,13 @@ class Optimiser:
         after = {}
         for key in sorted(parameters):
             held = {name: state[name][key] for name in state}
-            change, held = self._change(gradient[key], held, number)
+            change, held = self.change(gradient[key], held, number)
             after[key] = (parameters[key] - change).astype(np.float32)
             moved = {name: {**moved[name], key: held[name]} for name in state}
         return after, moved
 
-    def _change(self, gradient: np.ndarray, held: dict[str, np.ndarray], number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def change(self, gradient: np.ndarray, held: dict[str, np.ndarray], number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """What step ``number`` takes away from one array, and that array's state after it."""
         if self.kind == "sgd":
             if not self.momentum:
                 return self.rate * gradient, held
@@ -124,6 +125,11 @@ class Node:
                 hint="fewer nodes, or more data",
             )
 
+    @property
+    def rows_a_step(self) -> int:
+        """How many rows a step takes."""
+        return min(self.batch, len(self.rows))
+
     def begin(self) -> NodeState:
         """The state before the first step: every node of a run begins with the same parameters."""
         parameters = self.objective.initial(rng=stream(self.seed, "initial"))
@@ -132,7 +138,7 @@ class Node:
     def rows_at(self, step: int) -> Ints:
         """The rows of a step, drawn without replacement from those that it holds."""
         drawn = stream(self.seed, "node", self.index, "step", step, "rows")
-        return np.sort(drawn.choice(self.rows, size=min(self.batch, len(self.rows)), replace=False))
+        return np.sort(drawn.choice(self.rows, size=self.rows_a_step, replace=False))
 
     def gradient_at(self, state: NodeState) -> Gradient:
         """The gradient of its next step."""
