@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from studbook.pictures import png_bytes
 from studbook.records import Finding
-from studbook.screening import Record
+from studbook.screening import Record, Screen, screen_corpus
 
 
 class Knows:
@@ -62,6 +62,16 @@ def make_corpus(folder: Path) -> Path:
         for i in range(3):
             member(archive, f"p{i}.png", png_bytes(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)))
     return folder
+
+
+def run(corpus: Path, screen: Screen, place: Path, **options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Screen into ``place/out``: the summary, and why each record that is missing there was skipped."""
+    return screen_corpus([corpus], place / "out", screen, **options), skipped(place / "out")
+
+
+def skipped(out: Path) -> dict[str, str]:
+    lines = [line for path in sorted((out / "skipped").glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return {each["record"].removeprefix("corpus/"): each["reason"] for each in map(json.loads, lines)}
 
 
 def tables(out: Path, part: str) -> Iterator[pa.Table]:

@@ -25,42 +25,19 @@ from studbook.pictures import png_bytes
 from studbook.screening import Limits, Screen, screen_corpus
 
 
-@pytest.fixture
-def screen(screening_site):
-    return Screen((screening_site.Knows("robots", "detector", "robot"),))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    (folder / "good.txt").write_text("a text that stays")
-    return folder
-
-
-def skipped(out: Path) -> dict[str, str]:
-    lines = [line for path in sorted((out / "skipped").glob("*.jsonl")) for line in path.read_text().splitlines()]
-    return {each["record"].removeprefix("corpus/"): each["reason"] for each in map(json.loads, lines)}
-
-
-def run(corpus: Path, screen: Screen, tmp_path: Path, **options) -> tuple[dict, dict[str, str]]:
-    summary = screen_corpus([corpus], tmp_path / "out", screen, **options)
-    return summary, skipped(tmp_path / "out")
-
-
 def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class TestTables:
-    def test_no_parquet_at_all_and_one_cut_off(self, corpus, screen, tmp_path):
+    def test_no_parquet_at_all_and_one_cut_off(self, run, corpus, screen, tmp_path):
         (corpus / "no.parquet").write_bytes(b"PAR1 is all that is right")
         pq.write_table(pa.table({"text": ["x"] * 100}), corpus / "cut.parquet")
         (corpus / "cut.parquet").write_bytes((corpus / "cut.parquet").read_bytes()[:-20])
         summary, reasons = run(corpus, screen, tmp_path)
         assert summary["read"] == 1 and "isn't a Parquet file" in reasons["no.parquet"] and "isn't a Parquet" in reasons["cut.parquet"]
 
-    def test_a_damaged_row_group_costs_only_its_rows(self, corpus, screen, tmp_path):
+    def test_a_damaged_row_group_costs_only_its_rows(self, run, corpus, screen, tmp_path):
         texts = [f"{i} " + os.urandom(40).hex() for i in range(3000)]
         path = corpus / "hurt.parquet"
         pq.write_table(pa.table({"text": texts}), path, row_group_size=1000, compression="zstd", use_dictionary=False)
@@ -82,7 +59,7 @@ class TestTables:
             screen_corpus([corpus / "bomb.parquet"], tmp_path / "out", Screen((StopsAfter(200),)))
         assert peak_mib() - before < 1500
 
-    def test_missing_texts_and_other_types(self, corpus, screen, tmp_path):
+    def test_missing_texts_and_other_types(self, run, corpus, screen, tmp_path):
         pq.write_table(pa.table({"text": ["fine", None, ""]}), corpus / "a.parquet")
         pq.write_table(pa.table({"text": [1, 2]}), corpus / "b.parquet")
         summary, reasons = run(corpus, screen, tmp_path)
@@ -90,7 +67,7 @@ class TestTables:
         assert reasons["a.parquet#1"] == "its text is missing" and reasons["a.parquet#2"] == "its text is empty"
         assert reasons["b.parquet#0"] == "its text is int, expected a text"
 
-    def test_paths_inside_a_table_are_not_opened(self, corpus, screen, tmp_path):
+    def test_paths_inside_a_table_are_not_opened(self, run, corpus, screen, tmp_path):
         secret = tmp_path / "secret.png"
         secret.write_bytes(b"secret")
         pq.write_table(pa.table({"text": [{"bytes": None, "path": str(secret)}]}), corpus / "a.parquet")
@@ -118,7 +95,7 @@ class StopsAfter:
 
 
 class TestLines:
-    def test_what_is_not_a_record(self, corpus, screen, tmp_path):
+    def test_what_is_not_a_record(self, run, corpus, screen, tmp_path):
         lines = [
             b'{"text": "fine"}', b"not json", b"[1]", b'{"body": "x"}', b'{"text": 3}', b"\xff\xfe", b"[" * 100_000,
             b'{"text": "\\ud800"}', b'{"text": "fine too", "n": ' + b"9" * 5000 + b"}",
@@ -130,7 +107,7 @@ class TestLines:
         assert any("has no key 'text', but body" in each for each in reasons.values())
         assert any("half a surrogate pair" in each for each in reasons.values())
 
-    def test_a_record_of_a_hundred_megabytes(self, corpus, screen, tmp_path):
+    def test_a_record_of_a_hundred_megabytes(self, run, corpus, screen, tmp_path):
         with (corpus / "a.jsonl").open("wb") as file:
             file.write(b'{"text": "before"}\n{"text": "')
             for _ in range(100):
@@ -141,7 +118,7 @@ class TestLines:
         assert summary["read"] == 3 and any("a line of 104,857," in each for each in reasons.values())
         assert peak_mib() - before < 200
 
-    def test_a_bomb(self, corpus, screen, tmp_path):
+    def test_a_bomb(self, run, corpus, screen, tmp_path):
         packer = zlib.compressobj(9, wbits=31)
         with (corpus / "bomb.jsonl.gz").open("wb") as file:
             block = b"\0" * (1 << 20)
@@ -153,7 +130,7 @@ class TestLines:
         assert any("unpacks to more than 200 times its size" in each for each in reasons.values())
         assert peak_mib() - before < 200
 
-    def test_packed_files_that_are_cut_off_or_none(self, corpus, screen, tmp_path):
+    def test_packed_files_that_are_cut_off_or_none(self, run, corpus, screen, tmp_path):
         data = gzip.compress(b"".join(b'{"text": "line %d"}\n' % i for i in range(5000)))
         (corpus / "cut.jsonl.gz").write_bytes(data[: len(data) // 2])
         for suffix in ("gz", "bz2", "xz", "zst"):
@@ -163,7 +140,7 @@ class TestLines:
 
 
 class TestArchives:
-    def test_names_that_lead_out_links_and_devices(self, corpus, screen, screening_site, tmp_path):
+    def test_names_that_lead_out_links_and_devices(self, run, corpus, screen, screening_site, tmp_path):
         member = screening_site.member
         with tarfile.open(corpus / "a.tar", "w") as archive:
             member(archive, "../../etc/cron.d/x.txt", b"evil")
@@ -178,7 +155,7 @@ class TestArchives:
         assert sum("leads out of the archive" in each for each in reasons.values()) == 2
         assert not [path for path in tmp_path.rglob("*") if path.name in {"x.txt", "passwd.txt"}]
 
-    def test_a_header_of_a_gigabyte(self, corpus, screen, tmp_path):
+    def test_a_header_of_a_gigabyte(self, run, corpus, screen, tmp_path):
         info = tarfile.TarInfo("././@PaxHeader")
         info.type, info.size = tarfile.XHDTYPE, 1 << 30
         (corpus / "a.tar").write_bytes(info.tobuf() + b"\0" * (1 << 16))
@@ -186,7 +163,7 @@ class TestArchives:
         assert "header has 1,073,741,824 bytes" in run(corpus, screen, tmp_path)[1]["a.tar"]
         assert peak_mib() - before < 200
 
-    def test_cut_off_and_no_archive(self, corpus, screen, screening_site, tmp_path):
+    def test_cut_off_and_no_archive(self, run, corpus, screen, screening_site, tmp_path):
         sink = io.BytesIO()
         with tarfile.open(fileobj=sink, mode="w") as archive:
             for i in range(5):
@@ -196,7 +173,7 @@ class TestArchives:
         summary, reasons = run(corpus, screen, tmp_path)
         assert summary["read"] == 1 + 3 and "cut off" in reasons["cut.tar"] and "damaged" in reasons["no.tar"]
 
-    def test_a_thousand_members_of_one_record(self, corpus, screen, screening_site, tmp_path):
+    def test_a_thousand_members_of_one_record(self, run, corpus, screen, screening_site, tmp_path):
         with tarfile.open(corpus / "a.tar", "w") as archive:
             for i in range(1000):
                 screening_site.member(archive, f"one.{i}", b"x")
@@ -205,7 +182,7 @@ class TestArchives:
 
 
 class TestPictures:
-    def test_a_picture_of_a_billion_pixels(self, corpus, screen, tmp_path):
+    def test_a_picture_of_a_billion_pixels(self, run, corpus, screen, tmp_path):
         header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
         parts = (b"IHDR" + header, b"IDAT" + zlib.compress(b"\0" * 1000), b"IEND")
         chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
@@ -215,7 +192,7 @@ class TestPictures:
         summary, reasons = run(corpus, screen, tmp_path)
         assert summary["read"] == 1 and "more pixels than" in reasons["huge.png"] and "can't be read as a picture" in reasons["no.jpg"]
 
-    def test_memory_does_not_grow_with_their_number(self, corpus, screen, tmp_path):
+    def test_memory_does_not_grow_with_their_number(self, run, corpus, screen, tmp_path):
         import numpy as np
 
         data = png_bytes(np.zeros((2048, 2048, 3), np.uint8))
@@ -227,7 +204,7 @@ class TestPictures:
 
 
 class TestFolders:
-    def test_links_names_and_files_that_are_no_text(self, corpus, screen, tmp_path):
+    def test_links_names_and_files_that_are_no_text(self, run, corpus, screen, tmp_path):
         (tmp_path / "secret.txt").write_text("secret")
         (corpus / "link.txt").symlink_to(tmp_path / "secret.txt")
         (corpus / "loop").symlink_to(corpus)
@@ -242,7 +219,7 @@ class TestFolders:
         )
         assert "byte 3 can't be decoded" in reasons["latin.txt"] and "longer than" in reasons["long.txt"]
 
-    def test_memory_does_not_depend_on_the_size(self, corpus, screen, tmp_path):
+    def test_memory_does_not_depend_on_the_size(self, run, corpus, screen, tmp_path):
         line = json.dumps({"text": "word " * 400}) + "\n"
         with (corpus / "big.jsonl").open("w") as file:
             for _ in range(200):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,35 +19,13 @@ from studbook.screening.strata import text_column, witnesses_of
 from studbook.screening.witnesses import RegisterWitness
 
 
-@pytest.fixture
-def screen(screening_site):
-    return Screen((screening_site.Knows("robots", "detector", "robot"),))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    (folder / "good.txt").write_text("a text that stays")
-    return folder
-
-
-def skipped(out: Path) -> dict[str, str]:
-    lines = [line for path in sorted((out / "skipped").glob("*.jsonl")) for line in path.read_text().splitlines()]
-    return {each["record"].removeprefix("corpus/"): each["reason"] for each in map(json.loads, lines)}
-
-
-def run(corpus: Path, screen: Screen, tmp_path: Path, **options) -> tuple[dict, dict[str, str]]:
-    return screen_corpus([corpus], tmp_path / "out", screen, **options), skipped(tmp_path / "out")
-
-
 class TestTables:
     @pytest.mark.parametrize("value", ["text", 3, [b"x"], {"x": b"y"}], ids=["text", "number", "list", "struct"])
-    def test_pictures_whose_bytes_are_none(self, corpus, screen, tmp_path, value):
+    def test_pictures_whose_bytes_are_none(self, run, corpus, screen, tmp_path, value):
         pq.write_table(pa.table({"text": [{"bytes": value}]}), corpus / "a.parquet")
         assert "holds no bytes" in run(corpus, screen, tmp_path)[1]["a.parquet#0"]
 
-    def test_views(self, corpus, screen, screening_site, tmp_path):
+    def test_views(self, run, corpus, screen, screening_site, tmp_path):
         texts = pa.array(["a robot", "a person", None])
         views, nested = texts.cast(pa.string_view()), pa.array([["x"], ["y"], ["z"]], pa.list_(pa.string_view()))
         table = pa.table({"text": views, "other": views, "nested": nested, "data": texts.cast(pa.binary()).cast(pa.binary_view())})
@@ -57,7 +34,7 @@ class TestTables:
         assert summary["rejected"] == 1 and summary["read"] == 3 and reasons == {"a.parquet#2": "its text is missing"}
         assert "a robot" in screening_site.column(tmp_path / "out", "rejected", "other")
 
-    def test_columns_of_one_name(self, corpus, screen, screening_site, tmp_path):
+    def test_columns_of_one_name(self, run, corpus, screen, screening_site, tmp_path):
         (corpus / "good.txt").unlink()
         columns = [pa.array([text]) for text in ("a robot", "second", "third", "x")]
         pq.write_table(pa.Table.from_arrays(columns, names=["text", "text", "text", "text_2"]), corpus / "a.parquet")
@@ -65,7 +42,7 @@ class TestTables:
         row = next(screening_site.tables(tmp_path / "out", "rejected")).to_pylist()[0]
         assert (row["text"], row["text_2"], row["text_3"], row["text_2_2"]) == ("a robot", "second", "third", "x")
 
-    def test_the_text_may_stand_in_a_column_that_the_screen_writes(self, corpus, screen, screening_site, tmp_path):
+    def test_the_text_may_stand_in_a_column_that_the_screen_writes(self, run, corpus, screen, screening_site, tmp_path):
         rows = [{"content": "a robot", "original_content": "mine", "original_original_content": "too"}]
         (corpus / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         run(corpus, screen, tmp_path, column="content")
@@ -73,7 +50,7 @@ class TestTables:
         assert row[text_column(tmp_path / "out")] == "a robot" and row["content"].startswith("sha256:")
         assert row["original_original_content"] == "mine" and row["original_original_original_content"] == "too"
 
-    def test_one_table_without_the_column_stops_nothing(self, corpus, screen, tmp_path):
+    def test_one_table_without_the_column_stops_nothing(self, run, corpus, screen, tmp_path):
         pq.write_table(pa.table({"body": ["x"]}), corpus / "a.parquet")
         pq.write_table(pa.table({"text": ["a robot"]}), corpus / "b.parquet")
         summary, reasons = run(corpus, screen, tmp_path)
@@ -81,7 +58,7 @@ class TestTables:
         with pytest.raises(ConfigError, match="has no column 'nothing', but body"):
             screen_corpus([corpus], tmp_path / "other", screen, column="nothing")
 
-    def test_a_corpus_of_empty_tables(self, corpus, screen, tmp_path):
+    def test_a_corpus_of_empty_tables(self, run, corpus, screen, tmp_path):
         (corpus / "good.txt").unlink()
         pq.write_table(pa.table({"text": pa.array([], pa.string())}), corpus / "a.parquet")
         with pytest.raises(DataError, match="has no records"):
@@ -89,14 +66,14 @@ class TestTables:
 
 
 class TestLines:
-    def test_half_surrogate_pairs_inside(self, corpus, screen, screening_site, tmp_path):
+    def test_half_surrogate_pairs_inside(self, run, corpus, screen, screening_site, tmp_path):
         (corpus / "good.txt").unlink()
         (corpus / "a.jsonl").write_bytes(b'{"text":"a","x":["\\ud800"],"y":{"\\ud800":1},"z\\ud800":1,"w":"\\ud800"}')
         assert run(corpus, screen, tmp_path)[0]["read"] == 1
         row = next(screening_site.tables(tmp_path / "out", "kept")).to_pylist()[0]
         assert row["x"] == '["\\ud800"]' and row["w"] == "\\ud800" and row["z\\ud800"] == 1
 
-    def test_keys_that_are_all_different(self, corpus, screen, screening_site, tmp_path):
+    def test_keys_that_are_all_different(self, run, corpus, screen, screening_site, tmp_path):
         rows = [{"text": "a", **{f"k{i}_{j}": j for j in range(50)}} for i in range(200)]
         (corpus / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         assert run(corpus, screen, tmp_path)[0]["read"] == 201
@@ -105,7 +82,7 @@ class TestLines:
         last = table.to_pylist()[-1]
         assert json.loads(last["more_fields"]) == {f"k199_{j}": j for j in range(50)}
 
-    def test_signs_that_are_no_letters(self, corpus, screen, screening_site, tmp_path):
+    def test_signs_that_are_no_letters(self, run, corpus, screen, screening_site, tmp_path):
         texts = ["a\0b", "\ufeffrobot", "\u0301" * 5, "\r\nx\r\n", "\u202egnp.exe", "\x1b[2J"]
         (corpus / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(json.dumps({"text": text}) for text in texts).encode())
         assert run(corpus, screen, tmp_path)[0]["read"] == 7
@@ -314,7 +291,7 @@ def test_an_interrupt_stops_at_once_and_leaves_a_folder_that_goes_on(corpus, scr
     assert screen_corpus([corpus], tmp_path / "out", again, limits=Limits(records=10))["read"] == 51
 
 
-def test_the_summary_tells_the_commonest_reasons(corpus, screen, tmp_path):
+def test_the_summary_tells_the_commonest_reasons(run, corpus, screen, tmp_path):
     (corpus / "a.jsonl").write_bytes(b"[1]\n" + b'{"text": 3}\n' * 7 + b'{"text": "ok", "n": 1}\n\xff\n')
     (corpus / "b\x1b.exe").write_bytes(b"MZ")
     summary, _ = run(corpus, screen, tmp_path)
