@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from studbook.arrays import Floats
-from studbook.protocols.team import Team
+from studbook.protocols.host import Host
+from studbook.protocols.node import Node
+from studbook.protocols.team import Recovers, Team
 
 
 class Protocol(typing.Protocol):
     """How nodes train together. A step leaves every live node one step further.
 
     Attributes:
-        recovers: Where a node that comes back gets its state: from a ``peer``, or ``alone`` from the start, by doing its steps again.
+        recovers: See ``Recovers``.
     """
 
     @property
-    def recovers(self) -> Literal["peer", "alone"]: ...
+    def recovers(self) -> Recovers: ...
 
     def check(self, n: int) -> None:
         """Refuse what can't run, before anything starts.
@@ -38,4 +40,20 @@ class Protocol(typing.Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """What determines it, as JSON's types."""
+        ...
+
+
+@typing.runtime_checkable
+class Served(Protocol, typing.Protocol):
+    """A protocol with a server: the model lives at the coordinator, nodes are sent what they need of it and keep nothing between steps."""
+
+    def open_server(self, nodes: Sequence[Node]) -> Host:
+        """The server before the first step.
+
+        Args:
+            nodes: What it trains on, by what they were built from.
+
+        Raises:
+            ConfigError: These nodes can't be trained like that.
+        """
         ...

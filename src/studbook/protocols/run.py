@@ -14,7 +14,7 @@ from studbook.errors import ConfigError, RecordError, RunFolderError
 from studbook.files import locked_folder
 from studbook.protocols.cluster import Cluster
 from studbook.protocols.messages import Message
-from studbook.protocols.protocols import Protocol
+from studbook.protocols.protocols import Protocol, Served
 from studbook.protocols.saving import Saved, load_checkpoint, save_checkpoint
 from studbook.protocols.team import Patience, Team, spread_of
 from studbook.protocols.training_run import Evaluation, StepRow, TrainingRun
@@ -133,11 +133,17 @@ class _Session:
         return {"protocol": dict(self.protocol.describe()), "nodes": self.cluster.n, "seed": self.plan.seed, **self.plan.settings}
 
     def _team(self) -> Team:
-        return Team(self.cluster, self.plan.seed, self.patience, self.protocol.recovers)
+        server = self.protocol.open_server(self.cluster.nodes) if isinstance(self.protocol, Served) else None
+        return Team(self.cluster, self.plan.seed, self.patience, self.protocol.recovers, server)
 
     def _begun(self) -> Team:
-        """Every node begins, and all with the same parameters; their first gradients say how much noise there is."""
+        """Every node begins, and all with the same parameters; their first gradients say how much noise there is.
+
+        With a server, nodes hold nothing that could begin; where everything mixes in every step, theory needs no noise.
+        """
         team = self._team()
+        if team.server is not None:
+            return team
         digests = {i: digest(parameters) for i, parameters in team.begin().items()}
         first = min(digests, default=0)
         for i, found in digests.items():
@@ -151,7 +157,7 @@ class _Session:
     def _record(self, team: Team, losses: Mapping[int, float]) -> None:
         known = not math.isnan(team.before)
         look = known or team.step % self.plan.spread_every == 0 or team.step == self.plan.steps
-        spread = spread_of(team.parameters().values()) if look else math.nan
+        spread = _spread_of(team) if look else math.nan
         shown = tuple(losses.get(i, math.nan) for i in range(self.cluster.n))
         row = StepRow(team.step, shown, team.before if known else spread, spread, team.sent, len(team.live))
         self.rows.append(row)
@@ -159,6 +165,9 @@ class _Session:
             self.progress(row)
 
     def _evaluate(self, team: Team) -> None:
+        if team.server is not None:
+            self.evaluations.append(Evaluation(team.step, None, team.ask_server(Message("evaluate")).fields["measures"]))
+            return
         asked = team.ask(dict.fromkeys(team.live, Message("evaluate")))
         for i, answer in asked.items():
             self.evaluations.append(Evaluation(team.step, i, answer.fields["measures"]))
@@ -169,11 +178,12 @@ class _Session:
 
     def _save(self, team: Team) -> None:
         assert self.folder is not None
-        states = team.ask(dict.fromkeys(team.live, Message("save")))
+        server = None if team.server is None else team.ask_server(Message("save"))
+        states = team.ask(dict.fromkeys(team.live, Message("save"))) if server is None else {}
         fields = {"sent": team.sent, "noise": self.noise, "rows": [dataclasses.astuple(row) for row in self.rows]}
         fields |= {"evaluations": [dataclasses.astuple(each) for each in self.evaluations]}
         fields |= {"events": [dataclasses.astuple(each) for each in team.events]}
-        save_checkpoint(self.folder, Saved(self.settings, team.step, fields, states))
+        save_checkpoint(self.folder, Saved(self.settings, team.step, fields, states, server))
 
     def _resumed(self) -> Team | None:
         saved = None if self.folder is None else load_checkpoint(self.folder, self.settings)
@@ -183,6 +193,8 @@ class _Session:
             message = f"{self.folder} holds a run of {saved.step} steps, asked for {self.plan.steps}"
             raise RunFolderError(message, hint="choose another folder with --out")
         team = self._team()
+        if saved.server is not None:
+            team.ask_server(saved.server)
         team.resume(saved.states, saved.step, saved.fields["sent"], saved.events)
         self.rows, self.evaluations, self.noise = saved.rows, saved.evaluations, saved.fields["noise"]
         return team
@@ -191,7 +203,9 @@ class _Session:
         schedule = self.protocol.mixing(self.cluster.n)
         rho, predicted = expected_spread(schedule, len(self.rows), self.noise)
         settings = {**self.settings, "steps": self.plan.steps, "noise": self.noise}
-        return TrainingRun(settings, self.rows, self.evaluations, team.events, team.parameters(), rho, predicted)
+        server = None if team.server is None else team.server.state.parameters
+        nodes = team.parameters() if server is None else {}
+        return TrainingRun(settings, self.rows, self.evaluations, team.events, nodes, rho, predicted, server)
 
 
 def expected_spread(schedule: Sequence[Floats], steps: int, noise: float) -> tuple[float, list[float]]:
@@ -202,6 +216,10 @@ def expected_spread(schedule: Sequence[Floats], steps: int, noise: float) -> tup
     if cost * steps > _COST_LIMIT:
         return rho, [math.nan] * steps
     return rho, predict_spread(schedule, steps, noise=noise).tolist()
+
+
+def _spread_of(team: Team) -> float:
+    return spread_of(team.parameters().values()) if team.server is None else 0.0
 
 
 def _noise_of(team: Team) -> float:

@@ -17,6 +17,7 @@ from studbook.protocols.training_run import SCHEMA, Evaluation, StepRow
 from studbook.protocols.values import MAX_BYTES
 
 NAME = "checkpoint.bin"
+_SERVER = "server"
 _SEAL = 32
 """Bytes of SHA-256 at the end."""
 
@@ -29,13 +30,15 @@ class Saved:
         settings: What determines it.
         step: Steps taken.
         fields: The rows so far, and the rest, as JSON's types.
-        states: Each live node's, as messages that give it back.
+        states: Each live node's, as messages that give it back; none where a server holds the model.
+        server: The server's.
     """
 
     settings: Mapping[str, Any]
     step: int
     fields: Mapping[str, Any]
     states: Mapping[int, Message]
+    server: Message | None = None
 
     @property
     def rows(self) -> list[StepRow]:
@@ -62,7 +65,8 @@ def save_checkpoint(folder: Path, saved: Saved) -> None:
         StorageError: The disk refused; the one before is still there.
     """
     fields = {"schema": SCHEMA, "settings": dict(saved.settings), "step": saved.step, "nodes": sorted(saved.states), "run": saved.fields}
-    arrays = {f"{i}/{name}": part for i, state in saved.states.items() for name, part in state.arrays.items()}
+    holders = {**{str(i): state for i, state in saved.states.items()}, **({_SERVER: saved.server} if saved.server is not None else {})}
+    arrays = {f"{holder}/{name}": part for holder, state in holders.items() for name, part in state.arrays.items()}
     data = Message("checkpoint", fields, arrays).encode()
     write_file(folder / NAME, data + hashlib.sha256(data).digest())
 
@@ -98,22 +102,26 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> Saved | None:
 
 def _read(found: Message) -> Saved:
     fields = found.fields
-    nodes, n, states = fields["nodes"], fields["settings"]["nodes"], {}
-    if not nodes or any(type(i) is not int or not 0 <= i < n for i in nodes):
+    nodes, n, server = fields["nodes"], fields["settings"]["nodes"], _state(found, _SERVER)
+    if bool(nodes) == (server is not None) or any(type(i) is not int or not 0 <= i < n for i in nodes):
         raise RecordError("its nodes aren't the run's")
-    for i in nodes:
-        arrays = {name.removeprefix(f"{i}/"): part for name, part in found.arrays.items() if name.startswith(f"{i}/")}
-        states[int(i)] = Message("restore", {"step": fields["step"]}, arrays)
+    states = {int(i): _state(found, str(i)) or Message("restore") for i in nodes}
     run = fields["run"]
     if found.kind != "checkpoint" or fields["schema"] != SCHEMA or not math.isfinite(run["noise"]) or run["sent"] < 0:
         raise RecordError("its fields aren't a checkpoint's")
     if (
         type(fields["step"]) is not int
         or len(run["rows"]) != fields["step"]
-        or any("parameters" not in each.arrays for each in states.values())
+        or any("parameters" not in each.arrays for each in (*states.values(), *([] if server is None else [server])))
     ):
         raise RecordError("its rows or states aren't those of its step")
-    return Saved(fields["settings"], fields["step"], run, states)
+    return Saved(fields["settings"], fields["step"], run, states, server)
+
+
+def _state(found: Message, holder: str) -> Message | None:
+    """What a node or the server held; ``None`` where there is nothing of it."""
+    arrays = {name.removeprefix(f"{holder}/"): part for name, part in found.arrays.items() if name.startswith(f"{holder}/")}
+    return Message("restore", {"step": found.fields["step"]}, arrays) if arrays else None
 
 
 def _plain(value: Any) -> Any:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from studbook.errors import ConfigError, RecordError, StudbookError, WorkerLostError
 from studbook.protocols.cluster import Cluster, Lost
-from studbook.protocols.host import CHANGING
+from studbook.protocols.host import CHANGING, Host
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.objective import Gradient
 from studbook.protocols.values import Parameters, require_alike
 
 OnLoss: TypeAlias = Literal["stop", "leave_out", "replace"]
+Recovers: TypeAlias = Literal["peer", "alone", "nothing"]
+"""What a node that comes back goes on from: a ``peer``'s state; its own, which it comes to ``alone``, from the start; or ``nothing``."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ class Event:
     why: str
 
 
+Check: TypeAlias = Callable[[int, Message, Message], None]
+
+
 @dataclass(slots=True, eq=False)
 class Team:
     """The nodes of one run.
@@ -69,7 +75,8 @@ class Team:
         cluster: Where they live.
         seed: The run's root seed.
         patience: What is done about losses.
-        recovers: See ``Protocol``.
+        recovers: See ``Recovers``.
+        server: Where the model lives at the coordinator; ``None`` where it lives in the nodes.
         step: Steps that the team has taken.
         live: Nodes that take part, sorted.
         sent: Bytes of parameters and gradients that nodes sent and were sent for the protocol; what is only measured isn't counted.
@@ -80,7 +87,8 @@ class Team:
     cluster: Cluster
     seed: int
     patience: Patience
-    recovers: Literal["peer", "alone"]
+    recovers: Recovers
+    server: Host | None = None
     step: int = 0
     live: list[int] = field(default_factory=list)
     sent: int = 0
@@ -122,9 +130,13 @@ class Team:
         return self.parameters()
 
     def resume(self, states: Mapping[int, Message], step: int, sent: int, events: list[Event]) -> None:
-        """Give nodes the states that they had after ``step`` steps; those without one rejoin as they come."""
+        """Give nodes the states that they had after ``step`` steps; those without one rejoin as they come, but for distrusted ones."""
         self.ask(states)
-        self.live, self.step, self._at, self.sent, self.events = sorted(states), step, step, sent, events
+        gone = {event.node: event for event in events if event.what != "cut off"}
+        gone = {i: event for i, event in gone.items() if event.what == "lost"}
+        self.live = sorted(states) if self.server is None else [i for i in self.live if i not in gone]
+        self._distrusted = {i for i, event in gone.items() if event.why.startswith("garbage")}
+        self.step, self._at, self.sent, self.events = step, step, sent, events
 
     def parameters(self) -> dict[int, Parameters]:
         """Each live node's parameters; those that are known from an exchange aren't asked for again."""
@@ -138,12 +150,44 @@ class Team:
         requests = {i: Message("adopt", {"step": self._at}, {"parameters": each}) for i, each in several.items()}
         self.ask(requests, counted=list(several))
 
-    def ask(self, requests: Mapping[int, Message], *, counted: Collection[int] = ()) -> dict[int, Message]:
+    def ask_server(self, message: Message) -> Message:
+        """The server's answer.
+
+        Raises:
+            StudbookError: It raised it.
+        """
+        assert self.server is not None
+        answer = self.server.answer(message)
+        raise_error(answer, "the server")
+        return answer
+
+    def collect(self, requests: Mapping[int, Message], read: Callable[[int, Message], T]) -> dict[int, T]:
+        """Ask clients; what is read in each answer. One that can't be read is garbage, as is an error: a client can't stop the others.
+
+        Args:
+            requests: What each is asked; all of it counts as the protocol's traffic.
+            read: From a node's number and its answer; raises ``RecordError``.
+
+        Raises:
+            WorkerLostError: A loss stops the run, or nobody is left.
+        """
+        found: dict[int, T] = {}
+
+        def check(i: int, _request: Message, answer: Message) -> None:
+            if answer.kind == "error":
+                raise RecordError(f"it answered with an error, {str(answer.fields.get('message'))[:200]}")
+            found[i] = read(i, answer)
+
+        return {i: found[i] for i in self.ask(requests, counted=list(requests), check=check)}
+
+    def ask(self, requests: Mapping[int, Message], *, counted: Collection[int] = (), check: Check | None = None) -> dict[int, Message]:
         """Ask live nodes; of those that are lost there is no answer, or that of their replacement.
 
         Args:
             requests: What each is asked.
             counted: Nodes whose arrays, sent and received, count as the protocol's traffic.
+            check: Raises ``RecordError`` for an answer of a node to a request that can't be; by default, where its arrays aren't alike
+                everybody's.
 
         Raises:
             WorkerLostError: A loss stops the run, or nobody is left.
@@ -153,7 +197,7 @@ class Team:
         lost: dict[int, Lost] = {}
         answers = self.cluster.ask(requests, timeout_s=self.patience.timeout_s)
         for i in sorted(answers):
-            checked = self._checked(i, requests[i], answers[i])
+            checked = self._checked(i, requests[i], answers[i], check or self._check_alike)
             if isinstance(checked, Lost):
                 lost[i] = checked
             else:
@@ -163,7 +207,7 @@ class Team:
             self._lose(i, why)
         if self.patience.on_loss == "replace":
             for i in lost:
-                answer = self._replace(i, requests[i], [j for j in found if j not in lost])
+                answer = self._replace(i, requests[i], [j for j in found if j not in lost], check)
                 if answer is not None:
                     found[i] = answer
         return {i: found[i] for i in sorted(found)}
@@ -184,22 +228,33 @@ class Team:
     def _everybody(self, message: Message, *, counted: Collection[int]) -> dict[int, Message]:
         return self.ask(dict.fromkeys(self.live, message), counted=counted)
 
-    def _checked(self, i: int, request: Message, answer: Message | Lost) -> Message | Lost:
-        """The answer, if it is one to this request; arrays have to be like everybody's."""
+    def _check_alike(self, i: int, request: Message, answer: Message) -> None:
+        """Refuse what is no answer to this request; arrays have to be like everybody's, and rows as many as the node has."""
+        raise_error(answer, f"node {i}")
+        for name, sound in _EXPECTED.get(request.kind, {}).items():
+            if name not in answer.fields or not sound(answer.fields[name]):
+                raise RecordError(f"its answer to {request.kind!r} has no {name!r} that can be")
+        for each in answer.arrays.values():
+            self._like = each if self._like is None else self._like
+            require_alike([self._like, each])
+        if request.kind == "gradient":
+            self._check_gradient(answer, self.cluster.nodes[i].rows_a_step)
+        if (request.kind == "pull" or request.fields.get("pull")) and "parameters" not in answer.arrays:
+            raise RecordError("its answer has no parameters")
+
+    @staticmethod
+    def _check_gradient(answer: Message, rows: int) -> None:
+        if "gradient" not in answer.arrays:
+            raise RecordError("its answer has no gradient")
+        if answer.fields["n"] != rows:
+            raise RecordError(f"it says that its gradient is of {answer.fields['n']} rows, but it holds {rows:,} for a step")
+
+    def _checked(self, i: int, request: Message, answer: Message | Lost, check: Check) -> Message | Lost:
+        """The answer, if it is one to this request."""
         if isinstance(answer, Lost):
             return answer
-        raise_error(answer, f"node {i}")
         try:
-            for name, sound in _EXPECTED.get(request.kind, {}).items():
-                if name not in answer.fields or not sound(answer.fields[name]):
-                    raise RecordError(f"its answer to {request.kind!r} has no {name!r} that can be")
-            for each in answer.arrays.values():
-                self._like = each if self._like is None else self._like
-                require_alike([self._like, each])
-            if request.kind == "gradient" and "gradient" not in answer.arrays:
-                raise RecordError("its answer has no gradient")
-            if (request.kind == "pull" or request.fields.get("pull")) and "parameters" not in answer.arrays:
-                raise RecordError("its answer has no parameters")
+            check(i, request, answer)
         except RecordError as error:
             return Lost("garbage", error.message)
         if request.kind in CHANGING:
@@ -222,7 +277,7 @@ class Team:
         if self.patience.on_loss == "leave_out" and not self.live:
             raise WorkerLostError(f"every node was lost, the last one at step {self.step}, {why}", hint="resume from the last checkpoint")
 
-    def _replace(self, i: int, request: Message, answered: Iterable[int]) -> Message | None:
+    def _replace(self, i: int, request: Message, answered: Iterable[int], check: Check | None) -> Message | None:
         """A new node with the state that the lost one should have now, and its answer."""
         used = sum(event.what == "replaced" for event in self.events)
         if used >= self.patience.replacements:
@@ -237,7 +292,7 @@ class Team:
         self._join(i, "replaced", "a new one has its place")
         if changes and not alone:  # the peer has done it already, and the new node has its state
             return Message("restored", {}, {"parameters": self._known[i]}) if i in self._known else Message("restored")
-        return self.ask({i: request}).get(i)
+        return self.ask({i: request}, check=check).get(i)
 
     def _recover(self, i: int, peers: Iterable[int], step: int) -> None:
         """Bring a node to a step: with a peer's state, or by its own steps from the start.
@@ -245,6 +300,8 @@ class Team:
         Raises:
             WorkerLostError: It was lost again, or its peers were.
         """
+        if self.recovers == "nothing":
+            return
         if self.recovers == "alone":
             self._one(i, Message("begin"))
             self._one(i, Message("advance", {"step": 0, "until": step}))
@@ -277,7 +334,7 @@ class Team:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < 1 << 53)
 
 
 _EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {

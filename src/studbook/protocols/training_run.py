@@ -24,7 +24,7 @@ class StepRow:
         before: Mean squared distance of the nodes' parameters to their mean before the exchange; where there is none, after the step.
         spread: The same after the step.
         sent: Bytes of parameters and gradients that nodes sent and were sent for the protocol so far.
-        live: Nodes that took part.
+        live: Nodes that took part, or could have: a server doesn't draw all.
     """
 
     step: int
@@ -41,7 +41,7 @@ class Evaluation:
 
     Attributes:
         step: After how many steps.
-        node: Whose parameters; ``None`` for the mean of all.
+        node: Whose parameters; ``None`` for the mean of all, or for the server's.
         measures: By name.
     """
 
@@ -59,10 +59,11 @@ class TrainingRun:
         rows: One a step.
         evaluations: In order.
         events: Losses and returns of nodes.
-        parameters: Each live node's, at the end.
+        parameters: Each live node's, at the end; none where a server holds the model.
         rho: Contraction of the spread that theory gives one exchange; see ``studbook.theory.contraction``. NaN for more nodes and
             matrices than are worth the wait.
         predicted: What theory expects of the spread after each step; see ``predict_spread``. NaN as for ``rho``, and for long runs.
+        server: The server's parameters, where there is one.
     """
 
     settings: Mapping[str, Any]
@@ -72,11 +73,17 @@ class TrainingRun:
     parameters: Mapping[int, Parameters]
     rho: float
     predicted: Sequence[float]
+    server: Parameters | None = None
 
     @property
-    def digests(self) -> dict[int, str]:
-        """Of each node's parameters: equal only where the runs are, to the bit."""
-        return {i: digest(each) for i, each in self.parameters.items()}
+    def held(self) -> dict[str, Parameters]:
+        """Everybody's parameters: the nodes' by their numbers, or the ``server``'s."""
+        return {str(i): each for i, each in self.parameters.items()} if self.server is None else {"server": self.server}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of everybody's parameters: equal only where the runs are, to the bit."""
+        return {who: digest(each) for who, each in self.held.items()}
 
     @property
     def shrinkage(self) -> float:
@@ -102,6 +109,7 @@ class TrainingRun:
         """The whole in a few numbers, as JSON's types."""
         last = self.rows[-1] if self.rows else None
         final = [each for each in self.evaluations if last is not None and each.step == last.step]
+        together = "mean" if self.server is None else "server"
         return {
             "schema": SCHEMA,
             "settings": dict(self.settings),
@@ -111,9 +119,9 @@ class TrainingRun:
             "contraction": _finite(self.shrinkage),
             "contraction_predicted": _finite(self.rho),
             "bytes_sent": last.sent if last else 0,
-            "measures": {"mean" if each.node is None else str(each.node): dict(each.measures) for each in final},
+            "measures": {together if each.node is None else str(each.node): dict(each.measures) for each in final},
             "events": [dataclasses.asdict(event) for event in self.events],
-            "digests": {str(i): value for i, value in self.digests.items()},
+            "digests": self.digests,
         }
 
 

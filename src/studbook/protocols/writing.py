@@ -14,7 +14,7 @@ SUMMARY, CURVE, CURVE_TABLE, PARAMETERS = "summary.json", "curve.json", "curve.p
 
 
 def write_run(run: TrainingRun, folder: Path) -> None:
-    """Write ``summary.json``, ``curve.json`` and ``curve.parquet`` (one row a step), and ``parameters.bin`` (a message with every node's).
+    """Write ``summary.json``, ``curve.json`` and ``curve.parquet`` (one row a step), and ``parameters.bin`` (a message with everybody's).
 
     Raises:
         StorageError: The disk refused; no file is half-written.
@@ -34,10 +34,9 @@ def write_run(run: TrainingRun, folder: Path) -> None:
     curve = run.curve()
     table = io.BytesIO()
     pl.DataFrame(curve, infer_schema_length=None).write_parquet(table)
-    arrays = {str(i): parameters for i, parameters in run.parameters.items()}
     write_file(folder / CURVE_TABLE, table.getvalue())
     write_file(folder / CURVE, (json.dumps([_finite(row) for row in curve]) + "\n").encode())
-    write_file(folder / PARAMETERS, Message("parameters", {"step": len(run.rows)}, arrays).encode())
+    write_file(folder / PARAMETERS, Message("parameters", {"step": len(run.rows)}, run.held).encode())
     write_file(folder / SUMMARY, (json.dumps(_finite(run.summary()), indent=2) + "\n").encode())
 
 
