@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studbook.errors import BallotError, EvidenceError, SchemaVersionError, SignatureError, StorageError, StudbookError, VerifierError
+from studbook.errors import (
+    BallotError,
+    EvidenceError,
+    RecordError,
+    SchemaVersionError,
+    SignatureError,
+    StorageError,
+    StudbookError,
+    VerifierError,
+)
 from studbook.protocols.commit import Committer
 from studbook.protocols.kept import COMMITMENT, encode_state, load_records, optimiser_digest, received_name, state_name, steps_name
 from studbook.protocols.node import Node, Optimiser
@@ -23,7 +32,7 @@ from studbook.verification.quorum import Quorum
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import training_site as site
 
-SHA = "sha256:" + 64 * "e"
+SHA, ARRAYS = "sha256:" + 64 * "e", "blake3:" + 64 * "e"
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +76,13 @@ def test_every_field_changed(trained, name):
 def test_every_checkpoint_changed(trained, place, name):
     """The node signed states that aren't where its own steps led: a contradiction."""
     record = trained.signed.record
-    points = tuple(replace(each, **{name: SHA}) if i == place else each for i, each in enumerate(record.checkpoints))
+    points = tuple(
+        replace(each, **{name: ARRAYS if name == "parameters" else SHA}) if i == place else each
+        for i, each in enumerate(record.checkpoints)
+    )
     changes = {"checkpoints": points}
     if (place, name) == (0, "parameters"):
-        changes["training"] = replace(record.training, start=SHA)
+        changes["training"] = replace(record.training, start=ARRAYS)
     found = outcome(trained.verifier(), site.resigned(trained, **changes), trained.store)
     assert found == ("VerifierError" if (place, name) == (0, "parameters") else "reject")
 
@@ -87,7 +99,8 @@ def test_every_field_is_tried():
 def test_every_field_of_a_step_changed(trained, name, place):
     """One false step under a root of its own, all steps replayed: rejected, or shown nothing that fits."""
     records = list(load_records(trained.store, trained.signed.record))
-    values = {"path": "7/node/0/step/999", "step": 99, "contact": Contact(kind="parameters", value=SHA)}
+    values = {"path": "7/node/0/step/999", "step": 99, "contact": Contact(kind="parameters", value=ARRAYS)}
+    values |= dict.fromkeys(("before", "update", "after"), ARRAYS)
     records[place] = replace(records[place], **{name: values.get(name, SHA)})
     signed, store = site.with_records(trained, records)
     assert outcome(trained.verifier(24), signed, store) == "reject"
@@ -159,12 +172,20 @@ def test_other_schemas_are_refused(trained):
         open_signed(data.replace(b'"steps":24', b'"steps":25'), TrainingCommitment, "it")
 
     class Next(TrainingCommitment):
-        SCHEMA = "studbook.training/2"
+        SCHEMA = "studbook.training/3"
 
     record = trained.signed.record
     newer = Next(**{each.name: getattr(record, each.name) for each in fields(record)})
-    with pytest.raises(SchemaVersionError, match="version 2"):
+    with pytest.raises(SchemaVersionError, match="version 3"):
         open_signed(sign(newer, site.KEY), TrainingCommitment, "it")
+
+    class First(TrainingCommitment):
+        SCHEMA = "studbook.training/1"
+
+    older = First(**{each.name: getattr(record, each.name) for each in fields(record)})
+    with pytest.raises(RecordError) as refused:
+        open_signed(sign(older, site.KEY), TrainingCommitment, "it")
+    assert "older studbook" in refused.value.hint
     with pytest.raises(StudbookError, match="another kind"):
         open_signed(data, Claim, "it")
 

@@ -22,8 +22,8 @@ from studbook.protocols.kept import (
     encode_state,
     load_lines,
     load_state,
-    optimiser_digest,
     received_name,
+    state_digests,
     state_name,
     steps_name,
     task_of,
@@ -32,7 +32,8 @@ from studbook.protocols.node import Node, NodeState
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, digest, encode
 from studbook.provenance import Signed, SigningKey, open_signed, sign
-from studbook.records import Checkpoint, Contact, Environment, StepRecord, TrainingCommitment, merkle_root, to_bytes
+from studbook.records import Checkpoint, Contact, Environment, StepRecord, TrainingCommitment, merkle_root
+from studbook.records.step_lines import write_step
 from studbook.records.training import MAX_STEPS, checkpoint_steps
 
 
@@ -97,7 +98,7 @@ class Committer:
         for each in self._records:  # alike in their first state, as all nodes of a run are, and yet another's
             if (each.path, each.batch) != (self._recording.path(each.step), self._recording.batch(each.step)):
                 raise _another()
-        self._lines = [to_bytes(each) for each in self._records]
+        self._lines = [write_step(each) for each in self._records]
         return found
 
     def step(self, state: NodeState) -> NodeState:
@@ -135,9 +136,13 @@ class Committer:
         if received is not None:
             contact = Contact(kind="gradient" if adopted is None else "parameters", value=digest(received), peers=tuple(peers))
             self._store.put(received_name(before.step), encode(received))
-        self._records.append(self._recording.record(before, update, after, contact))
-        self._lines.append(to_bytes(self._records[-1]))
-        state = after if adopted is None else self.node.adopt(after, adopted)
+        record = self._recording.record(before, update, after, contact)
+        self._records.append(record)
+        self._lines.append(write_step(record))
+        state = after
+        if adopted is not None:
+            state = self.node.adopt(after, adopted)
+            self._recording.know(state, (record.left, record.optimiser_after))
         if state.step % self.every == 0:
             self._keep(state)
         return state
@@ -196,7 +201,7 @@ class Committer:
             self._store.put(steps_name(self._written), b"".join(line + b"\n" for line in segment))
             self._written = len(self._records)
         self._store.put(state_name(state.step), encode_state(state))
-        self._kept[state.step] = Checkpoint(state.step, digest(state.parameters), optimiser_digest(state.optimiser))
+        self._kept[state.step] = Checkpoint(state.step, *self._recording.digests(state))
 
     def _resume(self, first: NodeState) -> NodeState | None:
         """The last state that is whole, and fits the records before it; ``None`` where there is nothing to go on from."""
@@ -207,13 +212,13 @@ class Committer:
             while True:
                 step = len(records)
                 read = load_state(self._store, step, first)
-                point = Checkpoint(step, digest(read.parameters), optimiser_digest(read.optimiser))
-                expected = (records[-1].left, records[-1].optimiser_after) if records else (digest(first.parameters), point.optimiser)
-                if (point.parameters, point.optimiser) != expected and not step:
+                found = state_digests(read)
+                expected = (records[-1].left, records[-1].optimiser_after) if records else (digest(first.parameters), found[1])
+                if found != expected and not step:
                     raise _another()
-                if (point.parameters, point.optimiser) != expected:
+                if found != expected:
                     break
-                state, kept[step] = read, point
+                state, kept[step] = read, Checkpoint(step, *found)
                 self._records, self._kept, self._written = list(records), dict(kept), len(records)
                 records += Ledger([b""] * step + load_lines(self._store, step, self.every))[step:]
                 if len(records) % self.every:

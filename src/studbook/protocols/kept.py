@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple, overload
+from typing import TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,14 @@ from studbook.errors import EvidenceError, RecordError, StudbookError, VerifierE
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, decode, digest, encode, encoded_size
-from studbook.records import Contact, StepRecord, TrainingCommitment, TrainingTask, digest_of, from_bytes, merkle_root
+from studbook.records import Contact, StepRecord, TrainingCommitment, TrainingTask, digest_of, merkle_root
+from studbook.records.step_lines import Link, read_link, read_step
 
 COMMITMENT = "commitment.json"
 MAX_SEGMENT = 256 << 20
+
+StateDigests: TypeAlias = tuple[str, str]
+"""Of a state's parameters, and of its optimiser's state."""
 
 
 def task_of(node: Node, start: str | None = None) -> TrainingTask:
@@ -39,6 +42,11 @@ def optimiser_digest(state: Mapping[str, Parameters]) -> str:
     return digest_of({name: digest(part) for name, part in state.items()})
 
 
+def state_digests(state: NodeState) -> StateDigests:
+    """Digests of a state's parameters and of its optimiser's state."""
+    return digest(state.parameters), optimiser_digest(state.optimiser)
+
+
 class Recording:
     """What a node needs to know of itself to record steps; made once a run.
 
@@ -49,7 +57,7 @@ class Recording:
     def __init__(self, node: Node) -> None:
         self.node = node
         self._data = digest_of(dict(node.objective.describe()))
-        self._left: tuple[NodeState | None, str, str] = (None, "", "")
+        self._known: tuple[NodeState | None, StateDigests] = (None, ("", ""))
 
     def batch(self, step: int) -> str:
         """The commitment to a step's rows and to the data that they are rows of."""
@@ -59,18 +67,22 @@ class Recording:
         """The path of a step's random streams."""
         return f"{self.node.seed}/node/{self.node.index}/step/{step}"
 
-    def record(self, before: NodeState, update: Parameters, after: NodeState, contact: Contact | None = None) -> StepRecord:
-        """The record of a step: from which state, by which gradient, to which state.
+    def digests(self, state: NodeState) -> StateDigests:
+        """A state's digests. No state is digested twice in turn: where one step ends the next begins, and is kept."""
+        if self._known[0] is not state:
+            self.know(state, state_digests(state))
+        return self._known[1]
 
-        Where the state before is the very one that the last step ended with, it isn't digested again.
-        """
-        known, parameters, optimiser = self._left
-        if known is not before:
-            parameters, optimiser = digest(before.parameters), optimiser_digest(before.optimiser)
-        self._left = (after, digest(after.parameters), optimiser_digest(after.optimiser))
+    def know(self, state: NodeState, digests: StateDigests) -> None:
+        """Take a state's digests as known."""
+        self._known = (state, digests)
+
+    def record(self, before: NodeState, update: Parameters, after: NodeState, contact: Contact | None = None) -> StepRecord:
+        """The record of a step: from which state, by which gradient, to which state."""
+        began, ended = self.digests(before), self.digests(after)
         return StepRecord(
-            step=before.step, before=parameters, optimiser=optimiser, batch=self.batch(before.step), path=self.path(before.step),
-            update=digest(update), after=self._left[1], optimiser_after=self._left[2], contact=contact,
+            step=before.step, before=began[0], optimiser=began[1], batch=self.batch(before.step), path=self.path(before.step),
+            update=digest(update), after=ended[0], optimiser_after=ended[1], contact=contact,
         )  # fmt: skip
 
 
@@ -209,7 +221,7 @@ class Ledger(Sequence[StepRecord]):
         if step in self._read:
             return self._read[step]
         try:
-            found = from_bytes(StepRecord, self._lines[step], f"step {step}", max_bytes=StepRecord.MAX_BYTES)
+            found = read_step(self._lines[step], f"step {step}")
         except StudbookError as error:
             raise EvidenceError(f"the node committed to what is no step: {error.message}", hint="reject it") from error
         if found.step != step:
@@ -225,27 +237,9 @@ class Ledger(Sequence[StepRecord]):
         """
         for step, line in enumerate(self._lines):
             try:
-                plain = json.loads(line)
-                contact = plain["contact"] or {"kind": "", "value": ""}
-                left = contact["value"] if contact["kind"] == "parameters" else plain["after"]
-                taken_over = contact["kind"], contact["value"]
-                yield Link((plain["before"], plain["optimiser"]), (left, plain["optimiser_after"]), taken_over)
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise EvidenceError(f"the node committed to what is no step, as its step {step}", hint="reject it") from error
-
-
-class Link(NamedTuple):
-    """Where a step begins and ends.
-
-    Attributes:
-        before: Digests of the parameters and of the optimiser's state that it begins with.
-        left: Those that the next step begins with.
-        contact: Kind and digest of what it took over from others, or nothing twice.
-    """
-
-    before: tuple[str, str]
-    left: tuple[str, str]
-    contact: tuple[str, str]
+                yield read_link(line, f"step {step}")
+            except RecordError as error:
+                raise EvidenceError(f"the node committed to what is no step: {error.message}", hint="reject it") from error
 
 
 def load_records(store: Store, commitment: TrainingCommitment) -> Ledger:

@@ -19,7 +19,7 @@ from studbook.protocols.kept import Ledger, load_committed, load_records, optimi
 from studbook.protocols.node import Node
 from studbook.protocols.retrace import Walk
 from studbook.protocols.stores import Store
-from studbook.protocols.values import Parameters, digest, mean, squared_distance
+from studbook.protocols.values import Parameters, digest, encode, mean, squared_distance
 from studbook.provenance import PublicKey, Signed
 from studbook.records import Ballot, Check, Contact, Environment, ReplayCalibration, StepRecord, TrainingCommitment, digest_of
 from studbook.records.training import MAX_STEPS
@@ -127,7 +127,8 @@ class ReplayVerifier:
     def __init__(self, assignment: Assignment, calibration: ReplayCalibration) -> None:
         if not 1 <= assignment.steps <= MAX_STEPS or not _ROUND.fullmatch(assignment.run):
             raise ConfigError(f"a run of {assignment.steps} steps named {assignment.run[:40]!r}, expected 1 or more, and 32 hex digits")
-        self._task = task_of(assignment.node, assignment.start or None)
+        self._first = assignment.node.begin()
+        self._task = task_of(assignment.node, assignment.start or digest(self._first.parameters))
         if calibration.objective != self._task.objective:
             raise CalibrationError("the calibration is for another objective or other data", hint="calibrate on the one that is trained")
         self.assignment, self.calibration = assignment, calibration
@@ -156,7 +157,7 @@ class ReplayVerifier:
         steps = drawn_steps(record, round_, self.calibration.steps)
         shown = _Counting(store)
         records = load_records(shown, record)  # 2
-        walk, reason = Walk(self.assignment.node, shown, records, record.every), ""
+        walk, reason = Walk(self.assignment.node, shown, records, record.every, self._first), ""
         try:
             self._require_chain(record, records)  # 3
             walk.load(record.steps)  # what the training came to
@@ -194,7 +195,7 @@ class ReplayVerifier:
         """
         before = commitment.checkpoints[0].parameters, commitment.checkpoints[0].optimiser
         kept = {each.step: (each.parameters, each.optimiser) for each in commitment.checkpoints}
-        if before[1] != (self.assignment.optimiser or optimiser_digest(self.assignment.node.begin().optimiser)):
+        if before[1] != (self.assignment.optimiser or optimiser_digest(self._first.optimiser)):
             raise EvidenceError("the optimiser didn't begin in the state that it was to begin in", hint="reject it")
         for step, link in enumerate(records.links()):
             if link.before != before or kept.get(step, before) != before:
@@ -256,7 +257,7 @@ def relative_distance(committed: Parameters, replayed: Parameters) -> float:
         >>> relative_distance(ours, ours), relative_distance({"w": np.zeros(2, np.float32)}, ours)
         (0.0, 1.0)
     """
-    if digest(committed) == digest(replayed):
+    if encode(committed) == encode(replayed):
         return 0.0
     zero = {name: value * 0.0 for name, value in replayed.items()}
     apart, own = squared_distance(committed, replayed), squared_distance(replayed, zero)

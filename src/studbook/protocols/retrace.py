@@ -12,8 +12,8 @@ from studbook.protocols.kept import (
     load_committed,
     load_records,
     load_state,
-    optimiser_digest,
     received_name,
+    state_digests,
     state_name,
     update_name,
 )
@@ -46,12 +46,13 @@ class Walk:
         store: What the node shows.
         records: Its steps, checked against the root of its commitment.
         every: It promised to keep a state every so many steps.
+        form: A state of the node's, which kept ones have to be alike; by default its first.
     """
 
-    def __init__(self, node: Node, store: Store, records: Sequence[StepRecord], every: int) -> None:
+    def __init__(self, node: Node, store: Store, records: Sequence[StepRecord], every: int, form: NodeState | None = None) -> None:
         self._node, self._store, self._records, self._every = node, store, records, every
         self._recording = Recording(node)
-        self._form = node.begin()
+        self._form = node.begin() if form is None else form
         self._shown = {name for name in store.names() if name.startswith("state-")}
         self._at: NodeState | None = None
         self.taken = 0
@@ -90,12 +91,11 @@ class Walk:
             VerifierError: It isn't there, or isn't what was committed to.
         """
         found = load_state(self._store, step, self._form)
-        found_digests = digest(found.parameters), optimiser_digest(found.optimiser)
         if step < len(self._records):
             expected = self._records[step].before, self._records[step].optimiser
         else:
             expected = self._records[-1].left, self._records[-1].optimiser_after
-        if found_digests != expected:
+        if state_digests(found) != expected:
             raise VerifierError(f"{state_name(step)} isn't the state that was committed to", hint="ask the node for it again")
         return found
 
@@ -136,7 +136,7 @@ class Walk:
             received = load_committed(self._store, received_name(state.step), contact.value, state.parameters)
         agreed = received is not None and contact is not None and contact.kind == "gradient"
         after = self._node.apply(state, received if agreed and received is not None else update)
-        if (digest(after.parameters), optimiser_digest(after.optimiser)) != (record.after, record.optimiser_after):
+        if state_digests(after) != (record.after, record.optimiser_after):
             raise EvidenceError(f"step {record.step} leads to another state than was committed to", hint="reject it")
         left = after if received is None or agreed else self._node.adopt(after, received)
         return Retraced(update, after, left)

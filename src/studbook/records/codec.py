@@ -102,7 +102,10 @@ def check_schema(found: object, expected: str, what: str) -> None:
         raise SchemaVersionError(
             f"{what} has version {parts[2]}; this studbook reads up to {version}", hint="pip install --upgrade studbook"
         )
-    raise RecordError(f"{what} is {str(found)[:80]!r}, expected {expected!r}", hint="this is another kind of record")
+    hint = (
+        "this is another kind of record" if parts is None or parts[1] != kind else "an older studbook wrote it: make it again with this one"
+    )
+    raise RecordError(f"{what} is {str(found)[:80]!r}, expected {expected!r}", hint=hint)
 
 
 def _validated(cls: type[RecordT], data: bytes, what: str) -> RecordT:

@@ -16,7 +16,12 @@ MAX_CHECKPOINTS = 1 << 14
 MAX_PEERS = 4096
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_ARRAYS = re.compile(r"blake3:[0-9a-f]{64}")
 _PATH = re.compile(r"[0-9]{1,16}(?:/[a-z0-9-]{1,32}){1,15}")
+
+
+def _require_arrays(value: str, name: str) -> None:
+    _require(_ARRAYS.fullmatch(value) is not None, name, value, "blake3: and 64 hex digits")
 
 
 def _require(condition: bool, name: str, got: object, expected: str) -> None:
@@ -41,7 +46,7 @@ class Contact:
     peers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        require_sha(self.value, "contact.value")
+        _require_arrays(self.value, "contact.value")
         sound = len(self.peers) <= MAX_PEERS and len(set(self.peers)) == len(self.peers) and all(0 <= peer < 1 << 32 for peer in self.peers)
         _require(sound, "contact.peers", self.peers, f"at most {MAX_PEERS:,} different nodes, from 0")
 
@@ -65,7 +70,7 @@ class StepRecord:
         RecordError: A field that is out of its form.
     """
 
-    SCHEMA: ClassVar[str] = "studbook.training-step/1"
+    SCHEMA: ClassVar[str] = "studbook.training-step/2"
     MAX_BYTES: ClassVar[int] = 64 << 10
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -81,7 +86,9 @@ class StepRecord:
 
     def __post_init__(self) -> None:
         _require(0 <= self.step < MAX_STEPS, "step.step", self.step, f"0 to {MAX_STEPS - 1:,}")
-        for name in ("before", "optimiser", "batch", "update", "after", "optimiser_after"):
+        for name in ("before", "update", "after"):
+            _require_arrays(getattr(self, name), f"step.{name}")
+        for name in ("optimiser", "batch", "optimiser_after"):
             require_sha(getattr(self, name), f"step.{name}")
         _require(_PATH.fullmatch(self.path) is not None, "step.path", self.path, "a seed and names, such as 7/node/0/step/12")
 
@@ -110,7 +117,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         _require(0 <= self.step <= MAX_STEPS, "checkpoint.step", self.step, f"0 to {MAX_STEPS:,}")
-        require_sha(self.parameters, "checkpoint.parameters")
+        _require_arrays(self.parameters, "checkpoint.parameters")
         require_sha(self.optimiser, "checkpoint.optimiser")
 
 
@@ -139,8 +146,9 @@ class TrainingTask:
     start: str
 
     def __post_init__(self) -> None:
-        for name in ("objective", "optimiser", "rows", "start"):
+        for name in ("objective", "optimiser", "rows"):
             require_sha(getattr(self, name), f"task.{name}")
+        _require_arrays(self.start, "task.start")
         _require(1 <= self.batch <= MAX_SEED, "task.batch", self.batch, "1 or more")
         _require(0 <= self.seed <= MAX_SEED, "task.seed", self.seed, "0 to 2^53 - 1")
         _require(0 <= self.node < 1 << 32, "task.node", self.node, "0 or more")
@@ -169,7 +177,7 @@ class TrainingCommitment:
         RecordError: An empty commitment, or one whose parts don't belong together.
     """
 
-    SCHEMA: ClassVar[str] = "studbook.training/1"
+    SCHEMA: ClassVar[str] = "studbook.training/2"
     MAX_BYTES: ClassVar[int] = 8 << 20
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
