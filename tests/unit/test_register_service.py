@@ -14,7 +14,7 @@ from studbook.fingerprints import PerceptualHash
 from studbook.pictures import jpeg_bytes, png_bytes
 from studbook.provenance import Statement, binding_of, inspect_credential, manifest_of, new_chain, sign_picture
 from studbook.records import Entry
-from studbook.registry import Match, Register, picture_content
+from studbook.registry import Match, Register, picture_content, text_content
 from studbook.web.guard import Tokens
 from studbook.web.limits import RefusedError, RequestLimits
 from studbook.web.manifest_stores import active_manifest
@@ -178,9 +178,15 @@ def register(tmp_path):
         yield opened
 
 
+def with_manifest(register, content, kind):
+    register.add([Entry(content, kind, "generated", manifest=f"sha256:{1:064x}")])
+
+
 def test_a_picture_s_name_is_its_file_s(register):
     data = png_bytes(picture(1))
     register.add_images([data])
+    assert match_asset(register, Asset(data, "image/png", 1 << 20)) == []
+    with_manifest(register, picture_content(data), "image")
     found = match_asset(register, Asset(data, "image/png", 1 << 20))
     assert found[0].how == "exact" and found[0].entry.content == picture_content(data)
 
@@ -194,6 +200,7 @@ def test_what_shows_nothing_is_near_nothing(register):
 
 def test_texts_in_utf_8(register):
     register.add_texts(["ein Zuchtbuch hält fest, wer von wem abstammt"])
+    with_manifest(register, text_content("ein Zuchtbuch hält fest, wer von wem abstammt"), "text")
     asked = Asset("ein Zuchtbuch hält fest, wer von wem abstammt, und mehr".encode(), TEXT, 1)
     assert match_asset(register, asked)[0].how == "near"
     for data in (b"\xff", b""):
@@ -364,5 +371,6 @@ def test_the_official_paths_and_names_are_in_the_schema(tmp_path):
 def test_jpeg_of_the_same_picture_is_found(register):
     smooth = np.kron(np.random.default_rng(3).integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
     register.add_images([png_bytes(smooth)])
+    with_manifest(register, picture_content(png_bytes(smooth)), "image")
     found = match_asset(register, Asset(jpeg_bytes(smooth, 80), "image/jpeg", 1 << 20), PHASH)
     assert found and found[0].scheme == "phash"

@@ -85,12 +85,16 @@ def _parameters(name: str, text: str) -> tuple[tuple[str, Any], ...]:
         raise RegisterError(f"the register is damaged: it has lost the parameters of the fingerprint {name!r}", hint=BACKUP) from error
 
 
-def ids_by_content(store: Store, connection: Connection, contents: Iterable[bytes]) -> dict[bytes, list[int]]:
-    """Numbers of the entries of each content that is known."""
+def ids_by_content(
+    store: Store, connection: Connection, contents: Iterable[bytes], *, with_manifest: bool = False
+) -> dict[bytes, list[int]]:
+    """Numbers of the entries of each content that is known; all, or those with a manifest."""
     wanted = list(dict.fromkeys(contents))
     found: dict[bytes, list[int]] = {}
     for start in range(0, len(wanted), _CHUNK):
-        part = store.dialect.among(entries.c.content, wanted[start : start + _CHUNK])
-        for content, i in connection.execute(select(entries.c.content, entries.c.id).where(part).order_by(entries.c.id)).all():
+        asked = select(entries.c.content, entries.c.id).where(store.dialect.among(entries.c.content, wanted[start : start + _CHUNK]))
+        if with_manifest:
+            asked = asked.where(entries.c.manifest.is_not(None))
+        for content, i in connection.execute(asked.order_by(entries.c.id)).all():
             found.setdefault(bytes(content), []).append(i)
     return found

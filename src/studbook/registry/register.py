@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from studbook.errors import ConfigError, DataError
 from studbook.records import Claim, DetectorCalibration, Digest, Entry, Origin, Receipt
+from studbook.registry._batches import parts_of, without_collection
 from studbook.registry.contents import Picture, Prints, fingerprint_pictures, fingerprint_texts
 from studbook.registry.values import Added, Edge, Limit, Lineage, Match, Problem, Relation, Stats
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from studbook.registry.indexes import Indexes
     from studbook.registry.store import Store
 
-T = TypeVar("T")
 _PICTURES = 256
 
 
@@ -95,7 +92,7 @@ class Register:
         """
         from studbook.registry.writing import BATCH, add_entries
 
-        return sum((add_entries(self._store, part) for part in _parts(entries, BATCH)), Added(0, 0))
+        return sum((add_entries(self._store, part) for part in parts_of(entries, BATCH)), Added(0, 0))
 
     def add_texts(
         self, texts: Iterable[str] | Prints, *, origin: Origin = "generated", model: str = "", source: str = "", parents: Sequence[str] = ()
@@ -118,7 +115,7 @@ class Register:
         from studbook.registry.writing import TEXTS
 
         _refuse_single(texts)
-        found = [texts] if isinstance(texts, Prints) else (fingerprint_texts(part) for part in _parts(texts, TEXTS))
+        found = [texts] if isinstance(texts, Prints) else (fingerprint_texts(part) for part in parts_of(texts, TEXTS))
         return self._add_prints(found, Entry(_NOTHING, "text", origin, model, source, parents=tuple(parents)))
 
     def add_images(
@@ -147,7 +144,7 @@ class Register:
             RegisterUnavailableError: The database went away; batches before that are in.
         """
         _refuse_single(pictures)
-        found = [pictures] if isinstance(pictures, Prints) else (fingerprint_pictures(part) for part in _parts(pictures, _PICTURES))
+        found = [pictures] if isinstance(pictures, Prints) else (fingerprint_pictures(part) for part in parts_of(pictures, _PICTURES))
         return self._add_prints(found, Entry(_NOTHING, "image", origin, model, source, parents=tuple(parents)))
 
     def _add_prints(self, several: Iterable[Prints], example: Entry) -> Added:
@@ -166,20 +163,21 @@ class Register:
 
     # Finding
 
-    def find_texts(self, texts: Iterable[str] | Prints) -> list[tuple[Match, ...]]:
+    def find_texts(self, texts: Iterable[str] | Prints, *, with_manifest: bool = False) -> list[tuple[Match, ...]]:
         """Entries with the same text, and with a near one; for each text the exact ones first, then the nearest, at most 64.
 
         Args:
             texts: Texts, or ``fingerprint_texts`` of them.
+            with_manifest: Only entries that have a content credential count, however many others are nearer.
 
         Raises:
             DataError: Not texts.
             RegisterUnavailableError: The database went away.
         """
         _refuse_single(texts)
-        return self._find(texts if isinstance(texts, Prints) else fingerprint_texts(texts))
+        return self._find(texts if isinstance(texts, Prints) else fingerprint_texts(texts), with_manifest)
 
-    def find_images(self, pictures: Sequence[Picture] | Prints) -> list[tuple[Match, ...]]:
+    def find_images(self, pictures: Sequence[Picture] | Prints, *, with_manifest: bool = False) -> list[tuple[Match, ...]]:
         """Entries with the same picture, and those within the limit of its perceptual hash or PDQ; see ``find_texts``.
 
         Raises:
@@ -188,20 +186,23 @@ class Register:
             RegisterUnavailableError: The database went away.
         """
         _refuse_single(pictures)
-        return self._find(pictures if isinstance(pictures, Prints) else fingerprint_pictures(list(pictures)))
+        return self._find(pictures if isinstance(pictures, Prints) else fingerprint_pictures(list(pictures)), with_manifest)
 
-    def _find(self, prints: Prints) -> list[tuple[Match, ...]]:
+    def _find(self, prints: Prints, with_manifest: bool) -> list[tuple[Match, ...]]:
         from studbook.registry.searching import find_prints, matches
 
         with without_collection():
-            return matches(self._store, find_prints(self._store, self._indexes, prints))
+            return matches(self._store, find_prints(self._store, self._indexes, prints, with_manifest=with_manifest))
 
-    def find_digests(self, digests: Iterable[Digest], radius: float | None = None) -> list[tuple[Match, ...]]:
+    def find_digests(
+        self, digests: Iterable[Digest], radius: float | None = None, *, with_manifest: bool = False
+    ) -> list[tuple[Match, ...]]:
         """Entries near each digest.
 
         Args:
             digests: Of any scheme that is compared by bits, ``minhash``, or ``text_exact``.
             radius: Largest distance by the scheme's measure; ``None`` takes the register's limit.
+            with_manifest: Only entries that have a content credential count.
 
         Raises:
             RegisterError: A scheme that can't be looked up, or one without a limit.
@@ -209,7 +210,7 @@ class Register:
         """
         from studbook.registry.searching import find_digests, matches
 
-        return matches(self._store, find_digests(self._store, self._indexes, list(digests), radius))
+        return matches(self._store, find_digests(self._store, self._indexes, list(digests), radius, with_manifest=with_manifest))
 
     def get(self, content: str) -> tuple[Entry, ...]:
         """All entries of a content, ``sha256:…``; parents are sorted. None where it isn't known.
@@ -386,22 +387,3 @@ _NOTHING = f"sha256:{64 * '0'}"
 def _refuse_single(several: object) -> None:
     if isinstance(several, str | bytes):
         raise DataError(f"expected several outputs, got a single {type(several).__name__}", hint="put it into a list")
-
-
-def _parts(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(values)
-    while part := list(islice(rest, size)):
-        yield part
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Let Python's collector of cycles rest: what a batch makes by the thousand has none, and looking takes a quarter of the time."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -16,7 +16,7 @@ from studbook.registry.contents import Packed, Prints
 from studbook.registry.indexes import Indexes, is_indexed
 from studbook.registry.limits import agreement_of, distances_of
 from studbook.registry.reading import Scheme, all_schemes, entries_by_id, ids_by_content
-from studbook.registry.schema import prints
+from studbook.registry.schema import entries, prints
 from studbook.registry.signed import limit_of
 from studbook.registry.store import Store
 from studbook.registry.values import Match
@@ -43,31 +43,34 @@ def _exactly(entry: int) -> Hit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """Digests of one scheme, and of which of the outputs asked about each is."""
+    """Digests of one scheme, of which of the outputs asked about each is, and whether entries without a manifest count."""
 
     name: str
     version: int
     parameters: tuple[tuple[str, object], ...]
     packed: Packed
     rows: Sequence[int]
+    with_manifest: bool = False
 
 
-def find_prints(store: Store, indexes: Indexes, found: Prints) -> list[list[Hit]]:
-    """Hits for each output: the same bytes, and what is near under any of its fingerprints."""
+def find_prints(store: Store, indexes: Indexes, found: Prints, *, with_manifest: bool = False) -> list[list[Hit]]:
+    """Hits for each output: the same bytes, and what is near under any of its fingerprints; all, or those with a manifest."""
     hits: list[dict[int, Hit]] = [{} for _ in range(len(found))]
     with store.read() as connection:
-        known = ids_by_content(store, connection, found.contents)
+        known = ids_by_content(store, connection, found.contents, with_manifest=with_manifest)
     for row, content in enumerate(found.contents):
         for i in known.get(content, ())[:MOST_MATCHES]:
             hits[row][i] = _exactly(i)
     for scheme, packed, rows in found.packed:
-        query = Query(scheme.scheme, scheme.version, scheme.parameters, packed, rows.tolist())
+        query = Query(scheme.scheme, scheme.version, scheme.parameters, packed, rows.tolist(), with_manifest)
         _near(store, indexes, query, None, hits)
     return [sorted(each.values())[:MOST_MATCHES] for each in hits]
 
 
-def find_digests(store: Store, indexes: Indexes, digests: Sequence[Digest], radius: float | None) -> list[list[Hit]]:
-    """Hits for each digest."""
+def find_digests(
+    store: Store, indexes: Indexes, digests: Sequence[Digest], radius: float | None, *, with_manifest: bool = False
+) -> list[list[Hit]]:
+    """Hits for each digest: all, or those with a manifest."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, digest in enumerate(digests):
         groups[digest.scheme, digest.version, digest.parameters, len(digest.bits)].append(i)
@@ -75,16 +78,16 @@ def find_digests(store: Store, indexes: Indexes, digests: Sequence[Digest], radi
     for rows in groups.values():
         first = digests[rows[0]]
         if first.scheme == "text_exact":
-            _exact(store, digests, rows, hits)
+            _exact(store, digests, rows, hits, with_manifest=with_manifest)
             continue
         packed = np.frombuffer(b"".join(digests[i].bits for i in rows), np.uint8).reshape(len(rows), -1)
-        _near(store, indexes, Query(first.scheme, first.version, first.parameters, packed, rows), radius, hits)
+        _near(store, indexes, Query(first.scheme, first.version, first.parameters, packed, rows, with_manifest), radius, hits)
     return [sorted(each.values())[:MOST_MATCHES] for each in hits]
 
 
-def _exact(store: Store, digests: Sequence[Digest], rows: Sequence[int], hits: list[dict[int, Hit]]) -> None:
+def _exact(store: Store, digests: Sequence[Digest], rows: Sequence[int], hits: list[dict[int, Hit]], *, with_manifest: bool) -> None:
     with store.read() as connection:
-        known = ids_by_content(store, connection, [digests[i].bits for i in rows])
+        known = ids_by_content(store, connection, [digests[i].bits for i in rows], with_manifest=with_manifest)
     for row in rows:
         hits[row].update({i: _exactly(i) for i in known.get(digests[row].bits, ())[:MOST_MATCHES]})
 
@@ -103,6 +106,11 @@ def _near(store: Store, indexes: Indexes, query: Query, radius: float | None, hi
         distance = distances_of(agree)
     else:
         which, rows, distance = indexes.search(store, number, scheme, query.packed, min(int(limit), 8 * scheme[3]))
+    if query.with_manifest:
+        # Before the nearest are taken: others could crowd them out.
+        with store.read() as connection:
+            kept = np.isin(rows, list(_owners(store, connection, number, np.unique(rows).tolist(), with_manifest=True)))
+        which, rows, distance = which[kept], rows[kept], distance[kept]
     order = np.lexsort((rows, distance, which))
     order = order[_nearest_of_each(which[order])]
     which, rows, distance = which[order], rows[order], distance[order]
@@ -143,11 +151,14 @@ def _limit(connection: Connection, name: str, radius: float | None) -> float:
     return found.value
 
 
-def _owners(store: Store, connection: Connection, number: int, rows: Sequence[int]) -> dict[int, int]:
+def _owners(store: Store, connection: Connection, number: int, rows: Sequence[int], *, with_manifest: bool = False) -> dict[int, int]:
+    """The entry of each fingerprint."""
     found: dict[int, int] = {}
     for start in range(0, len(rows), _CHUNK):
         part = store.dialect.among(prints.c.row, rows[start : start + _CHUNK])
         asked = select(prints.c.row, prints.c.entry).where(prints.c.scheme == number, part)
+        if with_manifest:
+            asked = asked.join(entries, entries.c.id == prints.c.entry).where(entries.c.manifest.is_not(None))
         found.update((row, entry) for row, entry in connection.execute(asked).all())
     return found
 
@@ -155,8 +166,8 @@ def _owners(store: Store, connection: Connection, number: int, rows: Sequence[in
 def matches(store: Store, hits: Sequence[Sequence[Hit]]) -> list[tuple[Match, ...]]:
     """The hits with their entries, whose fingerprints are left out: they are half of the cost."""
     with store.read() as connection:
-        entries = entries_by_id(store, connection, _ids(hits), fingerprints=False)
-    return [tuple(_match(hit, entries[hit.entry]) for hit in each if hit.entry in entries) for each in hits]
+        found = entries_by_id(store, connection, _ids(hits), fingerprints=False)
+    return [tuple(_match(hit, found[hit.entry]) for hit in each if hit.entry in found) for each in hits]
 
 
 def _ids(hits: Sequence[Sequence[Hit]]) -> Iterable[int]:

@@ -134,12 +134,13 @@ def _known(alg: str) -> FixedWidth:
 
 
 def match_digests(register: Register, digests: Iterable[Digest]) -> list[Match]:
-    """Entries near any of these; a fingerprint without a bit set is that of whatever shows nothing, and near nothing."""
-    return [match for several in register.find_digests([each for each in digests if any(each.bits)]) for match in several]
+    """Entries with a manifest near any of these; a fingerprint without a bit set is that of whatever shows nothing, and near nothing."""
+    shown = [each for each in digests if any(each.bits)]
+    return [match for several in register.find_digests(shown, with_manifest=True) for match in several]
 
 
 def match_asset(register: Register, asset: Asset, alg: str | None = None) -> list[Match]:
-    """Entries that are this asset or near it, by one algorithm or by all that fit.
+    """Entries with a manifest that are this asset or near it, by one algorithm or by all that fit.
 
     Raises:
         DataError: Not a picture, or not a text.
@@ -147,7 +148,8 @@ def match_asset(register: Register, asset: Asset, alg: str | None = None) -> lis
     """
     prints = prints_of(asset)
     if alg is None:
-        return list((register.find_texts(prints) if prints.kind == "text" else register.find_images(prints))[0])
+        find = register.find_texts if prints.kind == "text" else register.find_images
+        return list(find(prints, with_manifest=True)[0])
     scheme = _known(alg)
     packed = [packed for each, packed, _ in prints.packed if each.scheme == scheme.scheme]
     if not packed:
