@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 from studbook.errors import CalibrationError, ConfigError, EvidenceError, VerifierError
 from studbook.fingerprints.challenge import draw_places
 from studbook.protocols.kept import Ledger, load_committed, load_records, optimiser_digest, task_of, update_name
 from studbook.protocols.node import Node
-from studbook.protocols.retrace import Walk
+from studbook.protocols.retrace import Retraced, Walk
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, digest, encode, mean, squared_distance
 from studbook.provenance import PublicKey, Signed
@@ -27,6 +28,7 @@ from studbook.verification.calibration import now
 from studbook.verification.verifier import CONTRADICTION
 
 DIFFER, DISTANCE = "replayed steps that differ", "largest relative distance of an update"
+Seen: TypeAlias = Callable[[int, Retraced], None]
 _FAR = 1e6
 _ROUND = re.compile(r"[0-9a-f]{32}")
 
@@ -44,6 +46,8 @@ class Assignment:
         optimiser: Digest of the optimiser's state that it was to begin with; empty: that before any step.
         contacts: What it was to take over from others, by step; a step that isn't here must have taken over nothing. Kind and value
             count: a gradient that is adopted as parameters is another step. The peers don't.
+        draw: Digest of all commitments of a run: what the draw is bound to where the same steps of several nodes are drawn, so that
+            what they took over from each other can be checked; empty: the node's own commitment.
     """
 
     node: Node
@@ -53,6 +57,7 @@ class Assignment:
     start: str = ""
     optimiser: str = ""
     contacts: Mapping[int, Contact] = field(default_factory=lambda: MappingProxyType({}))
+    draw: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class ReplayExamination:
         ballot: What counts.
         steps: The steps that were drawn.
         cost: What it took.
-        contradiction: What can't be, where the node's own words contradict each other.
+        contradiction: What can't be, where the node's own words contradict each other, or the first drawn step that isn't what it says.
     """
 
     ballot: Ballot
@@ -101,15 +106,21 @@ def bit_for_bit(node: Node, steps: int, environment: Environment | None = None) 
     )  # fmt: skip
 
 
-def drawn_steps(commitment: TrainingCommitment, round_: str, n: int) -> tuple[int, ...]:
+def drawn_steps(commitment: TrainingCommitment, round_: str, n: int, draw: str = "") -> tuple[int, ...]:
     """The steps of a round: a function of the commitment and of the round's random bits, which nobody knew when it was made.
+
+    Args:
+        commitment: The node's.
+        round_: The round of votes.
+        n: How many steps.
+        draw: See ``Assignment``.
 
     Raises:
         EvidenceError: The round has no 128 random bits: the node could have committed again and again until it liked the draw.
     """
     if not _ROUND.fullmatch(round_):
         raise EvidenceError(f"the round is {round_[:80]!r}, expected 32 hex digits that were drawn after the commitment")
-    return draw_places("training.steps", commitment.id, round_, n, commitment.steps)
+    return draw_places("training.steps", draw or commitment.id, round_, n, commitment.steps)
 
 
 class ReplayVerifier:
@@ -133,7 +144,9 @@ class ReplayVerifier:
             raise CalibrationError("the calibration is for another objective or other data", hint="calibrate on the one that is trained")
         self.assignment, self.calibration = assignment, calibration
 
-    def examine(self, commitment: Signed[TrainingCommitment], store: Store, round_: str, electorate: str = "") -> ReplayExamination:
+    def examine(
+        self, commitment: Signed[TrainingCommitment], store: Store, round_: str, electorate: str = "", *, seen: Seen | None = None
+    ) -> ReplayExamination:
         """Replay the steps of a round, and cast a ballot.
 
         1. The commitment is to the work that was assigned. 2. The records lie under its root. 3. They make one chain. 4. The drawn
@@ -145,6 +158,7 @@ class ReplayVerifier:
             store: What the node shows.
             round_: The round of votes, 32 hex digits, drawn after the commitment.
             electorate: Who votes: ``Quorum.electorate``; empty where nobody counts.
+            seen: Is shown each drawn step that was taken again bit for bit, by its number.
 
         Raises:
             VerifierError: A commitment to other work, or files that are missing or damaged.
@@ -154,14 +168,15 @@ class ReplayVerifier:
         began = time.process_time()
         record = commitment.record
         self._require_assigned(commitment)  # 1
-        steps = drawn_steps(record, round_, self.calibration.steps)
+        steps = drawn_steps(record, round_, self.calibration.steps, self.assignment.draw)
         shown = _Counting(store)
         records = load_records(shown, record)  # 2
         walk, reason = Walk(self.assignment.node, shown, records, record.every, self._first), ""
         try:
             self._require_chain(record, records)  # 3
             walk.load(record.steps)  # what the training came to
-            checks = (self._exact(walk, steps) if self.calibration.exact else self._near(walk, shown, records, steps),)  # 4
+            check, reason = self._exact(walk, steps, seen) if self.calibration.exact else (self._near(walk, shown, records, steps), "")  # 4
+            checks = (check,)
         except EvidenceError as error:
             reason, checks = error.message, (Check("execution", CONTRADICTION, 1.0, 0.0, 1),)
         ballot = Ballot(
@@ -206,14 +221,19 @@ class ReplayVerifier:
         if kept[len(records)] != before:
             raise EvidenceError("the last state isn't where the last step ended", hint="reject it")
 
-    def _exact(self, walk: Walk, steps: Sequence[int]) -> Check:
-        differ = 0
+    @staticmethod
+    def _exact(walk: Walk, steps: Sequence[int], seen: Seen | None) -> tuple[Check, str]:
+        """The check, and what is wrong with the first step that differs."""
+        reasons = []
         for step in steps:
             try:
-                walk.replay(step)
-            except EvidenceError:
-                differ += 1
-        return Check("execution", DIFFER, float(differ), 0.0, len(steps))
+                taken = walk.replay(step)
+            except EvidenceError as error:
+                reasons.append(error.message)
+                continue
+            if seen is not None:
+                seen(step, taken)
+        return Check("execution", DIFFER, float(len(reasons)), 0.0, len(steps)), reasons[0] if reasons else ""
 
     def _near(self, walk: Walk, store: Store, records: Sequence[StepRecord], steps: Sequence[int]) -> Check:
         """In other numerics: only from the very state before a step, as a walk would drift, and beside the update that was committed to."""
