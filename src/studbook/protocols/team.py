@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ from studbook.protocols.cluster import Cluster, Lost
 from studbook.protocols.host import CHANGING, Host
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.objective import Gradient
+from studbook.protocols.transcript import Transcript
 from studbook.protocols.values import Parameters, require_alike
 
 OnLoss: TypeAlias = Literal["stop", "leave_out", "replace"]
@@ -82,6 +83,7 @@ class Team:
         sent: Bytes of parameters and gradients that nodes sent and were sent for the protocol; what is only measured isn't counted.
         events: What happened.
         before: Spread of the parameters before this step's exchange, where the protocol knows it; else NaN.
+        transcript: Who took over what, where nodes commit to their steps.
     """
 
     cluster: Cluster
@@ -94,6 +96,7 @@ class Team:
     sent: int = 0
     events: list[Event] = field(default_factory=list)
     before: float = math.nan
+    transcript: Transcript | None = None
     _at: int = 0
     _distrusted: set[int] = field(default_factory=set)
     _known: dict[int, Parameters] = field(default_factory=dict)
@@ -107,9 +110,10 @@ class Team:
         answers = self._everybody(Message("gradient", {"step": self.step}), counted=self.live)
         return {i: Gradient(each.arrays["gradient"], each.fields["loss"], each.fields["n"]) for i, each in answers.items()}
 
-    def apply(self, gradient: Parameters) -> None:
-        """Every node takes a step along one gradient."""
-        self._everybody(Message("apply", {"step": self.step}, {"gradient": gradient}), counted=self.live)
+    def apply(self, gradient: Parameters, peers: Sequence[int]) -> None:
+        """Every node takes a step along one gradient, the mean of its peers'."""
+        message = Message("apply", {"step": self.step, "peers": list(peers)}, {"gradient": gradient})
+        self._everybody(message, counted=self.live)
         self._at = self.step + 1
 
     def advance(self, *, sharing: Collection[int] = ()) -> dict[int, float]:
@@ -145,9 +149,13 @@ class Team:
             self.ask(dict.fromkeys(unknown, Message("pull")))
         return {i: self._known[i] for i in self.live}
 
-    def adopt(self, several: Mapping[int, Parameters]) -> None:
-        """Give nodes other parameters."""
-        requests = {i: Message("adopt", {"step": self._at}, {"parameters": each}) for i, each in several.items()}
+    def adopt(self, several: Mapping[int, Parameters], peers: Mapping[int, Sequence[int]]) -> None:
+        """Give nodes other parameters, the mean of each one's peers'; those that get the same are sent the same message."""
+        told: dict[tuple[int, tuple[int, ...]], Message] = {}
+        requests = {}
+        for i, each in several.items():
+            message = Message("adopt", {"step": self._at, "peers": list(peers[i])}, {"parameters": each})
+            requests[i] = told.setdefault((id(each), tuple(peers[i])), message)
         self.ask(requests, counted=list(several))
 
     def ask_server(self, message: Message) -> Message:
@@ -186,8 +194,8 @@ class Team:
         Args:
             requests: What each is asked.
             counted: Nodes whose arrays, sent and received, count as the protocol's traffic.
-            check: Raises ``RecordError`` for an answer of a node to a request that can't be; by default, where its arrays aren't alike
-                everybody's.
+            check: Raises ``RecordError`` for an answer of a node to a request that can't be. By default arrays have to be alike
+                everybody's, and an error in a node is raised here.
 
         Raises:
             WorkerLostError: A loss stops the run, or nobody is left.
@@ -197,7 +205,7 @@ class Team:
         lost: dict[int, Lost] = {}
         answers = self.cluster.ask(requests, timeout_s=self.patience.timeout_s)
         for i in sorted(answers):
-            checked = self._checked(i, requests[i], answers[i], check or self._check_alike)
+            checked = self._checked(i, requests[i], answers[i], check)
             if isinstance(checked, Lost):
                 lost[i] = checked
             else:
@@ -210,6 +218,8 @@ class Team:
                 answer = self._replace(i, requests[i], [j for j in found if j not in lost], check)
                 if answer is not None:
                     found[i] = answer
+        if self.transcript is not None:
+            self.transcript.note(self.step, requests, [i for i in found if found[i].kind != "restored"])
         return {i: found[i] for i in sorted(found)}
 
     def welcome(self) -> None:
@@ -220,7 +230,8 @@ class Team:
         for i in sorted(set(range(self.cluster.n)) - set(self.live) - self._distrusted):
             if self.patience.on_loss == "leave_out" and self.cluster.revive(i, fresh=False):
                 try:
-                    self._recover(i, self.live, self._at)
+                    if not (self.recovers == "alone" and self._recalled(i)):
+                        self._recover(i, self.live, self._at)
                 except StudbookError:
                     continue
                 self._join(i, "rejoined", "it answers again")
@@ -230,7 +241,6 @@ class Team:
 
     def _check_alike(self, i: int, request: Message, answer: Message) -> None:
         """Refuse what is no answer to this request; arrays have to be like everybody's, and rows as many as the node has."""
-        raise_error(answer, f"node {i}")
         for name, sound in _EXPECTED.get(request.kind, {}).items():
             if name not in answer.fields or not sound(answer.fields[name]):
                 raise RecordError(f"its answer to {request.kind!r} has no {name!r} that can be")
@@ -249,12 +259,14 @@ class Team:
         if answer.fields["n"] != rows:
             raise RecordError(f"it says that its gradient is of {answer.fields['n']} rows, but it holds {rows:,} for a step")
 
-    def _checked(self, i: int, request: Message, answer: Message | Lost, check: Check) -> Message | Lost:
+    def _checked(self, i: int, request: Message, answer: Message | Lost, check: Check | None) -> Message | Lost:
         """The answer, if it is one to this request."""
         if isinstance(answer, Lost):
             return answer
+        if check is None:
+            raise_error(answer, f"node {i}")
         try:
-            check(i, request, answer)
+            (check or self._check_alike)(i, request, answer)
         except RecordError as error:
             return Lost("garbage", error.message)
         if request.kind in CHANGING:
@@ -284,15 +296,23 @@ class Team:
             raise WorkerLostError(f"node {i} was lost at step {self.step}; {used} were replaced, no more may be", hint="see its log")
         if not self.cluster.revive(i, fresh=True):
             raise WorkerLostError(f"node {i} was lost at step {self.step} and can't be replaced", hint="resume from the last checkpoint")
-        peers, changes = list(answered), request.kind in CHANGING
-        if self.recovers == "peer" and not peers:
+        peers, changes, recalled = list(answered), request.kind in CHANGING, self._recalled(i)
+        if self.recovers == "peer" and not peers and not recalled:
             raise WorkerLostError(f"every node was lost at step {self.step}", hint="resume from the last checkpoint")
         alone, moves = self.recovers == "alone", request.kind in ("advance", "apply")
-        self._recover(i, peers, self._at + (moves and not alone))
+        if not recalled:
+            self._recover(i, peers, self._at + (moves and not alone))
         self._join(i, "replaced", "a new one has its place")
-        if changes and not alone:  # the peer has done it already, and the new node has its state
+        if changes and not alone and not recalled:  # the peer has done it already, and the new node has its state
             return Message("restored", {}, {"parameters": self._known[i]}) if i in self._known else Message("restored")
         return self.ask({i: request}, check=check).get(i)
+
+    def _recalled(self, i: int) -> bool:
+        """Whether a node came back to where the others are by what it keeps of its own steps."""
+        if self.transcript is None or i in self.transcript.stopped:
+            return False
+        found = self._one(i, self.transcript.message("commit", i, self._at)).fields
+        return (found.get("step"), found.get("key")) == (self._at, self.transcript.keys.get(i))
 
     def _recover(self, i: int, peers: Iterable[int], step: int) -> None:
         """Bring a node to a step: with a peer's state, or by its own steps from the start.
@@ -311,6 +331,8 @@ class Team:
             if state.fields.get("step") == step:
                 self._one(i, state)
                 self._known[i] = state.arrays["parameters"]
+                if self.transcript is not None:
+                    self.transcript.stopped.setdefault(i, max(e.step for e in self.events if (e.node, e.what) == (i, "lost")))
                 return
         raise WorkerLostError(f"no node at step {step} could give node {i} its state", hint="resume from the last checkpoint")
 
@@ -341,6 +363,7 @@ _EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "gradient": {"loss": _is_number, "n": lambda n: type(n) is int and 1 <= n < 1 << 40},
     "advance": {"losses": lambda losses: isinstance(losses, list) and len(losses) > 0 and all(map(_is_number, losses))},
     "evaluate": {"measures": lambda found: isinstance(found, Mapping) and all(map(_is_number, found.values()))},
+    "commit": {"step": lambda step: type(step) is int and step >= 0, "key": lambda key: isinstance(key, str)},
     "save": {"step": lambda step: type(step) is int and step >= 0},
 }
 
