@@ -96,6 +96,7 @@ def run_command(
     from studbook.execution.training import open_cluster
     from studbook.protocols import Optimiser, Patience, Plan, TrainingSpec, train
     from studbook.protocols.writing import write_run
+    from studbook.report.training_page import write_training_report
 
     how = _protocol(protocol, nodes, graph, exchange.value, every)
     spec = TrainingSpec(objective, _settings(settings or []), nodes, batch, Optimiser(optimiser.value, rate), seed, split.value)
@@ -107,7 +108,7 @@ def run_command(
         run = train(where, how, plan, patience=patience, folder=out, progress=progress)
     write_run(run, out)
     show_json(run.summary()) if format_ is Format.JSON else _show(run)
-    typer.echo(out / "summary.json", err=True)
+    typer.echo(write_training_report([out]), err=True)
 
 
 def _protocol(name: ProtocolName, nodes: int, graph: str, exchange: Literal["pairs", "neighbours"], every: int | None) -> Protocol:

@@ -113,6 +113,12 @@ LINE_NAMES = {
     "sum": "line: sum of the parts",
     "measured": "dashed: measured change",
     "map_median": "line: median",
+    "step": "line: after each step",
+    "exchange": "band: from before to after the exchange",
+    "expected": "dashed: theory",
+    "together": "line: mean",
+    "each": "thin: each node",
+    "all": "band: range of the nodes",
 }
 
 

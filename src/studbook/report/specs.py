@@ -10,7 +10,7 @@ from studbook.report.figure import Figure
 from studbook.report.figures import styled
 from studbook.report.theme import PAPER, with_variables
 
-_FIELDS = ("generation", "label")
+_TIMES = ("generation", "step")
 
 
 def static_spec(figure: Figure) -> dict[str, Any]:
@@ -57,19 +57,19 @@ def _layers(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 def _answers(layer: dict[str, Any]) -> bool:
     encoding = layer.get("encoding", {})
-    return encoding.get("y", {}).get("field") == "median" and "tooltip" in encoding and encoding["x"]["field"] == "generation"
+    return encoding.get("y", {}).get("field") == "median" and "tooltip" in encoding and encoding["x"]["field"] in _TIMES
 
 
 def _hover(line: dict[str, Any]) -> dict[str, Any]:
     """A dot on the nearest point of a line; it carries the line's tooltip."""
-    encoding = copy.deepcopy(line["encoding"])
+    encoding, time = copy.deepcopy(line["encoding"]), line["encoding"]["x"]["field"]
     encoding["opacity"] = {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0}
+    select = {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": [time, "label"]}
     return {
+        **{key: copy.deepcopy(line[key]) for key in ("transform",) if key in line},
         "mark": {"type": "point", "filled": True, "size": 70, "stroke": with_variables(PAPER), "strokeWidth": 1.5},
         "encoding": encoding,
-        "params": [
-            {"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": _FIELDS}}
-        ],
+        "params": [{"name": "hover", "select": select}],
     }
 
 
