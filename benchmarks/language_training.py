@@ -9,14 +9,16 @@ import json
 import statistics
 import tempfile
 import time
+from functools import partial
 
 import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments
 
 from benchmarks.decoding import BATCH, VOCABULARY, models
-from studbook.neural.language import Windows, train_language
+from studbook.neural.language import Windows
 from studbook.neural.options import Training
+from studbook.neural.training import fit_module
 
 STEPS, LENGTH, ROUNDS = 30, 64, 3
 
@@ -60,7 +62,7 @@ def mine(blocks: np.ndarray, threads: int) -> tuple[float, float]:
     windows = Windows.of(blocks, None, context=LENGTH, begin=0, device=device)
     options = Training(epochs=1, batch=BATCH, rate=1e-3, warmup=0.0, threads=threads)
     start = clock(threads)
-    report = train_language(ours, windows, options, device=device, rng=np.random.default_rng(0))
+    report = fit_module(ours, len(windows), partial(windows.loss, ours), options, device=device, rng=np.random.default_rng(0))
     return clock(threads) - start, report.loss
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from studbook.arrays import AnyArray, Batch, Floats, Space
 from studbook.errors import CheckpointError, ConfigError, DataError, FitError
 from studbook.learners._pictures import report_as_table, report_of_table
 from studbook.learners._text import describe, digest_of_words, end_token, first_outside, require_room, require_text
+from studbook.learners._tokens import require_same_tokens
 from studbook.learners.checks import require_size
 from studbook.learners.prompted import first_prompts, prompted, prompts_of
 from studbook.marks.choice import check_marking, marker_of
@@ -25,7 +27,10 @@ from studbook.records import FitReport
 from studbook.rng import stream
 
 if TYPE_CHECKING:
+    import torch
+
     from studbook.neural.causal import Network
+    from studbook.neural.lesson import Lesson
 
 RANDOM_NAMES = ("opt-tiny", "gpt2-tiny", "bloom-tiny", "llama-tiny")
 """Architectures with random weights, by name."""
@@ -226,9 +231,7 @@ class CausalLM:
             DeviceError: The device isn't there.
             DeviceMemoryError: Memory is used up.
         """
-        self.check_original(data)
-        start = None if self.training.start == "scratch" else self.own_base(data.space)
-        return self._fit(start, data, rng=rng)
+        return self._fit(None, data, rng=rng)
 
     def fit_from(self, start: CausalLMModel, data: Batch, *, rng: np.random.Generator) -> CausalLMModel:
         """Train from another model's weights, which stay as they are.
@@ -236,9 +239,6 @@ class CausalLM:
         Raises:
             FitError: See ``check_original``; or the other model has another vocabulary.
         """
-        self.check_original(data)
-        if start.space.vocabulary != data.space.vocabulary:
-            raise FitError("the model to start from has another vocabulary than the data", hint="pretrain it on data of the same source")
         return self._fit(start, data, rng=rng)
 
     def check_base(self, space: Space) -> bool:
@@ -256,7 +256,7 @@ class CausalLM:
         require_extra()
         from studbook.neural.causal import check_network
 
-        _require_same_tokens(folder, space, self._base_name())
+        require_same_tokens(folder, space, self._base_name())
         check_network(folder, space.n_states)
         return True
 
@@ -272,7 +272,7 @@ class CausalLM:
         if folder is None:
             return None
         require_extra()
-        _require_same_tokens(folder, space, self._base_name())
+        require_same_tokens(folder, space, self._base_name())
         return self.load(folder, space)
 
     def load(self, folder: Path, space: Space) -> CausalLMModel:
@@ -311,7 +311,7 @@ class CausalLM:
         from studbook.neural.pretrained import find_folder
 
         folder = find_folder(self.model)
-        _require_same_tokens(folder, space, self.model)
+        require_same_tokens(folder, space, self.model)
         return longest_context(folder)
 
     def _needed(self, space: Space) -> int:
@@ -328,21 +328,55 @@ class CausalLM:
             return random_network(self.model, sizes, space.n_states, context=self._needed(space), dropout=self.dropout)
         return random_like(find_folder(self.model), space.n_states, dropout=self.dropout)
 
-    def _fit(self, start: CausalLMModel | None, data: Batch, *, rng: np.random.Generator) -> CausalLMModel:
-        require_extra()
-        from studbook.neural.causal import copy_of
-        from studbook.neural.device import session
-        from studbook.neural.language import Windows, train_language
+    def lesson(self, data: Batch, *, start: CausalLMModel | None = None, rng: np.random.Generator) -> Lesson:
+        """The training taken apart, on the CPU: for nodes that train together. Without ``start`` it begins as ``fit`` does.
 
-        options, space = self.training, data.space
-        with session(options, rng=rng, doing="training causal_lm", batch=options.batch, lower="learner.training.batch") as device:
-            network = self._random(space) if start is None else copy_of(start.network)
-            context = self._needed(space) if self.model in RANDOM_NAMES else min(self.context, network.module.context)
-            context = min(context, data.values.size)  # no window is larger than the training set
-            windows = Windows.of(data.values, data.weights, context=context, begin=network.begin, device=device)
-            report = train_language(network.module.to(device), windows, options, device=device, rng=rng)
-            network.module.cpu()
-        return CausalLMModel(self, space, report, network, prompts_of(data, self.decoding.prompt))
+        Raises:
+            FitError: See ``fit_from``.
+            CheckpointError: See ``own_base``.
+        """
+        start = self._start(start, data)
+        with self._session(replace(self.training, device="cpu"), rng) as device:
+            return self._lesson(start, data, device)
+
+    def _fit(self, start: CausalLMModel | None, data: Batch, *, rng: np.random.Generator) -> CausalLMModel:
+        start = self._start(start, data)
+        with self._session(self.training, rng) as device:
+            model: CausalLMModel = self._lesson(start, data, device).fit(self.training, device=device, rng=rng)
+        return model
+
+    def _start(self, start: CausalLMModel | None, data: Batch) -> CausalLMModel | None:
+        """What a fit starts from, once the data are checked: the given model, else the learner's own base."""
+        require_extra()
+        self.check_original(data)
+        if start is None:
+            return None if self.training.start == "scratch" else self.own_base(data.space)
+        if start.space.vocabulary != data.space.vocabulary:
+            raise FitError("the model to start from has another vocabulary than the data", hint="pretrain it on data of the same source")
+        return start
+
+    def _session(self, options: Training, rng: np.random.Generator) -> AbstractContextManager[torch.device]:
+        from studbook.neural.device import session
+
+        return session(options, rng=rng, doing="training causal_lm", batch=options.batch, lower="learner.training.batch")
+
+    def _lesson(self, start: CausalLMModel | None, data: Batch, device: torch.device) -> Lesson:
+        from studbook.neural.causal import copy_of
+        from studbook.neural.language import Windows
+        from studbook.neural.lesson import Lesson
+
+        space, prompts = data.space, prompts_of(data, self.decoding.prompt)
+        network = self._random(space) if start is None else copy_of(start.network)
+        module = network.module.to(device)
+        context = self._needed(space) if self.model in RANDOM_NAMES else min(self.context, module.context)
+        context = min(context, data.values.size)  # no window is larger than the training set
+        windows = Windows.of(data.values, data.weights, context=context, begin=network.begin, device=device)
+
+        def finish(report: FitReport) -> CausalLMModel:
+            module.cpu().eval()
+            return CausalLMModel(self, space, report, network, prompts)
+
+        return Lesson(module, len(windows), partial(windows.loss, module), finish)
 
     def _require_same_sizes(self, folder: Path, network: Network, space: Space) -> None:
         """Refuse a folder with another architecture or other sizes than the learner's."""
@@ -353,45 +387,6 @@ class CausalLM:
         if got != expected:
             message = f"{folder} is of another architecture: {_difference(got, expected)}"
             raise CheckpointError(message, hint="set the learner's model and sizes as they were when it was trained")
-
-
-def _require_same_tokens(folder: Path, space: Space, name: str) -> None:
-    """Refuse data in other tokens than a model's.
-
-    Raises:
-        FitError: More tokens than the model has, or others; names the first one that differs.
-        CheckpointError: The folder has no config, or a damaged tokenizer.
-    """
-    from studbook.neural.causal import read_config
-    from studbook.neural.tokens import has_tokenizer
-
-    hint = f'set data.tokenizer = "{name}"'
-    size = read_config(folder).vocab_size
-    if has_tokenizer(folder):
-        theirs = _tokens_of(folder, tuple((entry.name, entry.stat().st_mtime_ns) for entry in sorted(folder.iterdir())))
-        if theirs != space.vocabulary:
-            message = f"a tokenizer that doesn't fit: {_first_difference(space.vocabulary, theirs)}"
-            raise FitError(message, hint=hint)
-    if space.n_states > size:
-        message = f"a tokenizer that doesn't fit: the data have {space.n_states:,} tokens, {name} has {size:,}"
-        raise FitError(message, hint=hint)
-
-
-@functools.lru_cache(maxsize=4)
-def _tokens_of(folder: Path, stamp: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """The vocabulary of a folder's tokenizer; ``stamp`` makes the cache forget what was changed."""
-    del stamp
-    from studbook.neural.tokens import read_encoder
-
-    return read_encoder(folder).vocabulary
-
-
-def _first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    place = next((i for i, (one, two) in enumerate(zip(ours, theirs, strict=False)) if one != two), None)
-    if place is None:
-        return f"the data have {len(ours):,} tokens, the model {len(theirs):,}"
-    sizes = f" ({len(ours):,} and {len(theirs):,} tokens)" if len(ours) != len(theirs) else ""
-    return f"token {place} of the data is {ours[place]!r}, the model's is {theirs[place]!r}{sizes}"
 
 
 def _difference(got: Any, expected: Any) -> str:

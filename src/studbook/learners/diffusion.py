@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -26,10 +27,13 @@ from studbook.parameters import conform
 from studbook.records import FitReport
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from studbook.neural.denoisers import Blueprint
-    from studbook.neural.diffusion import Sampling
+    from studbook.neural.diffusion import Noising, Objective, Sampling
+    from studbook.neural.images import Pictures
+    from studbook.neural.lesson import Lesson
 
 _FAMILY = "diffusion"
 _TRAINING = Training(epochs=100, batch=32, rate=2e-3)
@@ -261,28 +265,65 @@ class Diffusion:
 
         return Sampling(self.predict, self.sampling_steps, self.eta, self.order, self.guidance, n_classes, self.batch)
 
+    def lesson(self, data: Batch, *, start: DiffusionModel | None = None, rng: np.random.Generator) -> Lesson:
+        """The training taken apart, on the CPU: for nodes that train together.
+
+        Raises:
+            FitError: See ``fit_from``.
+        """
+        from studbook.neural.diffusion import denoising_loss
+        from studbook.neural.lesson import Lesson
+
+        with self._session(replace(self.training, device="cpu"), rng) as device:
+            network, pictures, noising, objective = self._prepare(data, start, device)
+
+        def loss(rows: Tensor) -> Tensor:
+            return denoising_loss(network, pictures, rows, noising, objective)
+
+        def finish(report: FitReport) -> DiffusionModel:
+            return self._model(data, start, network, report)
+
+        return Lesson(network, len(data), loss, finish, decay=self.average)
+
     def _fit(self, data: Batch, start: DiffusionModel | None, *, rng: np.random.Generator) -> DiffusionModel:
+        from studbook.neural.diffusion import train_denoiser
+
+        with self._session(self.training, rng) as device:
+            averaged, report = train_denoiser(*self._prepare(data, start, device), self.training, rng=rng)
+        return self._model(data, start, averaged, report)
+
+    def _session(self, options: Training, rng: np.random.Generator) -> AbstractContextManager[torch.device]:
         require_extra()
-        from studbook.neural.checkpoints import load_into
         from studbook.neural.device import session
-        from studbook.neural.diffusion import Noising, Objective, train_denoiser
+
+        return session(options, rng=rng, doing="training a diffusion model", batch=options.batch, lower="learner.training.batch")
+
+    def _prepare(self, data: Batch, start: DiffusionModel | None, device: torch.device) -> tuple[nn.Module, Pictures, Noising, Objective]:
+        """The network to train, and what its loss needs."""
+        from studbook.neural.checkpoints import load_into
+        from studbook.neural.diffusion import Noising, Objective
         from studbook.neural.images import Pictures
 
         require_pictures(data, _FAMILY)
-        self._require_labels(data)
-        classes = self._classes_of(data) if start is None or self.classes else start.classes
+        classes = self._known_classes(data, start)
         if start is not None:
             require_same_space(start.space, data.space)
             _require_same_classes(start, classes)
-        shares, options = _shares(data, classes), self.training
-        with session(options, rng=rng, doing="training a diffusion model", batch=options.batch, lower="learner.training.batch") as device:
-            network = self._blueprint(data.space, len(classes)).build()
-            if start is not None:
-                load_into(network, start.network.state_dict(), "the model to start from")
-            objective = Objective(self.predict, self.average, self.label_dropout, len(classes))
-            pictures, noising = Pictures.of(data, device, classes), Noising.of(self.schedule, self.steps, device)
-            averaged, report = train_denoiser(network.to(device), pictures, noising, objective, options, rng=rng)
-        return DiffusionModel(data.space, self, averaged.cpu(), classes, shares, report)
+        _shares(data, classes)  # refuses unknown labels
+        network = self._blueprint(data.space, len(classes)).build()
+        if start is not None:
+            load_into(network, start.network.state_dict(), "the model to start from")
+        objective = Objective(self.predict, self.average, self.label_dropout, len(classes))
+        return network.to(device), Pictures.of(data, device, classes), Noising.of(self.schedule, self.steps, device), objective
+
+    def _model(self, data: Batch, start: DiffusionModel | None, network: nn.Module, report: FitReport) -> DiffusionModel:
+        classes = self._known_classes(data, start)
+        return DiffusionModel(data.space, self, network.cpu().eval(), classes, _shares(data, classes), report)
+
+    def _known_classes(self, data: Batch, start: DiffusionModel | None) -> tuple[int, ...]:
+        """The classes of a model fitted to ``data``, from ``start`` or from scratch."""
+        own = self._classes_of(data)
+        return own if start is None or self.classes else start.classes
 
     def _require_labels(self, data: Batch) -> None:
         if self.conditional and data.labels is None:

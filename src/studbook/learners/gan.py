@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,12 @@ from studbook.parameters import conform
 from studbook.records import FitReport
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from studbook.neural.gan import Critic, Design, Generator
+    from studbook.neural.images import Pictures
+    from studbook.neural.lesson import Lesson
 
 _FAMILY = "gan"
 _LOWER = "learner.training.batch"
@@ -229,29 +236,76 @@ class Gan:
         report = report_of_table(where, about.get("fit"))
         return GanModel(self, space, report, classes, shares, generator.eval(), critic.eval())
 
+    def check_lesson(self) -> None:
+        """Refuse what nodes that train together can't do.
+
+        Raises:
+            ConfigError: The players don't take turns one by one.
+        """
+        if self.critic_steps != 1:
+            message = f"learner.critic_steps is {self.critic_steps}, but nodes that train together step both players at once"
+            raise ConfigError(message, hint="set learner.critic_steps = 1")
+
+    def lesson(self, data: Batch, *, start: GanModel | None = None, rng: np.random.Generator) -> Lesson:
+        """The training taken apart, on the CPU: for nodes that train together. Both players step at once, not in turn.
+
+        Raises:
+            FitError: See ``fit_from``.
+        """
+        import torch
+
+        from studbook.neural.gan import BETAS, both_losses, judge, settle
+        from studbook.neural.lesson import Lesson
+
+        with self._session(replace(self.training, device="cpu"), rng) as device:
+            generator, critic, pictures, shares = self._prepare(start, data, device)
+
+        def finish(report: FitReport) -> GanModel:
+            settle(critic)
+            return self._model(data, report, generator, critic)
+
+        network = torch.nn.ModuleDict({"generator": generator, "critic": critic})
+        loss = partial(both_losses, generator, critic, pictures, shares)
+        verdict = partial(judge, generator, critic, pictures, shares)
+        return Lesson(network, len(data), loss, finish, verdict, BETAS, averaged="generator.", decay=self.average)
+
     def _fit(self, start: GanModel | None, data: Batch, *, rng: np.random.Generator) -> GanModel:
+        from studbook.neural.gan import Game, train
+
+        with self._session(self.training, rng) as device:
+            generator, critic, pictures, shares = self._prepare(start, data, device)
+            game = Game(self.critic_steps, self.average, shares)
+            averaged, report = train(generator, critic, pictures, game, self.training, device=device, rng=rng)
+        return self._model(data, report, averaged, critic)
+
+    def _session(self, options: Training, rng: np.random.Generator) -> AbstractContextManager[torch.device]:
         require_extra()
+        from studbook.neural.device import session
+
+        return session(options, rng=rng, doing="training a gan", batch=options.batch, lower=_LOWER)
+
+    def _prepare(self, start: GanModel | None, data: Batch, device: torch.device) -> tuple[Generator, Critic, Pictures, Tensor]:
+        """Both players, the pictures, and the shares of their classes."""
         import torch
 
         from studbook.neural.checkpoints import load_into
-        from studbook.neural.device import session
-        from studbook.neural.gan import Critic, Game, Generator, train
+        from studbook.neural.gan import Critic, Generator
         from studbook.neural.images import Pictures
 
         require_pictures(data, _FAMILY)
         classes = self._classes_of(data)
-        shares = _shares(data, classes)
         design = self._design(data.space, classes)
-        with session(self.training, rng=rng, doing="training a gan", batch=self.training.batch, lower=_LOWER) as device:
-            generator, critic = Generator(design), Critic(design)
-            if start is not None:
-                _require_startable(start, data.space, classes)
-                load_into(generator, start.generator.state_dict(), "the model to start from")
-                load_into(critic, start.critic.state_dict(), "the model to start from")
-            game = Game(self.critic_steps, self.average, torch.from_numpy(shares))
-            pictures = Pictures.of(data, device, classes)
-            averaged, report = train(generator.to(device), critic.to(device), pictures, game, self.training, device=device, rng=rng)
-        return GanModel(self, data.space, report, classes, shares, averaged.cpu(), critic.cpu())
+        generator, critic = Generator(design), Critic(design)
+        if start is not None:
+            _require_startable(start, data.space, classes)
+            load_into(generator, start.generator.state_dict(), "the model to start from")
+            load_into(critic, start.critic.state_dict(), "the model to start from")
+        shares = torch.from_numpy(_shares(data, classes))
+        return generator.to(device), critic.to(device), Pictures.of(data, device, classes), shares
+
+    def _model(self, data: Batch, report: FitReport, generator: Generator, critic: Critic) -> GanModel:
+        classes = self._classes_of(data)
+        return GanModel(self, data.space, report, classes, _shares(data, classes), generator.cpu().eval(), critic.cpu().eval())
 
     def _classes_of(self, data: Batch) -> tuple[int, ...]:
         """The classes of a model of these records."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,10 @@ from studbook.records import FitReport
 from studbook.rng import stream
 
 if TYPE_CHECKING:
+    import torch
+
     from studbook.neural.decoder import Decoder
+    from studbook.neural.lesson import Lesson
 
 _FAMILY = "gpt"
 _TRAINING = Training(epochs=10, batch=16, rate=2e-3)
@@ -218,25 +223,16 @@ class Gpt:
             FitError: See ``fit``; or the other model has another vocabulary.
             CheckpointError: It has another architecture.
         """
-        if start.space.vocabulary != data.space.vocabulary:
-            raise FitError("the model to start from has another vocabulary than the data", hint="pretrain it on data of the same source")
         return self._fit(start, data, rng=rng)
 
-    def unfitted(self, data: Batch, *, rng: np.random.Generator) -> GptModel:
-        """A model with random weights on the CPU, of the data's space and with its prompts: what is trained elsewhere begins with it.
+    def lesson(self, data: Batch, *, start: GptModel | None = None, rng: np.random.Generator) -> Lesson:
+        """The training taken apart, on the CPU: for nodes that train together.
 
         Raises:
-            FitError: See ``check_original``.
-            MissingExtraError: PyTorch isn't installed.
+            FitError: See ``fit_from``.
         """
-        require_extra()
-        self.check_original(data)
-        from studbook.neural.device import session
-
-        options = replace(self.training, device="cpu")
-        with session(options, rng=rng, doing="making a gpt", batch=options.batch, lower="learner.width"):
-            network = self._network(data.space)
-        return GptModel(self, data.space, FitReport(0, 0, float("nan"), None), network.eval(), prompts_of(data, self.decoding.prompt))
+        with self._session(replace(self.training, device="cpu"), rng) as device:
+            return self._lesson(start, data, device)
 
     def check_base(self, space: Space) -> bool:
         """Whether ``training.base`` names a base; its files are checked.
@@ -292,21 +288,37 @@ class Gpt:
         )
 
     def _fit(self, start: GptModel | None, data: Batch, *, rng: np.random.Generator) -> GptModel:
-        require_extra()
-        self.check_original(data)
-        from studbook.neural.checkpoints import load_into
-        from studbook.neural.device import session
-        from studbook.neural.language import Windows, train_language
+        with self._session(self.training, rng) as device:
+            model: GptModel = self._lesson(start, data, device).fit(self.training, device=device, rng=rng)
+        return model
 
-        options, space = self.training, data.space
-        with session(options, rng=rng, doing="training gpt", batch=options.batch, lower="learner.training.batch") as device:
-            network = self._network(space).to(device)
-            if start is not None:
-                load_into(network, start.network.state_dict(), "the model to start from")
-            context = min(self._context(space), data.values.size)  # no window is larger than the training set
-            windows = Windows.of(data.values, data.weights, context=context, begin=space.n_states, device=device)
-            report = train_language(network, windows, options, device=device, rng=rng)
-        return GptModel(self, space, report, network.cpu(), prompts_of(data, self.decoding.prompt))
+    def _session(self, options: Training, rng: np.random.Generator) -> AbstractContextManager[torch.device]:
+        require_extra()
+        from studbook.neural.device import session
+
+        return session(options, rng=rng, doing="training gpt", batch=options.batch, lower="learner.training.batch")
+
+    def _lesson(self, start: GptModel | None, data: Batch, device: torch.device) -> Lesson:
+        from studbook.neural.checkpoints import load_into
+        from studbook.neural.language import Windows
+        from studbook.neural.lesson import Lesson
+
+        self.check_original(data)
+        space, prompts = data.space, prompts_of(data, self.decoding.prompt)
+        network = self._network(space).to(device)
+        if start is not None:
+            _require_same_words(start.space, space)
+            load_into(network, start.network.state_dict(), "the model to start from")
+        context = min(self._context(space), data.values.size)  # no window is larger than the training set
+        windows = Windows.of(data.values, data.weights, context=context, begin=space.n_states, device=device)
+        loss = partial(windows.loss, network)
+        return Lesson(network, len(windows), loss, lambda report: GptModel(self, space, report, network.cpu().eval(), prompts))
+
+
+def _require_same_words(start: Space, space: Space) -> None:
+    """Refuse to go on from a model of other text."""
+    if start.vocabulary != space.vocabulary:
+        raise FitError("the model to start from has another vocabulary than the data", hint="pretrain it on data of the same source")
 
 
 def _difference(got: object, expected: dict[str, object]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from studbook.arrays import AnyArray, Batch, Space
 
 if TYPE_CHECKING:
+    from studbook.neural.lesson import Lesson
     from studbook.neural.options import Decoding, Training
 
 
@@ -51,6 +52,11 @@ class Prompted:
     def fit_from(self, start: Any, data: Batch, *, rng: np.random.Generator) -> Any:
         """See the learner."""
         return self._prompted(self.learner.fit_from(start, data, rng=rng))
+
+    def lesson(self, data: Batch, *, start: Any = None, rng: np.random.Generator) -> Lesson:
+        """See the learner."""
+        taken: Lesson = self.learner.lesson(data, start=start, rng=rng)
+        return replace(taken, finish=lambda report: self._prompted(taken.finish(report)))
 
     def load(self, folder: Path, space: Space) -> Any:
         """See the learner."""

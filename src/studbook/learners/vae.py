@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from studbook.neural.lesson import Lesson
     from studbook.neural.vae import Design, VaeNetwork
 
 _FAMILY = "vae"
@@ -226,22 +229,39 @@ class Vae:
         load_into(network, tensors, str(folder))
         return VaeModel(self, space, report_of_table(str(folder), about.get("fit")), network.eval())
 
+    def lesson(self, data: Batch, *, start: VaeModel | None = None, rng: np.random.Generator) -> Lesson:
+        """The training taken apart, on the CPU: for nodes that train together.
+
+        Raises:
+            FitError: See ``fit_from``.
+        """
+        with self._session(replace(self.training, device="cpu"), rng) as device:
+            return self._lesson(start, data, device)
+
     def _fit(self, start: VaeModel | None, data: Batch, *, rng: np.random.Generator) -> VaeModel:
+        with self._session(self.training, rng) as device:
+            model: VaeModel = self._lesson(start, data, device).fit(self.training, device=device, rng=rng)
+        return model
+
+    def _session(self, options: Training, rng: np.random.Generator) -> AbstractContextManager[torch.device]:
         require_extra()
-        from studbook.neural.checkpoints import load_into
         from studbook.neural.device import session
+
+        return session(options, rng=rng, doing="training a vae", batch=options.batch, lower=_LOWER)
+
+    def _lesson(self, start: VaeModel | None, data: Batch, device: torch.device) -> Lesson:
+        from studbook.neural.checkpoints import load_into
         from studbook.neural.images import Pictures
-        from studbook.neural.vae import VaeNetwork, train
+        from studbook.neural.lesson import Lesson
+        from studbook.neural.vae import VaeNetwork, mean_bound
 
         require_pictures(data, _FAMILY)
-        with session(self.training, rng=rng, doing="training a vae", batch=self.training.batch, lower=_LOWER) as device:
-            network = VaeNetwork(self._design(data.space))
-            if start is not None:
-                require_same_space(start.space, data.space)
-                load_into(network, start.network.state_dict(), "the model to start from")
-            network.to(device)
-            report = train(network, Pictures.of(data, device), self.training, beta=self.beta, device=device, rng=rng)
-        return VaeModel(self, data.space, report, network.cpu())
+        network = VaeNetwork(self._design(data.space))
+        if start is not None:
+            require_same_space(start.space, data.space)
+            load_into(network, start.network.state_dict(), "the model to start from")
+        loss = partial(mean_bound, network.to(device), Pictures.of(data, device), self.beta)
+        return Lesson(network, len(data), loss, lambda report: VaeModel(self, data.space, report, network.cpu().eval()))
 
     def _design(self, space: Space) -> Design:
         from studbook.neural.images import channels_of

@@ -96,6 +96,12 @@ class SpectralConv(nn.Module):
         self.convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
         self.register_buffer("direction", functional.normalize(torch.randn(outputs), dim=0))
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Take the singular vector that the power method tends to: a function of the weights alone."""
+        matrix = self.convolution.weight.flatten(1).double()
+        self.direction.copy_(torch.linalg.eigh(matrix @ matrix.T).eigenvectors[:, -1])
+
     def forward(self, pictures: Tensor) -> Tensor:
         """The normalised convolution."""
         weight = self.convolution.weight

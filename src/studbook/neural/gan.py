@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -225,33 +226,73 @@ class _Players:
         return f"the generator took no step: the critic took {steps}, the generator's turn comes after {self._game.critic_steps}"
 
     def _critic_step(self, rows: Tensor) -> tuple[float, float]:
-        pictures, weights = self._pictures.pixels[rows], self._pictures.weights[rows]
-        classes = None if self._pictures.classes is None else self._pictures.classes[rows]
         with precision(self._options, self._device):
-            with torch.no_grad():
-                fakes, fake_classes = make(self.generator, len(rows), self._game.shares, self._device)
-            # Together, so that the critic's singular vectors take one step, not two.
-            both = None if classes is None else torch.cat([classes, fake_classes])
-            real, fake = self.critic(torch.cat([pictures, fakes]), both).float().chunk(2)
-            value = (weights * functional.relu(1.0 - real)).mean() + functional.relu(1.0 + fake).mean()
+            value, scores = _critic_loss(self.generator, self.critic, self._pictures, rows, self._game.shares)
         loss = float(value.detach())
         if math.isfinite(loss):
             self.sound.keep()
             self._critic_stepper.step(value)
-        return loss, float(torch.cat([real, fake]).detach().std(correction=0))
+        return loss, float(scores.std(correction=0))
 
     def _generator_step(self, n: int) -> float:
-        self.critic.requires_grad_(requires_grad=False)
         with precision(self._options, self._device):
-            fakes, classes = make(self.generator, n, self._game.shares, self._device)
-            value = -self.critic(fakes, classes).float().mean()
+            value = _generator_loss(self.generator, self.critic, n, self._game.shares, self._device)
         loss = float(value.detach())
         if math.isfinite(loss):
             # These weights have just proved sound; the next ones have to first.
             self.average.update(self.generator)
             self._generator_stepper.step(value)
-        self.critic.requires_grad_(requires_grad=True)
         return loss
+
+
+def _critic_loss(generator: Generator, critic: Critic, pictures: Pictures, rows: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """The hinge loss on real records at ``rows`` and as many made ones, and all their scores, without a slope."""
+    real_pictures, weights = pictures.pixels[rows], pictures.weights[rows]
+    with torch.no_grad():
+        fakes, fake_classes = make(generator, len(rows), shares, rows.device)
+    # Together, so that the critic's singular vectors take one step, not two.
+    both = None if pictures.classes is None else torch.cat([pictures.classes[rows], fake_classes])
+    real, fake = critic(torch.cat([real_pictures, fakes]), both).float().chunk(2)
+    value = (weights * functional.relu(1.0 - real)).mean() + functional.relu(1.0 + fake).mean()
+    return value, torch.cat([real, fake]).detach()
+
+
+def _generator_loss(generator: Generator, critic: Critic, n: int, shares: Tensor, device: torch.device) -> Tensor:
+    """Minus the mean score of ``n`` made pictures, with a slope in the generator's weights alone."""
+    critic.requires_grad_(requires_grad=False)
+    fakes, classes = make(generator, n, shares, device)
+    value: Tensor = -critic(fakes, classes).float().mean()
+    critic.requires_grad_(requires_grad=True)
+    return value
+
+
+def both_losses(generator: Generator, critic: Critic, pictures: Pictures, shares: Tensor, rows: Tensor) -> Tensor:
+    """The critic's loss at ``rows``; down its slope both players step at once, each on its own loss, instead of in turn.
+
+    The critic is normalised by its singular vectors themselves, so that nothing but weights goes into it.
+    """
+    settle(critic)
+    value, _ = _critic_loss(generator, critic, pictures, rows, shares)
+    other = _generator_loss(generator, critic, len(rows), shares, rows.device)
+    return value + (other - other.detach())
+
+
+def settle(critic: Critic) -> None:
+    """Normalise the critic by its singular vectors themselves."""
+    for module in critic.modules():
+        if isinstance(module, SpectralConv):
+            module.settle()
+
+
+def judge(generator: Generator, critic: Critic, pictures: Pictures, shares: Tensor, losses: Sequence[float]) -> str | None:
+    """What went wrong with a game of which the critic's losses are known; its outputs are looked at as they are at the end."""
+    watch, device = _Watch(), pictures.pixels.device
+    rows = torch.arange(min(_N_PROBES, len(pictures.pixels)), device=device)
+    with torch.no_grad():
+        spread = float(_critic_loss(generator, critic, pictures, rows, shares)[1].std(correction=0))
+    for loss in losses:
+        watch.see(loss, spread)
+    return watch.verdict() or _constant(generator, pictures, shares, device)
 
 
 def make(generator: Generator, n: int, shares: Tensor, device: torch.device, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:

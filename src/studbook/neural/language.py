@@ -1,4 +1,4 @@
-"""Language models on blocks of tokens: training, probabilities and writing; for our own decoder and for transformers' modules alike."""
+"""Language models on blocks of tokens: their loss, probabilities and writing; for our own decoder and for transformers' modules alike."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from torch.nn import functional
 from studbook.arrays import AnyArray, Floats, Ints
 from studbook.neural.decoder import Decoder
 from studbook.neural.generate import Readable, Writing, generate
-from studbook.neural.options import Decoding, Training
+from studbook.neural.options import Decoding
 from studbook.neural.token_loss import IGNORED, token_log_likelihood, token_loss
-from studbook.neural.training import fit_module
-from studbook.records import FitReport
 
 NUMBER_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
 """What the widest numbers of a batch take where probabilities are measured; on a CPU they stay in the cache."""
@@ -87,13 +85,6 @@ class Windows:
         read = tokens.flatten(1)
         first = torch.full((len(rows), 1), self.begin, device=read.device)
         return torch.cat((first, read[:, :-1]), dim=1), targets
-
-
-def train_language(network: nn.Module, windows: Windows, options: Training, *, device: torch.device, rng: np.random.Generator) -> FitReport:
-    """Train in place to predict each token from those before it in its window; losses are nats a token."""
-    report = fit_module(network, len(windows), lambda rows: windows.loss(network, rows), options, device=device, rng=rng)  # type: ignore[arg-type]
-    network.eval()
-    return report
 
 
 @torch.inference_mode()

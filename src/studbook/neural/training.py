@@ -68,10 +68,14 @@ class Stepper:
 
     def step(self, loss: Tensor) -> None:
         """One step down the gradient of ``loss``."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._options.rate * self._share()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.descend()
+
+    def descend(self) -> None:
+        """One step down the gradient that the weights have."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._options.rate * self._share()
         if self._options.clip:
             nn.utils.clip_grad_norm_(self._parameters, self._options.clip)
         self._optimizer.step()

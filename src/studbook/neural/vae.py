@@ -1,4 +1,4 @@
-"""Variational autoencoders: the network, its bound, training and decoding."""
+"""Variational autoencoders: the network, its bound and decoding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,8 +14,6 @@ from studbook.neural.convolutional import Growing, Shrinking
 from studbook.neural.device import precision
 from studbook.neural.images import Pictures
 from studbook.neural.options import Training
-from studbook.neural.training import fit_module
-from studbook.records import FitReport
 
 MIN_LOG_SCALE = -5.0
 """Of a normal pixel: a collapsed training set would drive its scale, and with it the likelihood, without bound."""
@@ -113,23 +110,11 @@ class VaeNetwork(nn.Module):
         return decoded + noise
 
 
-def train(
-    network: VaeNetwork, pictures: Pictures, options: Training, *, beta: float, device: torch.device, rng: np.random.Generator
-) -> FitReport:
-    """Train in place on the weighted bound.
-
-    Returns:
-        How it went; losses are nats a pixel.
-    """
-
-    def loss(rows: Tensor) -> Tensor:
-        # A pixel's share, so that the gradient's norm, which is clipped, doesn't grow with the pictures.
-        bounds = network.negative_elbo(pictures.pixels[rows], beta) / network.design.n_pixels
-        return (bounds * pictures.weights[rows]).mean()
-
-    report = fit_module(network, len(pictures.pixels), loss, options, device=device, rng=rng)
-    network.eval()
-    return report
+def mean_bound(network: VaeNetwork, pictures: Pictures, beta: float, rows: Tensor) -> Tensor:
+    """Minus the mean bound of the pictures at ``rows``, weighted by record, in nats a pixel; a scalar."""
+    # A pixel's share, so that the gradient's norm, which is clipped, doesn't grow with the pictures.
+    bounds = network.negative_elbo(pictures.pixels[rows], beta) / network.design.n_pixels
+    return (bounds * pictures.weights[rows]).mean()
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -78,6 +78,22 @@ class Optimiser:
         return self.rate * unbiased / (np.sqrt(scale) + self.epsilon), {"means": means, "squares": squares}
 
 
+class Steps(Protocol):
+    """How an update follows from a gradient: ``Optimiser``, or a learner's own."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def begin(self, parameters: Parameters) -> dict[str, Parameters]:
+        """Its state before the first step: arrays alike the parameters, by name."""
+        ...
+
+    def step(
+        self, parameters: Parameters, gradient: Parameters, state: Mapping[str, Parameters], number: int
+    ) -> tuple[Parameters, dict[str, Parameters]]:
+        """The parameters and the state after step ``number``, counted from 0."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeState:
     """What a node holds after some steps.
@@ -113,7 +129,7 @@ class Node:
     objective: Objective
     rows: Ints
     batch: int
-    optimiser: Optimiser
+    optimiser: Steps
     seed: int
 
     def __post_init__(self) -> None:

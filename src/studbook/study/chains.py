@@ -16,7 +16,7 @@ from studbook.data import Dataset
 from studbook.errors import RunFolderError, StudbookError
 from studbook.metrics import Observation, Reference
 from studbook.mixing import Mix
-from studbook.protocols.language_model import TrainedTogether
+from studbook.protocols.together import TrainedTogether
 from studbook.records import Measurement
 from studbook.recursion import (
     Continuing,

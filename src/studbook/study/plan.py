@@ -17,7 +17,7 @@ from studbook.errors import ConfigError, DataError, MetricError
 from studbook.learners import learner_of_law
 from studbook.metrics import LawMetric, Reference
 from studbook.mixing import Origin
-from studbook.protocols.language_model import TrainedTogether
+from studbook.protocols.together import TrainedTogether
 from studbook.recursion import (
     Continuing,
     LawLearner,

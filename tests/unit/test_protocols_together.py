@@ -1,0 +1,187 @@
+"""Nodes that train together: the bridge is a learner's own training, taken apart, and every family that trains by gradients crosses it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from studbook.data import open_source
+from studbook.errors import ConfigError
+from studbook.learners import CausalLM, Diffusion, Gan, Gpt, Vae
+from studbook.neural.options import Decoding, Training
+from studbook.protocols import Gossip, Independent, Local, Synchronised, ring
+from studbook.protocols.together import FAMILIES, LearnerLoss, LearnerSteps, Teachable, TrainedTogether, read_weights, train_together
+from studbook.recursion import Network
+from studbook.rng import stream
+from studbook.study.catalog import LEARNERS
+
+torch = pytest.importorskip("torch")
+
+SHORT = Training(epochs=2, batch=16, rate=2e-3)
+PROTOCOLS = {"apart": Independent(), "synchronised": Synchronised(), "local": Local(2), "gossip": Gossip(ring(3))}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_source("digits").load().records.take(np.arange(96))
+
+
+@pytest.fixture(scope="module")
+def prose():
+    return open_source("python-docs", vocabulary=100, block=16).load().records.take(np.arange(48))
+
+
+def learners():
+    text = {"layers": 1, "width": 16, "heads": 2}
+    return {
+        "vae": Vae(latents=4, hidden=16, training=SHORT),
+        "conv": Vae(latents=4, network="conv", width=4, likelihood="gaussian", training=SHORT),
+        "gan": Gan(latents=4, width=4, training=replace(SHORT, weight_decay=0.0)),
+        "conditional": Gan(latents=4, width=4, conditional=True, classes=tuple(range(10)), training=SHORT),
+        "diffusion": Diffusion(width=16, depth=1, sampling_steps=4, training=SHORT),
+        "unet": Diffusion(network="unet", width=16, depth=1, sampling_steps=4, training=SHORT),
+        "gpt": Gpt(**text, training=SHORT),
+        "prompted": Gpt(**text, training=SHORT, decoding=Decoding(prompt=4, max_new=8)),
+        "causal_lm": CausalLM("llama-tiny", **text, training=SHORT),
+    }
+
+
+@pytest.fixture(params=sorted(learners()))
+def subject(request, digits, prose):
+    learner = learners()[request.param]
+    data = prose if isinstance(learner, Gpt | CausalLM) else digits
+    return (learner.condition_on(data) if hasattr(learner, "condition_on") else learner), data
+
+
+def parts(data, n=3):
+    return [data.take(np.arange(node, len(data), n)) for node in range(n)]
+
+
+def flat(model):
+    modules = [getattr(getattr(model, name, None), "module", getattr(model, name, None)) for name in ("network", "generator", "critic")]
+    return np.concatenate([value.detach().numpy().ravel() for module in modules if module is not None for value in module.parameters()])
+
+
+def apart(models):
+    weights = np.stack([flat(model) for model in models])
+    return float(np.square(weights - weights[0]).sum())
+
+
+def test_contact_brings_every_family_together(subject):
+    learner, data = subject
+    found = {name: train_together(learner, parts(data), protocol, rng=stream(3)) for name, protocol in PROTOCOLS.items()}
+    spread = {name: apart(models) for name, models in found.items()}
+    assert spread["synchronised"] == 0.0
+    assert 0.0 < spread["gossip"] < spread["apart"]
+    assert spread["local"] < spread["apart"]
+    assert all(np.isfinite(model.fit_report.loss) for models in found.values() for model in models)
+    sample = found["gossip"][0].sample(5, rng=stream(4))
+    assert len(sample) == 5 and np.isfinite(sample.values).all()
+
+
+def test_the_same_again_to_the_bit(subject):
+    learner, data = subject
+    one, other = (train_together(learner, parts(data), Gossip(ring(3)), rng=stream(3)) for _ in range(2))
+    assert all((flat(a) == flat(b)).all() for a, b in zip(one, other, strict=True))
+    assert one[1].fit_report == other[1].fit_report
+
+
+def test_nodes_begin_with_the_mean_of_the_models_before(subject):
+    learner, data = subject
+    before = train_together(learner, parts(data), Independent(), rng=stream(3))
+    still = replace(learner.learner if hasattr(learner, "learner") else learner, training=replace(SHORT, rate=1e-30, weight_decay=0.0))
+    after = train_together(still, parts(data), Independent(), starts=before, rng=stream(5))
+    np.testing.assert_allclose(flat(after[0]), np.mean([flat(model) for model in before], axis=0), rtol=1e-4, atol=1e-6)
+
+
+WHOLE = Training(epochs=12, batch=64, rate=3e-3, warmup=0.2, clip=0.5)
+
+
+@pytest.mark.parametrize("options", [WHOLE, replace(WHOLE, optimizer="adam"), replace(WHOLE, optimizer="sgd", schedule="linear", rate=0.1)])
+@pytest.mark.parametrize("family", ["gpt", "causal_lm"])
+def test_one_node_is_the_learners_own_training(family, options, prose):
+    """On whole batches, without noise in the loss, nothing but the order of sums is left to differ."""
+    learner = replace(learners()[family], training=options)
+    alone = learner.fit(prose, rng=stream(3))
+    (bridged,) = train_together(learner, [prose], Independent(), rng=stream(3))
+    first = learner.lesson(prose, rng=stream(3))
+    moved = np.linalg.norm(flat(alone) - np.concatenate([weight.detach().numpy().ravel() for weight in first.network.parameters()]))
+    assert moved > 0.1
+    assert np.linalg.norm(flat(bridged) - flat(alone)) < 1e-4 * moved
+    assert bridged.fit_report.loss == pytest.approx(alone.fit_report.loss, rel=1e-5)
+    assert (bridged.fit_report.steps, bridged.fit_report.epochs) == (alone.fit_report.steps, alone.fit_report.epochs)
+
+
+def test_nodes_with_equal_data_are_one_node(prose):
+    learner = replace(learners()["gpt"], training=WHOLE)
+    (alone,) = train_together(learner, [prose], Independent(), rng=stream(3))
+    for protocol in (Synchronised(), Gossip(ring(2)), Local(3)):
+        several = train_together(learner, [prose, prose], protocol, rng=stream(3))
+        assert np.linalg.norm(flat(several[1]) - flat(alone)) < 1e-5 * np.linalg.norm(flat(alone))
+
+
+def test_steps_are_to_the_bit_those_of_fit(subject):
+    """Gradient and step, taken apart, against the loss and the stepper that ``fit`` uses."""
+    from studbook.neural.device import session
+    from studbook.neural.training import Average, Stepper
+
+    learner, data = subject
+    options = learner.training
+    bridge, plain = (learner.lesson(data, rng=stream(6)) for _ in range(2))
+    loss, steps = LearnerLoss(bridge, options, read_weights(bridge), {}), LearnerSteps(bridge, options, 5)
+    parameters = loss.initial(rng=stream(0))
+    state = steps.begin(parameters)
+    stepper, average = Stepper(plain.network.train(), options, 5, betas=plain.betas), Average(plain.network, plain.decay)
+    for number in range(5):
+        rows = np.arange(16) + number
+        with session(options, rng=stream(7, number), doing="a test", batch=16, lower="nothing"):
+            stepper.step(plain.loss(torch.from_numpy(rows)))
+        average.update(plain.network)
+        parameters, state = steps.step(parameters, loss.gradient(parameters, rows, rng=stream(7, number)).parameters, state, number)
+    for name, weight in plain.network.named_parameters():
+        assert (parameters[f"weight.{name}"] == weight.detach().numpy()).all(), name
+    for name, weight in average.module.named_parameters():
+        if f"average.{name}" in parameters:
+            np.testing.assert_allclose(parameters[f"average.{name}"], weight.detach().numpy(), rtol=1e-5, atol=1e-7)
+    assert any(name.startswith("average.") for name in parameters) == isinstance(learner, Diffusion | Gan)
+
+
+def test_other_records_and_other_weights_are_another_objective(prose):
+    one, other = prose.take(np.arange(8)), prose.take(np.arange(8, 16))
+    learner = learners()["gpt"]
+
+    def described(data, seed):
+        lesson = learner.lesson(data, rng=stream(seed))
+        return LearnerLoss(lesson, learner.training, read_weights(lesson), {}).describe()
+
+    assert described(one, 0) == described(one, 0)
+    assert described(one, 1)["start"] != described(one, 0)["start"]
+    assert described(other, 0)["rows"] == 8
+
+
+def test_every_family_with_gradients_is_named_and_the_others_are_told():
+    assert {kind for kind, cls in LEARNERS.items() if hasattr(cls, "lesson")} == set(FAMILIES)
+    together = TrainedTogether(Network("gossip", 3))
+    for kind, cls in LEARNERS.items():
+        if kind in FAMILIES:
+            assert isinstance(cls(), Teachable)
+            together.check(cls())
+        else:
+            with pytest.raises(ConfigError, match="its nodes train by gradients, which") as told:
+                together.check(object.__new__(cls))
+            assert "vae, gan, diffusion, gpt or causal_lm" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        (Vae(training=Training(validation=0.1)), "without a validation part"),
+        (Gpt(training=Training(device="cuda")), "run on the CPU"),
+        (Gan(critic_steps=2), "step both players at once"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(learner, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainedTogether(Network("synchronised", 2)).check(learner)
