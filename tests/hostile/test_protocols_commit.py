@@ -20,7 +20,16 @@ from studbook.errors import (
     VerifierError,
 )
 from studbook.protocols.commit import Committer
-from studbook.protocols.kept import COMMITMENT, encode_state, load_records, optimiser_digest, received_name, state_name, steps_name
+from studbook.protocols.kept import (
+    COMMITMENT,
+    encode_state,
+    load_records,
+    load_state,
+    optimiser_digest,
+    received_name,
+    state_name,
+    steps_name,
+)
 from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.replay import ReplayVerifier, bit_for_bit, drawn_steps
 from studbook.protocols.stores import FolderStore, MemoryStore
@@ -62,33 +71,41 @@ def test_every_field_changed(trained, name):
     record = trained.signed.record
     value = replace(record.training, **{inner: CHANGES[name]}) if inner else CHANGES[name]
     changes = {part: value}
-    if name in {"steps", "every"}:
-        from studbook.records.training import checkpoint_steps
-
-        wanted = checkpoint_steps(changes.get("steps", 24), changes.get("every", 6))
-        changes["checkpoints"] = tuple(replace(record.checkpoints[min(i, 4)], step=step) for i, step in enumerate(wanted))
+    if name == "steps":
+        changes["end"] = replace(record.end, step=23)
     signed = site.resigned(trained, **changes)
     assert outcome(trained.verifier(), signed, trained.store) in {"VerifierError", "CalibrationError"}
 
 
-@pytest.mark.parametrize("place", range(5))
-@pytest.mark.parametrize("name", ["parameters", "optimiser"])
-def test_every_checkpoint_changed(trained, place, name):
-    """The node signed states that aren't where its own steps led: a contradiction."""
-    record = trained.signed.record
-    points = tuple(
-        replace(each, **{name: ARRAYS if name == "parameters" else SHA}) if i == place else each
-        for i, each in enumerate(record.checkpoints)
-    )
-    changes = {"checkpoints": points}
-    if (place, name) == (0, "parameters"):
-        changes["training"] = replace(record.training, start=ARRAYS)
-    found = outcome(trained.verifier(), site.resigned(trained, **changes), trained.store)
-    assert found == ("VerifierError" if (place, name) == (0, "parameters") else "reject")
+@pytest.mark.parametrize("changes", [{"parameters": ARRAYS}, {"optimiser": SHA}])
+def test_another_end(trained, changes):
+    """The node signed a last state that isn't where its own steps led: a contradiction."""
+    end = replace(trained.signed.record.end, **changes)
+    assert outcome(trained.verifier(), site.resigned(trained, end=end), trained.store) == "reject"
+
+
+def test_another_start(trained):
+    task = replace(trained.signed.record.training, start=ARRAYS)
+    assert outcome(trained.verifier(), site.resigned(trained, training=task), trained.store) == "VerifierError"
+
+
+@pytest.mark.parametrize("step", [0, 6, 12, 18, 24])
+@pytest.mark.parametrize("part", ["parameters", "optimiser"])
+def test_every_kept_state_changed(trained, step, part):
+    """A well-formed state, but not the one that the records name: what anybody could have put there leaves no ballot."""
+    state = load_state(trained.store, step, trained.node.begin())
+    if part == "parameters":
+        changed = replace(state, parameters={name: value + 1 for name, value in state.parameters.items()})
+    else:
+        moved = {name: {key: value + 1 for key, value in held.items()} for name, held in state.optimiser.items()}
+        changed = replace(state, optimiser=moved)
+    store = trained.copy()
+    store.put(state_name(step), encode_state(changed))
+    assert outcome(trained.verifier(24), trained.signed, store) == "VerifierError"
 
 
 def test_every_field_is_tried():
-    tried = {name.partition(".")[0] for name in CHANGES} | {"checkpoints", "made"}
+    tried = {name.partition(".")[0] for name in CHANGES} | {"end", "made"}
     assert tried == {each.name for each in fields(TrainingCommitment)}
     inner = {name.partition(".")[2] for name in CHANGES if "." in name} | {"start"}
     assert inner == {each.name for each in fields(type(site.train(2, 1).signed.record.training))}

@@ -25,7 +25,6 @@ from studbook.records import (
     to_bytes,
 )
 from studbook.records.step_lines import read_link, read_step, write_step
-from studbook.records.training import checkpoint_steps
 
 SHA = st.binary(min_size=32, max_size=32).map(lambda data: "sha256:" + data.hex())
 ARRAYS = st.binary(min_size=32, max_size=32).map(lambda data: "blake3:" + data.hex())
@@ -44,13 +43,13 @@ STEPS = st.builds(
 @st.composite
 def commitments(draw):
     steps, every = draw(st.integers(1, 200)), draw(st.integers(1, 50))
-    points = tuple(Checkpoint(step, draw(ARRAYS), draw(SHA)) for step in checkpoint_steps(steps, every))
     task = TrainingTask(
         objective=draw(SHA), optimiser=draw(SHA), rows=draw(SHA), batch=draw(st.integers(1, 99)), seed=draw(st.integers(0, 2**53 - 1)),
-        node=draw(st.integers(0, 99)), start=points[0].parameters,
+        node=draw(st.integers(0, 99)), start=draw(ARRAYS),
     )  # fmt: skip
     return TrainingCommitment(
-        training=task, steps=steps, root=draw(st.binary(min_size=32, max_size=32)).hex(), every=every, checkpoints=points,
+        training=task, steps=steps, root=draw(st.binary(min_size=32, max_size=32)).hex(), every=every,
+        end=Checkpoint(steps, draw(ARRAYS), draw(SHA)),
         environment=Environment(), run=draw(HEX32), made="2026-01-31T12:00:00Z",
     )  # fmt: skip
 
@@ -101,8 +100,9 @@ def test_any_step_opens_and_no_other_does(records, place, other):
 @settings(max_examples=30, deadline=None)
 def test_parts_that_do_not_belong_together(commitment):
     for changes in (
-        {"checkpoints": commitment.checkpoints[1:]}, {"steps": commitment.steps + 1}, {"root": commitment.root[:-1]}, {"run": ""},
-        {"steps": 0}, {"every": 0}, {"made": "yesterday"}, {"checkpoints": ()},
+        {"end": replace(commitment.end, step=commitment.steps - 1)}, {"steps": commitment.steps + 1}, {"root": commitment.root[:-1]},
+        {"run": ""},
+        {"steps": 0}, {"every": 0}, {"made": "yesterday"},
     ):  # fmt: skip
         with pytest.raises(RecordError):
             replace(commitment, **changes)

@@ -34,7 +34,7 @@ from studbook.protocols.values import Parameters, digest, encode
 from studbook.provenance import Signed, SigningKey, open_signed, sign
 from studbook.records import Checkpoint, Contact, Environment, StepRecord, TrainingCommitment, merkle_root
 from studbook.records.step_lines import write_step
-from studbook.records.training import MAX_STEPS, checkpoint_steps
+from studbook.records.training import MAX_STEPS
 
 
 class Committer:
@@ -60,8 +60,8 @@ class Committer:
         >>> node = Node(0, Quadratic(dimension=2), np.arange(100), 10, Optimiser(), 0)
         >>> committer = Committer(node, MemoryStore(), every=5, run=32 * "0")
         >>> signed = committer.train(20, SigningKey.generate())
-        >>> signed.record.steps, len(signed.record.checkpoints)
-        (20, 5)
+        >>> signed.record.steps, signed.record.end.step, len(committer.records)
+        (20, 20, 20)
     """
 
     def __init__(self, node: Node, store: Store, *, every: int, run: str, environment: Environment | None = None) -> None:
@@ -72,7 +72,7 @@ class Committer:
         self._store, self._recording = store, Recording(node)
         self._records: list[StepRecord] = []
         self._lines: list[bytes] = []
-        self._kept: dict[int, Checkpoint] = {}
+        self._kept: set[int] = set()
         self._written = 0
 
     @property
@@ -92,7 +92,7 @@ class Committer:
         first = self.node.begin() if start is None else start
         found = self._resume(first)
         if found is None:
-            self._records, self._lines, self._kept, self._written = [], [], {}, 0
+            self._records, self._lines, self._kept, self._written = [], [], set(), 0
             self._keep(first)
             return first
         for each in self._records:  # alike in their first state, as all nodes of a run are, and yet another's
@@ -171,11 +171,10 @@ class Committer:
 
         if state.step not in self._kept:
             self._keep(state)
-        task = task_of(self.node, self._kept[0].parameters)
-        kept = [self._kept[step] for step in checkpoint_steps(len(self._records), self.every)]
+        root = merkle_root(self._lines)
         commitment = TrainingCommitment(
-            training=task, steps=len(self._records), root=merkle_root(self._lines), every=self.every,
-            checkpoints=tuple(kept), environment=self.environment, run=self.run, made=now(),
+            training=task_of(self.node, self._records[0].before), steps=len(self._records), root=root, every=self.every,
+            end=Checkpoint(state.step, *self._recording.digests(state)), environment=self.environment, run=self.run, made=now(),
         )  # fmt: skip
         data = sign(commitment, key)
         self._store.put(COMMITMENT, data)
@@ -190,7 +189,7 @@ class Committer:
         if step not in self._kept:
             raise ConfigError(f"no state before step {step} was kept", hint=f"go back to one of every {self.every}th")
         self._records, self._lines = self._records[:step], self._lines[:step]
-        self._kept = {each: point for each, point in self._kept.items() if each <= step}
+        self._kept = {each for each in self._kept if each <= step}
         self._written = step
         self._store.put(steps_name(step), b"")  # whoever resumes must not go the old way
 
@@ -201,12 +200,12 @@ class Committer:
             self._store.put(steps_name(self._written), b"".join(line + b"\n" for line in segment))
             self._written = len(self._records)
         self._store.put(state_name(state.step), encode_state(state))
-        self._kept[state.step] = Checkpoint(state.step, *self._recording.digests(state))
+        self._kept.add(state.step)
 
     def _resume(self, first: NodeState) -> NodeState | None:
         """The last state that is whole, and fits the records before it; ``None`` where there is nothing to go on from."""
         records: list[StepRecord] = []
-        kept: dict[int, Checkpoint] = {}
+        kept: set[int] = set()
         state: NodeState | None = None
         try:
             while True:
@@ -218,8 +217,9 @@ class Committer:
                     raise _another()
                 if found != expected:
                     break
-                state, kept[step] = read, Checkpoint(step, *found)
-                self._records, self._kept, self._written = list(records), dict(kept), len(records)
+                state = read
+                kept.add(step)
+                self._records, self._kept, self._written = list(records), set(kept), len(records)
                 records += Ledger([b""] * step + load_lines(self._store, step, self.every))[step:]
                 if len(records) % self.every:
                     break  # a run that had ended in between: its last stretch is done again

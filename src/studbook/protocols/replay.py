@@ -208,17 +208,16 @@ class ReplayVerifier:
         Raises:
             EvidenceError: One doesn't.
         """
-        before = commitment.checkpoints[0].parameters, commitment.checkpoints[0].optimiser
-        kept = {each.step: (each.parameters, each.optimiser) for each in commitment.checkpoints}
-        if before[1] != (self.assignment.optimiser or optimiser_digest(self._first.optimiser)):
+        before = commitment.training.start, self.assignment.optimiser or optimiser_digest(self._first.optimiser)
+        if records[0].optimiser != before[1]:
             raise EvidenceError("the optimiser didn't begin in the state that it was to begin in", hint="reject it")
         for step, link in enumerate(records.links()):
-            if link.before != before or kept.get(step, before) != before:
+            if link.before != before:
                 raise EvidenceError(f"step {step} doesn't begin where the last one ended", hint="reject it")
             if link.contact != _taken_over(self.assignment.contacts.get(step)):
                 raise EvidenceError(f"step {step} took over from others what they didn't give", hint="reject it")
             before = link.left
-        if kept[len(records)] != before:
+        if (commitment.end.parameters, commitment.end.optimiser) != before:
             raise EvidenceError("the last state isn't where the last step ended", hint="reject it")
 
     @staticmethod

@@ -68,7 +68,7 @@ def read_step(line: bytes, what: str) -> StepRecord:
     form = _form(line)
     if form is not None:
         after, batch, before, kind, peers, value, optimiser, optimiser_after, path, step, update = form.groups()
-        contact = None if kind is None else Contact(kind=kind, value=value, peers=tuple(map(int, peers.split(","))) if peers else ())
+        contact = None if kind is None else _contact(kind, peers, value)
         found = StepRecord(
             step=int(step), before=before, optimiser=optimiser, batch=batch, path=path, update=update, after=after,
             optimiser_after=optimiser_after, contact=contact,
@@ -76,6 +76,12 @@ def read_step(line: bytes, what: str) -> StepRecord:
         if write_step(found) == line:
             return found
     return from_bytes(StepRecord, line, what, max_bytes=StepRecord.MAX_BYTES)
+
+
+def _contact(kind: str, peers: str, value: str) -> Contact:
+    return Contact(
+        kind="gradient" if kind == "gradient" else "parameters", value=value, peers=tuple(map(int, peers.split(","))) if peers else ()
+    )
 
 
 def read_link(line: bytes, what: str) -> Link:

@@ -12,7 +12,6 @@ from studbook.records.claim import MAX_SEED, Environment, require_sha, require_t
 from studbook.records.codec import STRICT, to_plain
 
 MAX_STEPS = 1 << 24
-MAX_CHECKPOINTS = 1 << 14
 MAX_PEERS = 4096
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -101,7 +100,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A state that a node keeps.
+    """A state on a node's way.
 
     Attributes:
         step: The step before which it is the state.
@@ -167,8 +166,8 @@ class TrainingCommitment:
         training: What determines the steps.
         steps: How many there were.
         root: Merkle root (hex) over the records of the steps.
-        every: A state was kept every so many steps.
-        checkpoints: Those states, by step: the first, every ``every``-th, and the last.
+        every: A state was kept every so many steps, and the last; their digests are in the records of the steps.
+        end: The state after the last step: what the training came to.
         environment: In which numerics.
         run: 128 random bits in hex, the run's name: the commitments of an earlier run of the same task don't count in it.
         made: When, in UTC. The node's word.
@@ -178,14 +177,14 @@ class TrainingCommitment:
     """
 
     SCHEMA: ClassVar[str] = "studbook.training/2"
-    MAX_BYTES: ClassVar[int] = 8 << 20
+    MAX_BYTES: ClassVar[int] = 64 << 10
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     training: TrainingTask
     steps: int
     root: str
     every: int
-    checkpoints: tuple[Checkpoint, ...]
+    end: Checkpoint
     environment: Environment
     run: str
     made: str
@@ -195,11 +194,7 @@ class TrainingCommitment:
         _require(_HEX64.fullmatch(self.root) is not None, "training.root", self.root, "64 hex digits")
         _require(_HEX32.fullmatch(self.run) is not None, "training.run", self.run, "32 hex digits")
         _require(1 <= self.every <= MAX_STEPS, "training.every", self.every, f"1 to {MAX_STEPS:,}")
-        found = [each.step for each in self.checkpoints]
-        wanted = checkpoint_steps(self.steps, self.every)
-        _require(found == wanted, "training.checkpoints", found[:8], f"states before the steps {wanted[:4]} … {wanted[-1]}")
-        first = self.checkpoints[0].parameters
-        _require(first == self.training.start, "training.start", self.training.start, f"the first state's digest, {first[:20]}…")
+        _require(self.end.step == self.steps, "training.end", self.end.step, f"the state after all {self.steps:,} steps")
         require_time(self.made, "training.made")
 
     @property
@@ -211,24 +206,6 @@ class TrainingCommitment:
     def id(self) -> str:
         """Digest of the commitment itself."""
         return digest_of(to_plain(self))
-
-
-def checkpoint_steps(steps: int, every: int) -> list[int]:
-    """Before which steps a state is kept: every ``every``-th, and after the last.
-
-    Raises:
-        RecordError: So many that no commitment can hold them.
-
-    Examples:
-        >>> from studbook.records.training import checkpoint_steps
-        >>> checkpoint_steps(25, 10)
-        [0, 10, 20, 25]
-    """
-    if -(-steps // every) >= MAX_CHECKPOINTS:
-        raise RecordError(
-            f"{steps:,} steps with a state every {every:,} are too many states, at most {MAX_CHECKPOINTS:,}", hint="keep fewer of them"
-        )
-    return [*range(0, steps, every), steps]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
