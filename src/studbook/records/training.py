@@ -208,6 +208,17 @@ class TrainingCommitment:
         return digest_of(to_plain(self))
 
 
+def checkpoint_steps(steps: int, every: int) -> list[int]:
+    """Before which steps a state is kept: every ``every``-th, and after the last.
+
+    Examples:
+        >>> from studbook.records.training import checkpoint_steps
+        >>> checkpoint_steps(25, 10)
+        [0, 10, 20, 25]
+    """
+    return [*range(0, steps, every), steps]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayCalibration:
     """How far an honest step may be from its replay.
