@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 from studbook.protocols.host import Host
 from studbook.protocols.messages import Message
 from studbook.protocols.node import Node
+from studbook.protocols.recorder import Place
 
 Why: TypeAlias = Literal["down", "slow", "garbage"]
 
@@ -68,6 +69,7 @@ class InProcess:
 
     Args:
         nodes: The nodes, in order.
+        place: Where they may keep records and keys; ``None``: they can't commit to their training.
 
     Examples:
         >>> import numpy as np
@@ -78,8 +80,8 @@ class InProcess:
         'parameters'
     """
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self._hosts = [Host(node) for node in nodes]
+    def __init__(self, nodes: Sequence[Node], place: Place | None = None) -> None:
+        self._hosts = [Host(node, place) for node in nodes]
 
     @property
     def n(self) -> int:
@@ -98,7 +100,7 @@ class InProcess:
     def revive(self, index: int, *, fresh: bool) -> bool:
         """See ``Cluster``; nodes here aren't lost."""
         if fresh:
-            self._hosts[index] = Host(self._hosts[index].node)
+            self._hosts[index] = Host(self._hosts[index].node, self._hosts[index].place)
         return True
 
     def close(self) -> None:

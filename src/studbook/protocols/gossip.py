@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, EvidenceError
 from studbook.protocols.checks import require_several
 from studbook.protocols.graphs import Edge, Graph, metropolis_weights, pair_weights
+from studbook.protocols.node import Node
 from studbook.protocols.team import Team, spread_of
 from studbook.protocols.values import Parameters, mean
+from studbook.records import Contact
 from studbook.rng import stream
 from studbook.theory import pair_contraction
 
+Shares: TypeAlias = Mapping[int, float]
+"""By node, in the order of summation: how much of its parameters goes into a mean."""
 _DRAWS = 1000
 _MOST_DRAWN = 1 << 24
 """Numbers in the drawn matrices; large graphs get fewer of them."""
@@ -79,8 +83,20 @@ class Gossip:
         losses = team.advance(sharing=team.live if pairs is None else [i for pair in pairs for i in pair])
         found = team.parameters()
         team.before = spread_of(found.values())
-        team.adopt(self._with_neighbours(found) if pairs is None else _in_pairs(found, pairs))
+        shares = self._with_neighbours(sorted(found)) if pairs is None else _in_pairs(found, pairs)
+        team.adopt(_mixed(found, shares), {i: list(each) for i, each in shares.items()})
         return losses
+
+    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
+        """See ``Exchanging``; a pair is an edge of the graph, neighbours are weighed as those who took part are joined."""
+        if self.exchange == "neighbours":
+            wanted = self._with_neighbours(present).get(node, {})
+        else:
+            pair = (contact.peers[0], contact.peers[-1])
+            wanted = dict.fromkeys(pair, 1.0) if node in pair and pair in self.graph.edges else {}
+        if contact.kind != "parameters" or tuple(wanted) != contact.peers:
+            raise EvidenceError(f"node {node} took over {contact.kind} of {contact.peers}, which aren't its partners", hint="reject it")
+        return list(wanted.values())
 
     def mixing(self, n: int) -> Sequence[Floats]:
         """One matrix for neighbours; for random pairs one of the same second moments; else many matchings, drawn by the run's own law."""
@@ -101,14 +117,9 @@ class Gossip:
         described = {"protocol": "gossip", "graph": self.graph.name, "exchange": self.exchange, "every": self.every, "edges": edges}
         return {**described, "nodes": self.graph.n}
 
-    def _with_neighbours(self, found: Mapping[int, Parameters]) -> dict[int, Parameters]:
-        nodes = sorted(found)
+    def _with_neighbours(self, nodes: Sequence[int]) -> dict[int, Shares]:
         weights = metropolis_weights(self.graph, nodes)
-        mixed: dict[int, Parameters] = {}
-        for row, i in enumerate(nodes):
-            used = [column for column in range(len(nodes)) if weights[row, column] > 0.0]
-            mixed[i] = mean([found[nodes[column]] for column in used], [float(weights[row, column]) for column in used])
-        return mixed
+        return {i: {j: float(share) for j, share in zip(nodes, weights[row], strict=True) if share > 0.0} for row, i in enumerate(nodes)}
 
 
 def _as_random_pairs(n: int) -> Floats:
@@ -117,10 +128,16 @@ def _as_random_pairs(n: int) -> Floats:
     return (kept * np.eye(n) + (1.0 - kept) / n)[None]
 
 
-def _in_pairs(found: Mapping[int, Parameters], pairs: Iterable[Edge]) -> dict[int, Parameters]:
-    """The mean of each pair, for both; whose partner was lost meanwhile keeps what it has."""
-    mixed: dict[int, Parameters] = {}
-    for i, j in pairs:
-        if i in found and j in found:
-            mixed[i] = mixed[j] = mean([found[i], found[j]])
-    return mixed
+def _in_pairs(found: Collection[int], pairs: Iterable[Edge]) -> dict[int, Shares]:
+    """The same shares for both of a pair; whose partner was lost meanwhile keeps what it has."""
+    return {k: {i: 1.0, j: 1.0} for i, j in pairs if i in found and j in found for k in (i, j)}
+
+
+def _mixed(found: Mapping[int, Parameters], shares: Mapping[int, Shares]) -> dict[int, Parameters]:
+    """Each node's mean by its shares; of those with the same shares the very same."""
+    means: dict[tuple[tuple[int, float], ...], Parameters] = {}
+    for each in shares.values():
+        key = tuple(each.items())
+        if key not in means:
+            means[key] = mean([found[j] for j in each], list(each.values()))
+    return {i: means[tuple(each.items())] for i, each in shares.items()}

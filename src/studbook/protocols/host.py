@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from studbook.errors import ConfigError, RecordError
 from studbook.protocols import client
 from studbook.protocols.messages import Message, error_message
 from studbook.protocols.node import Node, NodeState
+from studbook.protocols.objective import Gradient
+from studbook.protocols.recorder import Place, Recorder, recorder_of
+from studbook.protocols.transcript import contacts_of
 from studbook.protocols.values import Parameters, require_alike
+from studbook.records.training import MAX_STEPS
 
 _MOST_STEPS = 1_000_000
 
@@ -22,6 +26,7 @@ class Host:
 
     Args:
         node: Whose.
+        place: Where it may keep records and its key; ``None``: it can't commit to its training.
 
     Examples:
         >>> import numpy as np
@@ -32,8 +37,9 @@ class Host:
         (3, 3)
     """
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
+    def __init__(self, node: Node, place: Place | None = None) -> None:
+        self.node, self.place = node, place
+        self.recorder: Recorder | None = None
 
     @functools.cached_property
     def state(self) -> NodeState:
@@ -59,6 +65,22 @@ class Host:
         if message.fields.get("step") != self.state.step:
             raise ConfigError(f"node {self.node.index} is at step {self.state.step}, asked for step {message.fields.get('step')}")
 
+    def gradient(self) -> Gradient:
+        """The gradient of the node's next step."""
+        return self.node.gradient_at(self.state) if self.recorder is None else self.recorder.gradient(self.state)
+
+    def move(self, gradient: Parameters, *, agreed: bool = False, peers: Sequence[int] = ()) -> None:
+        """Take a step along a gradient, and record it where the node commits to its steps.
+
+        Args:
+            gradient: The node's own, or one that several agreed on.
+            agreed: Whether they did.
+            peers: Who they are.
+        """
+        before, self.state = self.state, self.node.apply(self.state, gradient)
+        if self.recorder is not None:
+            self.recorder.step(before, self.state, gradient if agreed else None, peers)
+
     def part(self, message: Message, name: str) -> Parameters:
         """Arrays of a message, alike the node's parameters.
 
@@ -72,19 +94,19 @@ class Host:
 
 
 def _begin(host: Host, _message: Message) -> Message:
-    host.state = host.node.begin()
+    host.state, host.recorder = host.node.begin(), None
     return _parameters(host, {})
 
 
 def _gradient(host: Host, message: Message) -> Message:
     host.require_step(message)
-    found = host.node.gradient_at(host.state)
+    found = host.gradient()
     return Message("gradient", {"step": host.state.step, "loss": float(found.loss), "n": int(found.n)}, {"gradient": found.parameters})
 
 
 def _apply(host: Host, message: Message) -> Message:
     host.require_step(message)
-    host.state = host.node.apply(host.state, host.part(message, "gradient"))
+    host.move(host.part(message, "gradient"), agreed=True, peers=message.fields.get("peers", ()))
     return Message("done", {"step": host.state.step})
 
 
@@ -96,8 +118,8 @@ def _advance(host: Host, message: Message) -> Message:
         raise ConfigError(f"node {host.node.index} at step {host.state.step} was asked to go on until {until}")
     losses = []
     while host.state.step < until:
-        found = host.node.gradient_at(host.state)
-        host.state = host.node.apply(host.state, found.parameters)
+        found = host.gradient()
+        host.move(found.parameters)
         losses.append(float(found.loss))
     return _parameters(host, {"losses": losses}) if message.fields.get("pull") else Message("done", {"step": until, "losses": losses})
 
@@ -108,7 +130,10 @@ def _pull(host: Host, _message: Message) -> Message:
 
 def _adopt(host: Host, message: Message) -> Message:
     host.require_step(message)
-    host.state = host.node.adopt(host.state, host.part(message, "parameters"))
+    adopted = host.part(message, "parameters")
+    host.state = host.node.adopt(host.state, adopted)
+    if host.recorder is not None:
+        host.recorder.adopt(adopted, message.fields.get("peers", ()))
     return Message("done", {"step": host.state.step})
 
 
@@ -128,13 +153,38 @@ def _restore(host: Host, message: Message) -> Message:
     require_alike([begun.parameters, state.parameters, *state.optimiser.values()])
     if set(state.optimiser) != set(begun.optimiser):
         raise RecordError(f"the state has an optimiser of {sorted(state.optimiser)}, expected {sorted(begun.optimiser)}")
-    host.state = state
+    host.state, host.recorder = state, None  # steps that aren't its own: it can't commit to them
     return Message("done", {"step": state.step})
+
+
+def _commit(host: Host, message: Message) -> Message:
+    """Begin to record, or go on: the node comes to a step by what it keeps of its own steps, or to an earlier one."""
+    host.recorder = recorder_of(host.node, host.place, message.fields)
+    host.state = host.recorder.begin(_step_of(message), contacts_of(message.fields))
+    return Message("recording", {"step": host.state.step, "key": str(host.recorder.key.public)})
+
+
+def _seal(host: Host, message: Message) -> Message:
+    """Sign the commitment to the first so many steps: all that it took, or those before it went on from a peer's state."""
+    until = _step_of(message)
+    recorder, state = host.recorder, host.state
+    if recorder is None or state.step != until:
+        recorder = recorder_of(host.node, host.place, message.fields)
+        state = recorder.begin(until, contacts_of(message.fields))
+    return Message("commitment", {"commitment": recorder.finish(state).data.decode()})
+
+
+def _step_of(message: Message) -> int:
+    step = message.fields.get("step")
+    if type(step) is not int or not 0 <= step <= MAX_STEPS:
+        raise RecordError(f"the message {message.kind!r} names no step")
+    return step
 
 
 OPERATIONS: Mapping[str, Callable[[Host, Message], Message]] = {
     "begin": _begin, "gradient": _gradient, "apply": _apply, "advance": _advance, "pull": _pull, "adopt": _adopt,
-    "evaluate": _evaluate, "save": _save, "restore": _restore, "choose": client.choose, "train": client.train,
+    "evaluate": _evaluate, "save": _save, "restore": _restore, "commit": _commit, "seal": _seal,
+    "choose": client.choose, "train": client.train,
 }  # fmt: skip
 """All that a node can be asked for. A further protocol's operation is one function here: a message in, a message out."""
 CHANGING = frozenset({"apply", "advance", "adopt", "restore", "begin"})

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, EvidenceError
 from studbook.protocols.checks import require_several
+from studbook.protocols.node import Node
 from studbook.protocols.team import Team, spread_of
 from studbook.protocols.values import mean
+from studbook.records import Contact
 
 _MOST = 1_000_000
 
@@ -59,8 +61,14 @@ class Local:
             found = team.parameters()
             team.before = spread_of(found.values())
             together = mean(list(found.values()))
-            team.adopt(dict.fromkeys(found, together))
+            team.adopt(dict.fromkeys(found, together), dict.fromkeys(found, tuple(found)))
         return losses
+
+    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
+        """See ``Exchanging``; all alike."""
+        if contact.kind != "parameters" or node not in contact.peers:
+            raise EvidenceError(f"node {node} took over {contact.kind} of {contact.peers}, not parameters of all", hint="reject it")
+        return [1.0] * len(contact.peers)
 
     def mixing(self, n: int) -> Sequence[Floats]:
         """Nothing for k − 1 steps, then everything."""

@@ -10,6 +10,7 @@ from studbook.arrays import Floats
 from studbook.protocols.host import Host
 from studbook.protocols.node import Node
 from studbook.protocols.team import Recovers, Team
+from studbook.records import Contact
 
 
 class Protocol(typing.Protocol):
@@ -55,5 +56,24 @@ class Served(Protocol, typing.Protocol):
 
         Raises:
             ConfigError: These nodes can't be trained like that.
+        """
+        ...
+
+
+@typing.runtime_checkable
+class Exchanging(Protocol, typing.Protocol):
+    """A protocol whose nodes take over means of each other's values: what a verifier needs to take such a mean again."""
+
+    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
+        """How much of each of a contact's peers goes into what a node took over.
+
+        Args:
+            node: Which.
+            contact: What it took over.
+            present: All who took part in that step's exchange, sorted.
+            nodes: All nodes, by what they were built from.
+
+        Raises:
+            EvidenceError: By the protocol it was to take over something else, or from others.
         """
         ...

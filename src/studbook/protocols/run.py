@@ -13,6 +13,7 @@ from studbook.arrays import Floats
 from studbook.errors import ConfigError, RecordError, RunFolderError
 from studbook.files import locked_folder
 from studbook.protocols.cluster import Cluster
+from studbook.protocols.committing import Commit
 from studbook.protocols.messages import Message
 from studbook.protocols.protocols import Protocol, Served
 from studbook.protocols.saving import Saved, load_checkpoint, save_checkpoint
@@ -63,6 +64,7 @@ def train(
     patience: Patience | None = None,
     folder: Path | None = None,
     progress: Callable[[StepRow], None] | None = None,
+    commit: Commit | None = None,
 ) -> TrainingRun:
     """Train nodes by a protocol; the same numbers to the bit wherever they live, as long as none is lost.
 
@@ -74,9 +76,10 @@ def train(
             ``leave_out``.
         folder: Where checkpoints go. A run that was stopped goes on from the last one, to the same result.
         progress: Is told each row.
+        commit: How every node commits to its training, in the place that its cluster gives it; ``None``: no node does.
 
     Raises:
-        ConfigError: The protocol can't run with these nodes.
+        ConfigError: The protocol can't run with these nodes, or these nodes can't commit.
         RecordError: The nodes don't begin with the same parameters.
         RunFolderError: The folder holds another run's checkpoint, or a damaged one.
         WorkerLostError: A lost node stopped the run, or the last was lost.
@@ -89,8 +92,10 @@ def train(
         (20, 4)
     """
     protocol.check(cluster.n)
+    if commit is not None:
+        commit.check(protocol, folder)
     by_default = Patience(on_loss="stop" if protocol.describe().get("protocol") == "synchronised" else "leave_out")
-    session = _Session(cluster, protocol, plan, patience or by_default, folder, progress)
+    session = _Session(cluster, protocol, plan, patience or by_default, folder, progress, commit)
     if folder is None:
         return session.run()
     with locked_folder(folder):
@@ -107,6 +112,7 @@ class _Session:
     patience: Patience
     folder: Path | None
     progress: Callable[[StepRow], None] | None
+    commit: Commit | None
     rows: list[StepRow] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     noise: float = 0.0
@@ -130,7 +136,8 @@ class _Session:
     @property
     def settings(self) -> dict[str, Any]:
         """What determines the run; not how long it is, so that a longer one goes on from a shorter one's end."""
-        return {"protocol": dict(self.protocol.describe()), "nodes": self.cluster.n, "seed": self.plan.seed, **self.plan.settings}
+        found = {"protocol": dict(self.protocol.describe()), "nodes": self.cluster.n, "seed": self.plan.seed, **self.plan.settings}
+        return found if self.commit is None else {**found, "commit_every": self.commit.every}
 
     def _team(self) -> Team:
         server = self.protocol.open_server(self.cluster.nodes) if isinstance(self.protocol, Served) else None
@@ -152,6 +159,8 @@ class _Session:
                     f"node {i} begins with other parameters than node {first}", hint="one objective and one seed for all nodes"
                 )
         self.noise = _noise_of(team)
+        if self.commit is not None and self.folder is not None:
+            self.commit.begin(team, self.folder, self.settings)
         return team
 
     def _record(self, team: Team, losses: Mapping[int, float]) -> None:
@@ -183,6 +192,9 @@ class _Session:
         fields = {"sent": team.sent, "noise": self.noise, "rows": [dataclasses.astuple(row) for row in self.rows]}
         fields |= {"evaluations": [dataclasses.astuple(each) for each in self.evaluations]}
         fields |= {"events": [dataclasses.astuple(each) for each in team.events]}
+        if team.transcript is not None:
+            team.transcript.append(self.folder, team.step)
+            fields["transcript"] = team.transcript.plain()
         save_checkpoint(self.folder, Saved(self.settings, team.step, fields, states, server))
 
     def _resumed(self) -> Team | None:
@@ -197,6 +209,8 @@ class _Session:
             team.ask_server(saved.server)
         team.resume(saved.states, saved.step, saved.fields["sent"], saved.events)
         self.rows, self.evaluations, self.noise = saved.rows, saved.evaluations, saved.fields["noise"]
+        if self.commit is not None and self.folder is not None:
+            self.commit.resume(team, self.folder, saved.fields["transcript"])
         return team
 
     def _finished(self, team: Team) -> TrainingRun:
@@ -205,7 +219,8 @@ class _Session:
         settings = {**self.settings, "steps": self.plan.steps, "noise": self.noise}
         server = None if team.server is None else team.server.state.parameters
         nodes = team.parameters() if server is None else {}
-        return TrainingRun(settings, self.rows, self.evaluations, team.events, nodes, rho, predicted, server)
+        roster = None if self.commit is None or self.folder is None else self.commit.end(team, self.folder, self.settings)
+        return TrainingRun(settings, self.rows, self.evaluations, team.events, nodes, rho, predicted, server, roster)
 
 
 def expected_spread(schedule: Sequence[Floats], steps: int, noise: float) -> tuple[float, list[float]]:

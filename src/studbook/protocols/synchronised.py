@@ -9,9 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from studbook.arrays import Floats
+from studbook.errors import EvidenceError
 from studbook.protocols.checks import require_several
+from studbook.protocols.node import Node
 from studbook.protocols.team import Team
 from studbook.protocols.values import mean
+from studbook.records import Contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,14 @@ class Synchronised:
         """See ``Protocol``."""
         found = team.gradients()
         several = list(found.values())
-        team.apply(mean([each.parameters for each in several], [each.n for each in several]))
+        team.apply(mean([each.parameters for each in several], [each.n for each in several]), list(found))
         return {i: each.loss for i, each in found.items()}
+
+    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
+        """See ``Exchanging``; by the rows of each."""
+        if contact.kind != "gradient" or node not in contact.peers:
+            raise EvidenceError(f"node {node} took over {contact.kind} of {contact.peers}, not gradient of all", hint="reject it")
+        return [float(nodes[j].rows_a_step) for j in contact.peers]
 
     def mixing(self, n: int) -> Sequence[Floats]:
         """Everything mixes at once."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from studbook.protocols.team import Event
 from studbook.protocols.values import Parameters, digest
+from studbook.provenance import Signed
+from studbook.records.roster import Roster
 
 SCHEMA = 1
 
@@ -64,6 +66,7 @@ class TrainingRun:
             matrices than are worth the wait.
         predicted: What theory expects of the spread after each step; see ``predict_spread``. NaN as for ``rho``, and for long runs.
         server: The server's parameters, where there is one.
+        roster: What nodes committed to, where they did.
     """
 
     settings: Mapping[str, Any]
@@ -74,11 +77,17 @@ class TrainingRun:
     rho: float
     predicted: Sequence[float]
     server: Parameters | None = None
+    roster: Signed[Roster] | None = None
 
     @property
     def held(self) -> dict[str, Parameters]:
         """Everybody's parameters: the nodes' by their numbers, or the ``server``'s."""
         return {str(i): each for i, each in self.parameters.items()} if self.server is None else {"server": self.server}
+
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """On held-out data, at the end: of the mean of all, or of the server's."""
+        return next((each.measures for each in reversed(self.evaluations) if each.node is None), {})
 
     @property
     def digests(self) -> dict[str, str]:
@@ -122,6 +131,7 @@ class TrainingRun:
             "measures": {together if each.node is None else str(each.node): dict(each.measures) for each in final},
             "events": [dataclasses.asdict(event) for event in self.events],
             "digests": self.digests,
+            "commitments": [] if self.roster is None else [dataclasses.asdict(each) for each in self.roster.record.nodes],
         }
 
 

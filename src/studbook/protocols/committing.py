@@ -1,0 +1,124 @@
+"""The coordinator's part where nodes commit to their training: it learns their keys, and signs the roster of who committed to what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from studbook.errors import ConfigError, RunFolderError, StudbookError
+from studbook.files import write_file
+from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.messages import Message, raise_error
+from studbook.protocols.protocols import Protocol, Served
+from studbook.protocols.team import Team
+from studbook.protocols.transcript import TRANSCRIPT, Transcript, begin_file, digest_of_file
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
+from studbook.records import TrainingCommitment, canonical_bytes
+from studbook.records.roster import Enrolled, Roster
+from studbook.verification.calibration import now
+from studbook.verification.quorum import new_round
+
+ROSTER = "roster.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Commit:
+    """That every node commits to its training, by itself and where it lives.
+
+    Attributes:
+        every: A state is kept every so many steps: 1 makes replays short, more saves room.
+        key: The coordinator's, which signs the roster.
+
+    Raises:
+        ConfigError: An impossible ``every``.
+    """
+
+    every: int
+    key: SigningKey
+
+    def __post_init__(self) -> None:
+        if type(self.every) is not int or self.every < 1:
+            raise ConfigError(f"commit_every is {self.every!r}, expected 1 or more steps between kept states")
+
+    def check(self, protocol: Protocol, folder: Path | None) -> None:
+        """Refuse runs whose nodes can't commit.
+
+        Raises:
+            ConfigError: They can't.
+        """
+        if isinstance(protocol, Served):
+            message = f"{protocol.describe()['protocol']} clients keep nothing between steps that they could commit to"
+            raise ConfigError(message, hint="leave out --commit, or take another protocol")
+        if folder is None:
+            raise ConfigError("a run whose nodes commit needs a folder for its roster and contacts", hint="train(…, folder=…)")
+
+    def begin(self, team: Team, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Nodes begin to record, before the first step.
+
+        Raises:
+            RecordError: Settings that no record can hold.
+            StudbookError: A node has no place for records, or can't use its key.
+        """
+        canonical_bytes(settings)
+        begin_file(folder)
+        team.transcript = Transcript(new_round(), self.every)
+        _enrol(team, team.transcript)
+
+    def resume(self, team: Team, folder: Path, plain: Mapping[str, Any]) -> None:
+        """Nodes go on from what they keep, at the step of a checkpoint.
+
+        Raises:
+            RunFolderError: A node's records don't lead there, or what the run wrote isn't whole.
+        """
+        team.transcript = Transcript.resumed(folder, plain, self.every, team.step)
+        _enrol(team, team.transcript)
+
+    def end(self, team: Team, folder: Path, settings: Mapping[str, Any]) -> Signed[Roster]:
+        """Nodes sign; the roster says who committed to what.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        transcript = team.transcript
+        assert transcript is not None
+        wanted = {i: transcript.stopped.get(i, team.step) for i in team.live}
+        requests = {i: transcript.message("seal", i, steps) for i, steps in wanted.items() if steps}
+        answers = team.ask(requests, check=lambda _i, _request, _answer: None)
+        roster = Roster(
+            settings=dict(settings), steps=team.step, run=transcript.run, transcript=digest_of_file(folder / TRANSCRIPT),
+            nodes=tuple(_enrolled(team, transcript, i, answers.get(i)) for i in range(team.cluster.n)), made=now(),
+        )  # fmt: skip
+        data = sign(roster, self.key)
+        write_file(folder / ROSTER, data)
+        return open_signed(data, Roster, ROSTER)
+
+
+def _enrol(team: Team, transcript: Transcript) -> None:
+    going = [i for i in team.live if i not in transcript.stopped]
+    for i, answer in team.ask({i: transcript.message("commit", i, team.step) for i in going}).items():
+        if answer.fields["step"] != team.step:
+            message = f"the records of node {i} end at step {answer.fields['step']}, the checkpoint is at {team.step}"
+            raise RunFolderError(message, hint="begin anew in another folder with --out")
+        if transcript.keys.setdefault(i, answer.fields["key"]) != answer.fields["key"]:
+            raise RunFolderError(f"node {i} has another key than the run began with", hint="give the same folder with --key-dir")
+
+
+def _enrolled(team: Team, transcript: Transcript, i: int, answer: Message | None) -> Enrolled:
+    """What a node committed to, once its signature is its own; else why it didn't."""
+    none = Enrolled(node=i, key=transcript.keys.get(i, ""), commitment="", steps=0, why=_story(team, i))
+    if answer is None:
+        return none
+    try:
+        raise_error(answer, f"node {i}")
+        signed = open_signed(str(answer.fields.get("commitment")).encode(), TrainingCommitment, COMMITMENT, keys=[PublicKey(none.key)])
+    except StudbookError as error:
+        return replace(none, why=f"{none.why}; {error.message}" if none.why else error.message)
+    steps = signed.record.steps
+    return replace(none, commitment=signed.record.id, steps=steps, why="" if steps == team.step else none.why)
+
+
+def _story(team: Team, i: int) -> str:
+    told = [f"{each.what} at step {each.step}: {each.why}" for each in team.events if each.node == i and each.what != "cut off"]
+    return "; ".join(told)[:500]
