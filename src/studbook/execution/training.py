@@ -11,14 +11,20 @@ from studbook.execution.threads import single_threaded
 from studbook.execution.training_on_ray import RayCluster
 from studbook.execution.training_over_http import HttpCluster
 from studbook.protocols.cluster import Cluster, InProcess
+from studbook.protocols.recorder import Place
 from studbook.protocols.spec import TrainingSpec
 
 ClusterName: TypeAlias = Literal["process", "http", "ray"]
 
 
 @contextmanager
-def open_cluster(name: str, spec: TrainingSpec) -> Iterator[Cluster]:
+def open_cluster(name: str, spec: TrainingSpec, place: Place | None = None) -> Iterator[Cluster]:
     """A cluster by name: ``process`` (this one), ``http`` (a process each), ``ray`` (an actor each); ended with the block.
+
+    Args:
+        name: Which.
+        spec: What the nodes are.
+        place: Where they may keep records and keys; ``None``: they can't commit to their training.
 
     Raises:
         ConfigError: No such name, or an impossible spec.
@@ -35,7 +41,7 @@ def open_cluster(name: str, spec: TrainingSpec) -> Iterator[Cluster]:
         raise ConfigError(f"there is no cluster {name!r}", hint=f"one of {', '.join(get_args(ClusterName))}")
     if name == "process":
         with single_threaded():
-            yield InProcess(spec.build())
+            yield InProcess(spec.build(), place)
         return
-    with HttpCluster(spec) if name == "http" else RayCluster(spec) as cluster:
+    with HttpCluster(spec, place=place) if name == "http" else RayCluster(spec, place=place) as cluster:
         yield cluster

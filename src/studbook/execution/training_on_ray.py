@@ -15,6 +15,7 @@ from studbook.protocols.cluster import Lost
 from studbook.protocols.host import Host
 from studbook.protocols.messages import Message, error_message, raise_error
 from studbook.protocols.node import Node
+from studbook.protocols.recorder import Place
 from studbook.protocols.spec import TrainingSpec
 
 _SHARE = 0.01
@@ -27,6 +28,7 @@ class RayCluster:
 
     Args:
         spec: What the nodes are; each actor builds its own from it.
+        place: Where nodes may keep records and keys, on the machine that each actor is on; ``None``: they can't commit to their training.
         workers: Processors of a local Ray that is started for the run; ``None`` for all.
         address: Of a running cluster; see ``RayExecutor``.
         start_timeout_s: Longest wait for an actor to be ready.
@@ -38,14 +40,20 @@ class RayCluster:
     """
 
     def __init__(
-        self, spec: TrainingSpec, *, workers: int | None = None, address: str | None = None, start_timeout_s: float = 300.0
+        self,
+        spec: TrainingSpec,
+        *,
+        place: Place | None = None,
+        workers: int | None = None,
+        address: str | None = None,
+        start_timeout_s: float = 300.0,
     ) -> None:
-        self._spec, self._start_timeout_s = spec, start_timeout_s
+        self._spec, self._place, self._start_timeout_s = spec, place, start_timeout_s
         self._probes: dict[int, Any] = {}
         self._stack = ExitStack()
         self._stack.enter_context(RayExecutor(workers=workers, address=address).session())
         try:
-            self._actors = [_start(spec, index) for index in range(spec.nodes)]
+            self._actors = [_start(spec, index, place) for index in range(spec.nodes)]
             for index in range(spec.nodes):
                 self._check(index)
         except BaseException:
@@ -84,7 +92,7 @@ class RayCluster:
         if fresh:
             self._probes.pop(index, None)
             ray.kill(self._actors[index])
-            self._actors[index] = _start(self._spec, index)
+            self._actors[index] = _start(self._spec, index, self._place)
             self._check(index)
             return True
         if index not in self._probes:  # asked once, and looked at beside the run
@@ -114,11 +122,11 @@ class RayCluster:
 class _Actor:
     """A host behind messages; what goes wrong as it is built is the answer to the first question."""
 
-    def __init__(self, plain: Mapping[str, Any], index: int) -> None:
+    def __init__(self, plain: Mapping[str, Any], index: int, place: Mapping[str, str] | None) -> None:
         self._problem: Message | None = None
         with single_threaded():  # before the node's modules are imported, and NumPy with them
             try:
-                self._host = Host(TrainingSpec.of(plain).node(index))
+                self._host = Host(TrainingSpec.of(plain).node(index), Place.of(place))
             except StudbookError as error:
                 self._problem = error_message(error)
 
@@ -134,12 +142,12 @@ class _Actor:
             return self._host.answer(message).encode()
 
 
-def _start(spec: TrainingSpec, index: int) -> Any:
+def _start(spec: TrainingSpec, index: int, place: Place | None) -> Any:
     import ray
 
     kind = ray.remote(_Actor).options(num_cpus=_SHARE, max_restarts=0, runtime_env={"env_vars": dict(BLAS_ENVIRONMENT)})
     try:
-        return kind.remote(spec.plain(), index)
+        return kind.remote(spec.plain(), index, None if place is None else place.plain())
     except ValueError as error:
         raise ConfigError(f"Ray refuses to start node {index}: {error}") from error
 

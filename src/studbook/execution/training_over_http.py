@@ -29,6 +29,7 @@ from studbook.execution.threads import WORKER_ENVIRONMENT
 from studbook.protocols.cluster import Lost
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.node import Node
+from studbook.protocols.recorder import Place
 from studbook.protocols.spec import TrainingSpec
 from studbook.protocols.values import MAX_BYTES
 
@@ -144,6 +145,7 @@ class HttpCluster:
 
     Args:
         spec: What the nodes are; each process builds its own from it.
+        place: Where nodes may keep records and keys; ``None``: they can't commit to their training.
         start_timeout_s: Longest wait for a process to be ready.
         body_bytes: Longest message that a node takes.
 
@@ -161,11 +163,14 @@ class HttpCluster:
         2
     """
 
-    def __init__(self, spec: TrainingSpec, *, start_timeout_s: float = 120.0, body_bytes: int = 1 << 28) -> None:
+    def __init__(
+        self, spec: TrainingSpec, *, place: Place | None = None, start_timeout_s: float = 120.0, body_bytes: int = 1 << 28
+    ) -> None:
         if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
             raise MissingExtraError("nodes over HTTP need uvicorn, not installed", hint="pip install 'studbook[serve]'")
         self._spec, self._token = spec, secrets.token_urlsafe(32)
-        self._told = {"spec": spec.plain(), "token": self._token, "body_bytes": body_bytes}
+        kept = None if place is None else place.plain()
+        self._told = {"spec": spec.plain(), "token": self._token, "body_bytes": body_bytes, "place": kept}
         self._start_timeout_s = start_timeout_s
         self._open([])
         processes = [_start({**self._told, "index": i}) for i in range(spec.nodes)]

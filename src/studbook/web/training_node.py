@@ -15,6 +15,7 @@ from typing import Any
 from studbook.errors import ConfigError, RecordError, StudbookError
 from studbook.protocols.host import Host
 from studbook.protocols.messages import Message, error_message
+from studbook.protocols.recorder import Place
 from studbook.protocols.spec import TrainingSpec
 from studbook.records import read_json
 from studbook.web.guard import Guard, Receive, Scope, Send, Tokens, gate_of
@@ -112,7 +113,7 @@ def create_app(node: TrainingNode, tokens: Tokens, limits: RequestLimits) -> Gua
 def main() -> None:
     """Serve one node until standard input ends: it belongs to the process that started it, and goes when that goes.
 
-    The first line of standard input says what to serve, as JSON: ``spec``, ``index``, ``token``, ``body_bytes``. Standard output gets one
+    The first line of standard input says what to serve, as JSON: ``spec``, ``index``, ``token``, ``body_bytes``, ``place``. Standard output gets one
     line of JSON: ``url``, or ``code``, ``message`` and ``hint`` of an error.
     """
     try:
@@ -137,7 +138,7 @@ def _open(told: Any) -> tuple[str, RequestLimits, Host]:
     if not isinstance(token, str) or len(token) < 16:
         raise ConfigError("the first line has no token of 16 or more letters", hint="draw one for each run")
     limits = RequestLimits(body_bytes=told.get("body_bytes", 1 << 28), body_timeout_s=120.0)
-    return token, limits, Host(TrainingSpec.of(told["spec"]).node(told["index"]))
+    return token, limits, Host(TrainingSpec.of(told["spec"]).node(told["index"]), Place.of(told.get("place")))
 
 
 def _say(value: Mapping[str, Any]) -> None:
