@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -131,6 +131,8 @@ class Node:
     batch: int
     optimiser: Steps
     seed: int
+    _drawn: dict[int, Ints] = field(default_factory=dict, init=False, repr=False)
+    """The rows of the step that was asked for last: its gradient needs them, and its record."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -152,9 +154,15 @@ class Node:
         return NodeState(0, parameters, self.optimiser.begin(parameters))
 
     def rows_at(self, step: int) -> Ints:
-        """The rows of a step, drawn without replacement from those that it holds."""
-        drawn = stream(self.seed, "node", self.index, "step", step, "rows")
-        return np.sort(drawn.choice(self.rows, size=self.rows_a_step, replace=False))
+        """The rows of a step, drawn without replacement from those that it holds; not to be written to."""
+        rows = self._drawn.get(step)
+        if rows is None:
+            drawn = stream(self.seed, "node", self.index, "step", step, "rows")
+            rows = np.sort(drawn.choice(self.rows, size=self.rows_a_step, replace=False))
+            rows.flags.writeable = False
+            self._drawn.clear()
+            self._drawn[step] = rows
+        return rows
 
     def gradient_at(self, state: NodeState) -> Gradient:
         """The gradient of its next step."""
