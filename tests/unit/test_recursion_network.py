@@ -195,5 +195,5 @@ def test_one_kind_means_no_network():
     assert prepare(expand(table), table).digest == prepare(expand(plain), plain).digest
     assert "protocol" not in prepare(expand(plain), plain).jobs[0].resolved()
     assert prepare(expand(STUDY), STUDY).jobs[0].resolved()["protocol"] == {
-        "kind": "pool", "nodes": 4, "migration": None, "edges": (), "every": None,
+        "kind": "pool", "nodes": 4, "migration": None, "edges": (), "every": None, "rounds": None,
     }  # fmt: skip

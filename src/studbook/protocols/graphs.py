@@ -10,6 +10,7 @@ import numpy as np
 
 from studbook.arrays import Floats
 from studbook.errors import ConfigError
+from studbook.theory import neighbour_weights
 
 MOST_NODES = 1024
 _MAX_FILE = 8 << 20
@@ -221,13 +222,7 @@ def metropolis_weights(graph: Graph, nodes: Sequence[int] | None = None) -> Floa
     """
     who = list(range(graph.n)) if nodes is None else sorted(nodes)
     place = {node: k for k, node in enumerate(who)}
-    edges = [(place[i], place[j]) for i, j in graph.among(who)]
-    degrees = np.bincount(np.asarray(edges, np.int64).reshape(-1), minlength=len(who))
-    weights = np.zeros((len(who), len(who)))
-    for i, j in edges:
-        weights[i, j] = weights[j, i] = 1.0 / (1 + max(degrees[i], degrees[j]))
-    np.fill_diagonal(weights, 1.0 - weights.sum(axis=1))
-    return weights
+    return neighbour_weights(len(who), [(place[i], place[j]) for i, j in graph.among(who)])
 
 
 def pair_weights(n: int, pairs: Iterable[Edge]) -> Floats:

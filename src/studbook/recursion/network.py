@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from studbook.arrays import Ints
+from studbook.arrays import Floats, Ints
 from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
 from studbook.parameters import conform
 from studbook.recursion.schedule import Phased
+from studbook.theory import neighbour_weights
 
 MAX_NODES = 256
 MAX_EVERY = 10_000
@@ -29,14 +30,16 @@ class Network:
     Attributes:
         kind: ``independent``: islands, each trains on its own records. ``pool``: on as many of every node's. ``published``: each draws on
             its own from what all have published, so that a record may train several. ``ring``: on its own and on some of its two
-            neighbours'. ``graph``: likewise with the neighbours that ``edges`` names. Or no records are shared, and the
-            nodes train by gradients, from one start: ``synchronised``: along the mean gradient of all. ``local``: apart, with the mean of
-            all weights every ``every`` steps. ``gossip``: with the mean of the weights of pairs on a ring, or on ``edges``. ``apart``:
-            without any contact, the control.
+            neighbours'. ``graph``: likewise with the neighbours that ``edges`` names. Or no records are shared, but parameters.
+            ``averaged``: every node fits its model to its own records, then takes the mean of all models' parameters, or ``rounds``
+            times the mean with its neighbours on a ring, or on ``edges``. The other kinds train by gradients, from one start:
+            ``synchronised``: along the mean gradient of all. ``local``: apart, with the mean of all weights every ``every`` steps.
+            ``gossip``: with the mean of the weights of pairs on a ring, or on ``edges``. ``apart``: without any contact, the control.
         nodes: Nodes, 2 or more.
         migration: Share of a node's generated records that come from its neighbours, above 0 and up to 1; of ``ring`` and ``graph``.
-        edges: Pairs of nodes, numbered from 0; of ``graph`` and ``gossip``. Every node must be reached from every other one.
+        edges: Pairs of nodes, numbered from 0; of ``graph``, ``gossip`` and ``averaged``. Every node must be reached from every other.
         every: Steps between averages of weights; of ``local`` and ``gossip``.
+        rounds: Averages with the neighbours that follow a fit; of ``averaged``. By default all nodes' mean at once.
 
     Raises:
         ConfigError: A value out of range, one that the kind doesn't have, or a graph that falls into parts.
@@ -47,11 +50,12 @@ class Network:
         [[90, 5, 0, 5], [5, 90, 5, 0], [0, 5, 90, 5], [5, 0, 5, 90]]
     """
 
-    kind: Literal["independent", "pool", "published", "ring", "graph", "synchronised", "local", "gossip", "apart"]
+    kind: Literal["independent", "pool", "published", "ring", "graph", "averaged", "synchronised", "local", "gossip", "apart"]
     nodes: int
     migration: float | None = None
     edges: tuple[tuple[int, int], ...] = ()
     every: int | None = None
+    rounds: int | None = None
 
     def __post_init__(self) -> None:
         conform(self, _WHERE)
@@ -68,8 +72,9 @@ class Network:
             raise ConfigError(
                 f"{_WHERE}.migration is {self.migration:g}, expected a share above 0, at most 1", hint='islands are "independent"'
             )
-        if (self.kind == "graph" and not self.edges) or (self.edges and self.kind not in {"graph", "gossip"}):
+        if (self.kind == "graph" and not self.edges) or (self.edges and self.kind not in {"graph", "gossip", "averaged"}):
             raise ConfigError(f"a network of the kind {self.kind} {'has no' if self.edges else 'needs'} edges")
+        self._check_rounds()
         if (self.kind == "local") > (self.every is not None) or (self.every is not None and self.kind not in {"local", "gossip"}):
             raise ConfigError(f"a network of the kind {self.kind} {'needs' if self.every is None else 'has no'} every")
         if self.every is not None and not 1 <= self.every <= MAX_EVERY:
@@ -80,6 +85,40 @@ class Network:
     def trains_together(self) -> bool:
         """Whether the nodes train by gradients from one start, and exchange no records."""
         return self.kind in {"synchronised", "local", "gossip", "apart"}
+
+    @property
+    def averages(self) -> bool:
+        """Whether the nodes take the mean of the parameters of models that each has fitted."""
+        return self.kind == "averaged"
+
+    def weights(self) -> Floats:
+        """Share of node j's fitted parameters in node i's model: ``(nodes, nodes)``, rows and columns sum to 1.
+
+        Examples:
+            >>> from studbook.recursion import Network
+            >>> Network("averaged", 4, rounds=1).weights().round(2).tolist()[0]
+            [0.33, 0.33, 0.0, 0.33]
+        """
+        n = self.nodes
+        if not self.averages:
+            return np.eye(n)
+        if self.rounds is None:
+            return np.full((n, n), 1.0 / n)
+        mixed: Floats = np.linalg.matrix_power(neighbour_weights(n, sorted(self._pairs())), self.rounds)
+        return mixed
+
+    def _check_rounds(self) -> None:
+        if self.rounds is not None and not self.averages:
+            raise ConfigError(f"a network of the kind {self.kind} has no rounds", hint=f"leave out {_WHERE}.rounds")
+        if self.rounds is not None and not 1 <= self.rounds <= MAX_EVERY:
+            raise ConfigError(f"{_WHERE}.rounds is {self.rounds}, expected 1 to {MAX_EVERY:,} averages with neighbours")
+        if self.averages and self.edges and self.rounds is None:
+            raise ConfigError("a network that averages along edges needs rounds", hint=f"set {_WHERE}.rounds = 1")
+
+    def _pairs(self) -> set[tuple[int, int]]:
+        """The edges, or those of a ring, each once with the lower node first."""
+        pairs = self.edges or tuple((i, (i + 1) % self.nodes) for i in range(self.nodes))
+        return {(min(pair), max(pair)) for pair in pairs}
 
     def _check_edges(self) -> None:
         for edge in self.edges:
@@ -94,12 +133,9 @@ class Network:
     def neighbours(self) -> list[list[int]]:
         """Each node's neighbours, ascending: whose records it trains on beside its own."""
         n = self.nodes
-        if self.kind == "independent" or self.trains_together:
-            return [[] for _ in range(n)]
         if self.kind in {"pool", "published"}:
             return [[j for j in range(n) if j != i] for i in range(n)]
-        pairs = self.edges if self.kind == "graph" else tuple((i, (i + 1) % n) for i in range(n))
-        return _adjacent(pairs, n)
+        return _adjacent(tuple(self._pairs()), n) if self.kind in {"ring", "graph"} else [[] for _ in range(n)]
 
     def counts(self, n: int) -> Ints:
         """How many of node i's ``n`` generated records are node j's: ``(nodes, nodes)``, rows sum to ``n``.

@@ -12,6 +12,7 @@ from studbook.errors import ConfigError
 from studbook.mixing import Mix, Origin, Part
 from studbook.recursion.network import Network, n_generated, network_parts
 from studbook.recursion.protocols import LawLearner, LawModel, Statistics, Subsampled
+from studbook.recursion.society import average_models
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,13 +71,18 @@ def run_network_in_law(
     """
     parts = network_parts(mix, n, n_original)
     counts = network.counts(n_generated(parts))
-    models = tuple(learner.estimate(original, space) for original in originals)
+    models = _fitted(learner, originals, space, network)
     yield NetworkLawGeneration(0, models)
     for index in range(1, last + 1):
         shelves = _Shelves(learner, models, real, _publish(learner, models, parts, rng=rng) if network.kind == "published" else None)
         trainings = [shelves.compose(parts, counts[node].tolist(), original, rng=rng) for node, original in enumerate(originals)]
-        models = tuple(learner.estimate(training, space) for training in trainings)
+        models = _fitted(learner, trainings, space, network)
         yield NetworkLawGeneration(index, models)
+
+
+def _fitted(learner: LawLearner, trainings: Sequence[Statistics], space: Space, network: Network) -> tuple[LawModel, ...]:
+    models = tuple(learner.estimate(training, space) for training in trainings)
+    return average_models(learner, models, network.weights()) if network.averages else models
 
 
 @dataclass(frozen=True, slots=True)

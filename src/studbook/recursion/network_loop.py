@@ -15,7 +15,7 @@ from studbook.mixing import Mix, Origin, Part
 from studbook.recursion.loop import FreshSupply, Generation, Streams, _fit, _tidy
 from studbook.recursion.network import Network, n_generated, network_parts, share_of, split_evenly
 from studbook.recursion.protocols import Learner, Model
-from studbook.recursion.society import Society
+from studbook.recursion.society import Society, average_models
 from studbook.recursion.stock import MemoryStock, Standing, Stock
 
 
@@ -166,6 +166,8 @@ def run_network(
         trainings = own if index == 0 else _Exchanged(ledger, own, ledger.samples(sample), fresh, streams, index).trainings()
         fitting = together or _Apart(index, streams)
         models = fitting.fit(learner, trainings, base=base, previous=models, rng=streams(index, "fit"))
+        if network.averages:
+            models = average_models(learner, models, network.weights())  # type: ignore[arg-type]
         written = [
             _tidy(model, model.sample(size, rng=streams(index, f"sample node {node}")))
             for node, (model, size) in enumerate(zip(models, ledger.generates, strict=True))

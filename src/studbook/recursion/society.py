@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from studbook.arrays import Batch, Space, concatenate
+from studbook.arrays import Batch, Floats, Space, concatenate
 from studbook.files import replacing_folder
-from studbook.recursion.protocols import Model, Restoring, Storable
-from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law
+from studbook.recursion.protocols import LawLearner, LawModel, Model, Restoring, Storable
+from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law, mean_law
 
 _NODE = "node-{:03d}"
 
@@ -68,6 +68,27 @@ class SocietyReader:
             CheckpointError: As the learner's ``load``.
         """
         return Society(tuple(self.learner.load(folder / _NODE.format(index), space) for index in range(self.nodes)))
+
+
+def average_models(learner: LawLearner, models: Sequence[LawModel], weights: Floats) -> tuple[LawModel, ...]:
+    """Each node's model once it has taken the weighted mean of all nodes' parameters.
+
+    Args:
+        learner: The family.
+        models: One a node.
+        weights: ``(nodes, nodes)``; see ``Network.weights``.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.arrays import counts
+        >>> from studbook.learners import Poisson
+        >>> from studbook.recursion.society import average_models
+        >>> models = [Poisson().fit(counts(np.array([k, k])), rng=np.random.default_rng(0)) for k in (2, 4)]
+        >>> [model.law.rate.tolist() for model in average_models(Poisson(), models, np.full((2, 2), 0.5))]
+        [[3.0], [3.0]]
+    """
+    laws = [model.law for model in models]
+    return tuple(learner.from_law(mean_law(laws, row), models[0].space) for row in weights)
 
 
 def pool_laws(laws: Sequence[Law]) -> Law | None:

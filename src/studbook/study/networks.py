@@ -10,11 +10,14 @@ from functools import partial
 import numpy as np
 
 from studbook.arrays import Batch, Floats, Ints
+from studbook.errors import ConfigError
 from studbook.metrics import Drift, DriftParts, LatentStd, LawMetric, Mean, Observation, Reference, Std, Variance, WeightError
+from studbook.protocols.together import TrainedTogether
 from studbook.records import Measurement
-from studbook.recursion import Generation, Ledger, Model, Network, Society, network_parts, pool_laws
+from studbook.recursion import Generation, LawLearner, Ledger, Model, Network, Society, network_parts, pool_laws
 from studbook.study.catalog import ChosenMetric
 from studbook.study.measuring import measure
+from studbook.theory.averaging import Averaging
 from studbook.theory.gaussian import divisor_fit
 from studbook.theory.laws import CategoricalLaw, GaussianLaw, Law
 from studbook.theory.network import Exchange, NetworkPath, network_moments
@@ -29,6 +32,7 @@ _OF_INSIDES = (LatentStd, WeightError, DriftParts)
 """Metrics that look into a model; the pool of several has no inside."""
 _COST_LIMIT = 2e10
 _SOURCE = "Wright 1931 (island model); Maruyama 1970"
+_AVERAGING = "studbook.theory.averaging, after Wright 1931; Maruyama 1970"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +158,22 @@ def pools_in_law(metrics: tuple[ChosenMetric, ...], law: Law) -> bool:
     return isinstance(law, GaussianLaw) and all(isinstance(chosen.metric, _OF_MOMENTS) for chosen in metrics)
 
 
+def check_network(network: Network, learner: object) -> None:
+    """Refuse, before anything is run, a learner whose nodes can't be in contact like that.
+
+    Raises:
+        ConfigError: Names learners that can.
+    """
+    if network.trains_together:
+        TrainedTogether(network).check(learner)
+    if network.averages and not isinstance(learner, LawLearner):
+        raise ConfigError(
+            f"learner.protocol.kind is averaged: its nodes take the mean of parameters that are means of records, "
+            f"which those of {type(learner).__name__} aren't",
+            hint="set learner.kind to categorical, bernoulli, poisson or gaussian, or average a network's weights: local or gossip",
+        )
+
+
 def predict_network(network: Network, mix: object, situation: Situation, metric: str, generations: Ints) -> Prediction | None:
     """The curve of a metric over generations, where it is known: the moments of states and of normal models.
 
@@ -173,16 +193,16 @@ def predict_network(network: Network, mix: object, situation: Situation, metric:
     if name not in ({"heterozygosity"} if states else {"mean", "variance", "drift"}) or member not in {"", NODE, BETWEEN}:
         return None
     path = _path(network, mix, situation, scale, last)
-    exact = not situation.draws_reserve
+    exact, source = not situation.draws_reserve, _AVERAGING if network.averages else _SOURCE
     if name == "mean":
         return _predict_mean(situation, member, generations, exact=exact)
     if member == BETWEEN:
-        return Prediction(path.fixation[generations], None, exact=False, source=_SOURCE, formula="F_ST = E between / E pool")
+        return Prediction(path.fixation[generations], None, exact=False, source=source, formula="F_ST = E between / E pool")
     if name == "drift":
         curve = path.drift.mean(axis=1) if member else path.pool_drift
-        return Prediction(curve[generations], None, exact, _SOURCE, "E (μ_t − μ_0)², recursion over pairs of nodes")
+        return Prediction(curve[generations], None, exact, source, "E (μ_t − μ_0)², recursion over pairs of nodes")
     curve = path.node if member else path.pool
-    return Prediction(curve[generations], None, exact, _SOURCE, "E H_t = H_0(1 − F_t), recursion over pairs of nodes")
+    return Prediction(curve[generations], None, exact, source, "E H_t = H_0(1 − F_t), recursion over pairs of nodes")
 
 
 def _predict_mean(situation: Situation, member: str, chosen: Ints, *, exact: bool) -> Prediction | None:
@@ -214,7 +234,8 @@ def _path(network: Network, mix: object, situation: Situation, variance: float, 
     exchange = Exchange(counts, composition.fresh, composition.original, composition.real_share, published)
     population = None if situation.sampled_original else situation.population
     fit = divisor_fit(_ddof(situation))
-    return network_moments(exchange, situation.n_original, last, population=population, variance=variance, fit=fit)
+    averaging = Averaging(network.weights(), mixture=isinstance(situation.law, CategoricalLaw)) if network.averages else None
+    return network_moments(exchange, situation.n_original, last, population=population, variance=variance, fit=fit, averaging=averaging)
 
 
 def _ddof(situation: Situation) -> float:

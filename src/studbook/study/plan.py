@@ -17,7 +17,6 @@ from studbook.errors import ConfigError, DataError, MetricError
 from studbook.learners import learner_of_law
 from studbook.metrics import LawMetric, Reference
 from studbook.mixing import Origin
-from studbook.protocols.together import TrainedTogether
 from studbook.recursion import (
     Continuing,
     LawLearner,
@@ -35,7 +34,7 @@ from studbook.study.bases import check_continuing
 from studbook.study.catalog import describe, kind_of
 from studbook.study.config import Cell
 from studbook.study.keys import code_digest, curation_digest, digest_of, foreign_code, protocols_digest, weights_digest
-from studbook.study.networks import pools_in_law
+from studbook.study.networks import check_network, pools_in_law
 from studbook.study.reserves import fresh_needed, reserve_for
 from studbook.theory.laws import Law
 
@@ -318,8 +317,7 @@ def _check(job: Job, dataset: Dataset) -> Job:
                 "a network's nodes train on all that they are given; a curation has no place in it", hint="leave one of them out"
             )
         Ledger.of(cell.network, cell.mix, n=job.n, n_original=job.n_original)
-        if cell.network.trains_together:
-            TrainedTogether(cell.network).check(cell.learner)
+        check_network(cell.network, cell.learner)
     if cell.curation is not None:
         check_curation(parts)
         if hasattr(cell.curation, "check_space"):

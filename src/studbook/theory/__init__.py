@@ -1,5 +1,6 @@
 """What is known in closed form about models that train on their own output, and about votes on it: pure functions, each with its source."""
 
+from studbook.theory.averaging import Averaging, averaged_size, effective_records, neighbour_weights
 from studbook.theory.categorical import (
     absorption_time,
     absorption_time_exact,
@@ -76,6 +77,7 @@ from studbook.theory.votes import (
 
 __all__ = [
     "About",
+    "Averaging",
     "CategoricalLaw",
     "ClusteredRate",
     "Committee",
@@ -108,6 +110,7 @@ __all__ = [
     "absorption_time_exact",
     "accumulated_error",
     "accumulated_variance",
+    "averaged_size",
     "ballot_law",
     "calibration_needed",
     "clopper_pearson",
@@ -117,6 +120,7 @@ __all__ = [
     "contraction",
     "correlated_majority",
     "divisor_fit",
+    "effective_records",
     "effective_sample_size",
     "effective_size",
     "effective_voters",
@@ -143,6 +147,7 @@ __all__ = [
     "match_moments",
     "matrix_root",
     "median_half_life",
+    "neighbour_weights",
     "network_moments",
     "pair_contraction",
     "precision",

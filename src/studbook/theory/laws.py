@@ -5,6 +5,7 @@ Every array has a leading replicate axis of length R (1 for a single law), so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -108,6 +109,29 @@ def matrix_root(covariance: Floats) -> Floats:
 def repeat_law(law: Law, n_replicates: int) -> Law:
     """A single law (R = 1) for ``n_replicates`` replicates, without copying."""
     return type(law)(*[np.broadcast_to(array, (n_replicates, *array.shape[1:])) for array in _arrays(law)])
+
+
+def mean_law(laws: Sequence[Law], weights: Floats) -> Law:
+    """The law whose parameters are the weighted mean of several laws' of one family.
+
+    Of states, and of no other family, it is the mixture of the laws.
+
+    Args:
+        laws: One or more, for R replicates each.
+        weights: ``(len(laws),)`` shares that sum to 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.theory.laws import PoissonLaw, mean_law
+        >>> mean_law([PoissonLaw(np.array([2.0])), PoissonLaw(np.array([4.0]))], np.array([0.75, 0.25])).rate.tolist()
+        [2.5]
+    """
+    kinds = {type(law) for law in laws}
+    if len(kinds) != 1 or len(weights) != len(laws):
+        raise DataError(f"the mean of laws of {len(kinds)} families by {len(weights)} weights, expected one family and {len(laws)}")
+    columns = zip(*map(_arrays, laws), strict=True)
+    means = [sum(share * array for share, array in zip(weights, arrays, strict=True)) for arrays in columns]
+    return kinds.pop()(*means)
 
 
 def first_law(law: Law) -> Law:

@@ -15,6 +15,7 @@ import numpy as np
 
 from studbook.arrays import Floats, Ints
 from studbook.errors import ConfigError
+from studbook.theory.averaging import Averaging
 from studbook.theory.coalescence import Fit, match_moments
 
 _DENSE = 400
@@ -128,6 +129,7 @@ def network_moments(
     population: int | None = None,
     variance: float = 1.0,
     fit: Fit = match_moments,
+    averaging: Averaging | None = None,
 ) -> NetworkPath:
     """Expected variance within and between the nodes of a network, over generations 0 to ``last``.
 
@@ -139,6 +141,7 @@ def network_moments(
             ``None``: they are draws of a law.
         variance: Variance of the law, or of the finite set (divisor: its size).
         fit: How a model's variance follows from the pooled variance of its training set.
+        averaging: How the nodes average their models' parameters once they are fitted, where they do.
 
     Returns:
         The path.
@@ -161,19 +164,25 @@ def network_moments(
     walk = _Walk.of(exchange, n_original, population, variance)
     slopes, offsets = fit(np.array([n_original] + [exchange.size] * last, dtype=np.float64))
     n = exchange.n_nodes
-    distances = walk.start()
-    within = slopes[0] * np.full(n, walk.spread * (n_original - 1) / n_original) + offsets[0]
-    path = [(within, distances)]
-    for index in range(1, last + 1):
-        distances, pooled = walk.advance(distances, within)
+    distances, pooled = walk.start(), np.full(n, walk.spread * (n_original - 1) / n_original)
+    path: list[tuple[Floats, Floats]] = []
+    for index in range(last + 1):
+        if path:
+            distances, pooled = walk.advance(distances, path[-1][0])
         within = slopes[index] * pooled + offsets[index]
+        if averaging is not None:
+            distances, within = averaging.advance(distances, within)
         path.append((within, distances))
     between = np.array([0.5 * d[:n, :n].mean() for _, d in path])
     return NetworkPath(np.array([w for w, _ in path]), between, np.array([d[:n, -1] for _, d in path]))
 
 
-def effective_size(exchange: Exchange) -> float:
+def effective_size(exchange: Exchange, averaging: Averaging | None = None) -> float:
     """The size of a single model whose diversity falls as fast as the network's in the long run, without real data.
+
+    Args:
+        exchange: What each node trains on.
+        averaging: How the nodes average their models' parameters (shares of states) once they are fitted, where they do.
 
     Returns:
         1/(1 − λ), λ the largest eigenvalue of the recursion of heterozygosities; infinity where the network falls into parts that
@@ -192,8 +201,8 @@ def effective_size(exchange: Exchange) -> float:
     if exchange.published:  # two records of the pool are of one node with probability a; of two nodes' training sets they may be the same
         together = (each - 1) / max(n * each - 1, 1)
         return 1.0 / (together / each + (1.0 - together) / (n * each))
-    shares = exchange.generated / each
-    if not _connected(exchange.generated):
+    shares, weights = exchange.generated / each, np.eye(n) if averaging is None else averaging.weights
+    if not _connected(exchange.generated + weights):
         return float("inf")
     alone = np.divide(shares**2, exchange.generated, out=np.zeros(shares.shape), where=exchange.generated > 0)
 
@@ -201,7 +210,7 @@ def effective_size(exchange: Exchange) -> float:
         table = vector.reshape(n, n)
         after = shares @ table @ shares.T
         after[np.diag_indices(n)] -= alone @ np.diagonal(table)
-        return after.ravel()
+        return (weights @ after @ weights.T).ravel()
 
     if n * n <= _DENSE:
         columns = np.array([advance(unit) for unit in np.eye(n * n)])
@@ -214,8 +223,8 @@ def effective_size(exchange: Exchange) -> float:
     return 1.0 / (1.0 - largest)
 
 
-def _connected(counts: Ints) -> bool:
-    """Whether every node reaches every other one, whichever way records go."""
+def _connected(counts: Floats) -> bool:
+    """Whether every node reaches every other one, whichever way records or parameters go."""
     links = (counts + counts.T) > 0
     reached = np.zeros(len(counts), dtype=bool)
     reached[0] = True
