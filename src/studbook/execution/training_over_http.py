@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-import http.client
-import importlib.util
 import json
 import secrets
 import select
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os import environ
@@ -23,9 +19,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from studbook.errors import ConfigError, MissingExtraError, RecordError, WorkerLostError
+from studbook.errors import ConfigError, RecordError, WorkerLostError
 from studbook.execution.launch import without_interrupt
 from studbook.execution.threads import WORKER_ENVIRONMENT
+from studbook.execution.wire import Buffer, Steps, Wire, WireError, connect, finish, head_of, side_by_side, size_of
 from studbook.protocols.cluster import Lost
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.node import Node
@@ -34,15 +31,15 @@ from studbook.protocols.spec import TrainingSpec
 from studbook.protocols.values import MAX_BYTES
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from studbook.web.training_node import main; main()"
-_FRESH_S = 5.0  # a server closes connections that are idle for longer than 15 s
+_FRESH_S = 5.0  # a node hangs up after 15 s without a request
 _PROBE_S = 0.25
-_GRACE_S = 0.5
-_MOST_AT_ONCE = 64
+_HEALTH_S = 2.0
+_MAX_HEALTH = 1 << 12
 
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """One node's address, and the connection to it.
+    """One node's address, and the line to it.
 
     Attributes:
         host: Name or address.
@@ -55,29 +52,49 @@ class _Line:
     port: int
     token: str = field(repr=False)
     process: subprocess.Popen[bytes] | None = None
-    _connection: http.client.HTTPConnection | None = None
+    _wire: Wire | None = None
     _used: float = 0.0
 
-    def ask(self, body: bytes, timeout_s: float) -> Message | Lost:
-        """The answer to a message's bytes, or why there is none.
+    def ask(self, message: Sequence[Buffer]) -> Steps[tuple[int, memoryview]]:
+        """The status and the body of the answer to a message.
+
+        Raises:
+            OSError: Nobody is there, or not any more.
+            WireError: What came is no answer.
+        """
+        if time.monotonic() - self._used > _FRESH_S:
+            self.drop()
+        if self._wire is None:
+            self._wire = yield from connect(self.host, self.port)
+        fields = {
+            "Host": f"{self.host}:{self.port}", "Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream",
+            "Content-Length": str(size_of(message)),
+        }  # fmt: skip
+        yield from self._wire.send([head_of("POST /ask HTTP/1.1", fields), *message])
+        status, body, closes = yield from _answer(self._wire, MAX_BYTES)
+        self._used = time.monotonic()
+        if closes:
+            self.drop()
+        return status, body
+
+    def read(self, found: tuple[int, memoryview] | Exception, timeout_s: float, size: int) -> Message | Lost:
+        """What ``ask`` found, as an answer, or why there is none.
 
         Raises:
             ConfigError: The node refuses the token, or a message of this size.
         """
-        try:
-            status, data = self._post(body, time.monotonic() + timeout_s)
-        except TimeoutError:
+        if isinstance(found, Exception):
             self.drop()
-            return Lost("slow", f"no answer within {timeout_s:g} s")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.drop()
-            return Lost("down" if isinstance(error, OSError) else "garbage", _plain(f"{type(error).__name__}: {error}"))
+            if isinstance(found, TimeoutError):
+                return Lost("slow", f"no whole answer within {timeout_s:g} s")
+            return Lost("down" if isinstance(found, OSError) else "garbage", _plain(f"{type(found).__name__}: {found}"))
+        status, data = found
         if status in (401, 403):
             raise ConfigError(
                 f"the node at {self.host}:{self.port} refuses the token", hint="each run has its own; start its nodes with it"
             )
         if status == 413:
-            raise ConfigError(f"the node at {self.host}:{self.port} takes no message of {len(body):,} bytes", hint="raise body_bytes")
+            raise ConfigError(f"the node at {self.host}:{self.port} takes no message of {size:,} bytes", hint="raise body_bytes")
         if status != 200:
             return Lost("garbage", f"HTTP {status}")
         try:
@@ -87,26 +104,28 @@ class _Line:
 
     def idle(self) -> bool:
         """Whether the node answers and has nothing under way."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=2.0)
         try:
-            connection.request("GET", "/health")
-            answer = json.loads(connection.getresponse().read(4096))
-            return isinstance(answer, dict) and answer.get("busy") is False
-        except (OSError, http.client.HTTPException, ValueError, RecursionError):
+            answer = json.loads(bytes(finish(self._health(), _HEALTH_S)))
+        except (OSError, ValueError, RecursionError):
             return False
+        return isinstance(answer, dict) and answer.get("busy") is False
+
+    def _health(self) -> Steps[memoryview]:
+        wire = yield from connect(self.host, self.port)
+        try:
+            yield from wire.send([head_of("GET /health HTTP/1.1", {"Host": f"{self.host}:{self.port}", "Connection": "close"})])
+            return (yield from _answer(wire, _MAX_HEALTH))[1]
         finally:
-            connection.close()
+            wire.close()
 
     def drop(self) -> None:
-        """Close the connection, at which whoever waits on it gives up."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if connection.sock is not None:
-                _shut(connection.sock)
-            connection.close()
+        """Hang up."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     def end(self) -> None:
-        """Close the connection, and kill the process that was started."""
+        """Hang up, and kill the process that was started."""
         self.drop()
         if self.process is not None:
             self.process.kill()
@@ -115,33 +134,20 @@ class _Line:
                 if pipe is not None:
                     pipe.close()
 
-    def _post(self, body: bytes, deadline: float) -> tuple[int, bytes]:
-        connection = self._connection
-        if connection is None or time.monotonic() - self._used > _FRESH_S:
-            self.drop()
-            connection = self._connection = http.client.HTTPConnection(self.host, self.port, timeout=_left(deadline))
-            connection.connect()
-        connection.sock.settimeout(_left(deadline))
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream"}
-        connection.request("POST", "/ask", body, headers)
-        response = connection.getresponse()
-        data = bytearray()
-        while part := response.read1(1 << 20):
-            data += part
-            if len(data) > MAX_BYTES:
-                raise http.client.HTTPException(f"an answer longer than {MAX_BYTES:,} bytes")
-            _left(deadline)
-        response.close()  # of the answer alone; the connection stays
-        self._used = time.monotonic()
-        if response.will_close:
-            self.drop()
-        return response.status, bytes(data)
+
+def _answer(wire: Wire, most: int) -> Steps[tuple[int, memoryview, bool]]:
+    """Status and body of an answer, and whether the line ends with it."""
+    head = yield from wire.head()
+    version, status, _ = head.start
+    if not version.startswith("HTTP/") or not (status.isascii() and status.isdigit() and len(status) == 3) or head.length > most:
+        raise WireError(f"an answer begins {version[:20]} {status[:20]} and is {head.length:,} bytes long, expected {most:,} at most")
+    return int(status), (yield from wire.body(head.length)), head.closes
 
 
 class HttpCluster:
     """Nodes in processes of their own, which serve on loopback and end with this process.
 
-    Messages are bytes, never code; every node knows one token, drawn for the run. Needs ``pip install 'studbook[serve]'``.
+    Messages are bytes, never code; every node knows one token, drawn for the run.
 
     Args:
         spec: What the nodes are; each process builds its own from it.
@@ -151,7 +157,6 @@ class HttpCluster:
 
     Raises:
         ConfigError: An impossible spec.
-        MissingExtraError: What serves HTTP isn't installed.
         WorkerLostError: A process didn't start.
 
     Examples:
@@ -166,8 +171,6 @@ class HttpCluster:
     def __init__(
         self, spec: TrainingSpec, *, place: Place | None = None, start_timeout_s: float = 120.0, body_bytes: int = 1 << 28
     ) -> None:
-        if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
-            raise MissingExtraError("nodes over HTTP need uvicorn, not installed", hint="pip install 'studbook[serve]'")
         self._spec, self._token = spec, secrets.token_urlsafe(32)
         kept = None if place is None else place.plain()
         self._told = {"spec": spec.plain(), "token": self._token, "body_bytes": body_bytes, "place": kept}
@@ -198,7 +201,6 @@ class HttpCluster:
 
     def _open(self, lines: list[_Line]) -> None:
         self._lines = lines
-        self._pool = ThreadPoolExecutor(_MOST_AT_ONCE, "training-line")
         self._lost: set[int] = set()
         self._back: set[int] = set()
         self._closed = threading.Event()
@@ -227,16 +229,11 @@ class HttpCluster:
 
     def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
         """See ``Cluster``."""
-        bodies: dict[int, bytes] = {id(message): message.encode() for message in requests.values()}
-        asked: dict[int, Future[Message | Lost]] = {}
-        for i in sorted(requests):
-            asked[i] = self._pool.submit(self._lines[i].ask, bodies[id(requests[i])], timeout_s)
-        wait(asked.values(), timeout=timeout_s + _GRACE_S)  # an answer may come in drips, each in time
+        sent = {id(message): message.buffers() for message in requests.values()}
+        asked = {i: self._lines[i].ask(sent[id(requests[i])]) for i in sorted(requests)}
         found: dict[int, Message | Lost] = {}
-        for i, future in asked.items():
-            if not future.done():
-                self._lines[i].drop()
-            found[i] = future.result() if future.done() else Lost("slow", f"no whole answer within {timeout_s:g} s")
+        for i, answer in side_by_side(asked, time.monotonic() + timeout_s).items():
+            found[i] = self._lines[i].read(answer, timeout_s, size_of(sent[id(requests[i])]))
             if isinstance(found[i], Lost):
                 self._lose(i)
         return found
@@ -263,7 +260,6 @@ class HttpCluster:
         self._closed.set()
         for line in self._lines:
             line.end()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _lose(self, index: int) -> None:
         self._lost.add(index)
@@ -318,20 +314,6 @@ def _address(url: str, token: str) -> _Line:
     if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1") or not port or parts.path not in ("", "/"):
         raise ConfigError(f"{url[:200]!r} is no node's address", hint="such as http://127.0.0.1:8501; other machines by a tunnel")
     return _Line(parts.hostname, port, token)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _shut(line: socket.socket) -> None:
-    try:
-        line.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
 
 
 def _plain(text: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 from studbook import errors
 from studbook.errors import RecordError, StudbookError, UnitFailedError
-from studbook.protocols.values import MAX_BYTES, Parameters, decode, encode, encoded_size
+from studbook.protocols.values import MAX_BYTES, Parameters, buffers, decode, encoded_size
 
 _MAX_HEADER = 1 << 26
 _MAX_PARTS = 100_000
+_ALIGNED = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,15 +45,25 @@ class Message:
 
     def encode(self) -> bytes:
         """As bytes: the length of a header, the header (JSON), then the arrays by name."""
+        return b"".join(self.buffers())
+
+    def buffers(self) -> list[bytes | memoryview]:
+        """What ``encode`` joins: bytes, and views of the arrays.
+
+        Spaces after the header put the first array where an array read from memory begins: it is used there, not copied.
+        """
         names = sorted(self.arrays)
-        parts = [encode(self.arrays[name]) for name in names]
-        lengths = [[name, len(part)] for name, part in zip(names, parts, strict=True)]
+        parts = [buffers(self.arrays[name]) for name in names]
+        lengths = [[name, sum(map(len, part))] for name, part in zip(names, parts, strict=True)]
         header = json.dumps({"kind": self.kind, "fields": self.fields, "arrays": lengths}, sort_keys=True).encode()
-        return b"".join([len(header).to_bytes(8, "little"), header, *parts])
+        header += b" " * (-(8 + len(header) + sum(len(part[0]) for part in parts[:1])) % _ALIGNED)
+        return [len(header).to_bytes(8, "little") + header, *(buffer for part in parts for buffer in part)]
 
     @classmethod
-    def decode(cls, data: bytes, what: str) -> Message:
+    def decode(cls, data: bytes | memoryview, what: str) -> Message:
         """The message that ``encode`` wrote; from outside, so nothing in it is trusted.
+
+        Memory that can be written to is taken over: arrays are views of it.
 
         Raises:
             RecordError: Cut off, oversized, or not such bytes.
@@ -60,7 +71,7 @@ class Message:
         size = int.from_bytes(data[:8], "little")
         if len(data) < 8 or len(data) > MAX_BYTES or size > min(_MAX_HEADER, len(data) - 8):
             raise _garbage(what, f"{len(data):,} bytes with a header of {size:,}")
-        kind, fields, lengths = _header(data[8 : 8 + size], what)
+        kind, fields, lengths = _header(bytes(data[8 : 8 + size]), what)
         start, arrays = 8 + size, {}
         for name, length in lengths:
             arrays[name] = decode(data[start : start + length], f"{name!r} of {what}")
