@@ -321,11 +321,24 @@ def check_contact(
         EvidenceError: It isn't, or the step names no peers.
         VerifierError: The value of a peer is missing.
     """
-    contact = record.contact
-    if contact is None or not contact.peers:
+    if record.contact is None:
         raise EvidenceError(f"step {record.step} names nobody that it took anything over from")
+    check_taken_over(record.step, record.contact, values, combine)
+
+
+def check_taken_over(
+    step: int, contact: Contact, values: Mapping[int, Parameters], combine: Callable[[Sequence[Parameters]], Parameters] = mean
+) -> None:
+    """``check_contact`` of what a step took over by somebody else's word than the node's own.
+
+    Raises:
+        EvidenceError: It isn't what its peers had, combined, or names no peers.
+        VerifierError: The value of a peer is missing.
+    """
+    if not contact.peers:
+        raise EvidenceError(f"step {step} names nobody that it took anything over from")
     missing = [peer for peer in contact.peers if peer not in values]
     if missing:
-        raise VerifierError(f"what node {missing[0]} had in step {record.step} isn't there", hint="ask it: without it there is no ballot")
+        raise VerifierError(f"what node {missing[0]} had in step {step} isn't there", hint="ask it: without it there is no ballot")
     if digest(combine([values[peer] for peer in contact.peers])) != contact.value:
-        raise EvidenceError(f"what was taken over in step {record.step} isn't what its peers had, combined", hint="reject it")
+        raise EvidenceError(f"what was taken over in step {step} isn't what its peers had, combined", hint="reject it")

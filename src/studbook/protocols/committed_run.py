@@ -1,0 +1,133 @@
+"""The folder of a run whose nodes committed to their training, read without trust: what verifiers begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studbook.errors import ConfigError, RecordError, VerifierError
+from studbook.protocols.committing import ROSTER
+from studbook.protocols.gossip import Gossip
+from studbook.protocols.graphs import Graph
+from studbook.protocols.independent import Independent
+from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.local import Local
+from studbook.protocols.node import Node
+from studbook.protocols.protocols import Protocol
+from studbook.protocols.recorder import Place
+from studbook.protocols.replay import Assignment
+from studbook.protocols.spec import TrainingSpec
+from studbook.protocols.stores import FolderStore
+from studbook.protocols.synchronised import Synchronised
+from studbook.protocols.transcript import TRANSCRIPT, read_transcript
+from studbook.provenance import PublicKey, Signed, open_signed, read_signed
+from studbook.records import Contact, TrainingCommitment
+from studbook.records.roster import Roster
+
+NODES = "nodes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CommittedRun:
+    """A run as its coordinator signed it.
+
+    Attributes:
+        folder: Where it lies.
+        roster: What was to be done, and who committed to what.
+        protocol: How nodes trained together.
+        nodes: What they were, built here.
+        contacts: By step and node: what each took over from others.
+    """
+
+    folder: Path
+    roster: Signed[Roster]
+    protocol: Protocol
+    nodes: Sequence[Node]
+    contacts: Mapping[int, Mapping[int, Contact]]
+
+    def store(self, node: int) -> FolderStore:
+        """What a node shows."""
+        return FolderStore(Place(self.folder / NODES, self.folder).folder(node))
+
+    def commitment(self, node: int) -> Signed[TrainingCommitment]:
+        """A node's commitment: the one that the roster names, signed by the key that it names.
+
+        Raises:
+            VerifierError: There is none, or another.
+            SignatureError: It was changed, or is another's.
+            RecordError: It is no such record; ``SchemaVersionError`` where it is of a newer version.
+        """
+        enrolled = self.roster.record.nodes[node]
+        if not enrolled.commitment:
+            raise VerifierError(f"node {node} made no commitment; {enrolled.why or 'nobody knows why'}")
+        data = self.store(node).get(COMMITMENT, max_bytes=TrainingCommitment.MAX_BYTES)
+        found = open_signed(data, TrainingCommitment, f"the commitment of node {node}", keys=[PublicKey(enrolled.key)])
+        if found.record.id != enrolled.commitment:
+            raise VerifierError(f"the commitment of node {node} isn't the one that the roster names", hint="ask for that one")
+        return found
+
+    def assignment(self, node: int) -> Assignment:
+        """What a node was to do, as far as it committed to it."""
+        roster = self.roster.record
+        enrolled = roster.nodes[node]
+        contacts = {step: taken[node] for step, taken in self.contacts.items() if step < enrolled.steps and node in taken}
+        return Assignment(self.nodes[node], roster.run, enrolled.steps, PublicKey(enrolled.key), contacts=contacts, draw=roster.id)
+
+
+def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Mapping[str, Any] | None = None) -> CommittedRun:
+    """A run's folder, its roster and contacts checked against the coordinator's signature; nodes are built here, from its settings.
+
+    Args:
+        folder: Where ``train`` or ``studbook training run --commit`` wrote it.
+        coordinator: Whose signature it has to be; ``None``: anybody's, and whose it was is for the reader to look at.
+        settings: Settings of the objective that differ here, such as where its data lie; what it trains on has to be the same.
+
+    Raises:
+        ConfigError: Nodes of this run made no commitments, or it can't be built here.
+        RecordError: Files that aren't what they should be; ``SchemaVersionError`` where they are of a newer version.
+        SignatureError: The roster was changed, or signed by somebody else.
+        VerifierError: The file of contacts is missing, or was changed.
+    """
+    hint = "only a run with --commit can be verified: studbook training run --commit"
+    roster = read_signed(folder / ROSTER, Roster, keys=None if coordinator is None else [coordinator], hint=hint)
+    plain = roster.record.settings.get("spec")
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{folder / ROSTER} doesn't say what was trained", hint='name it in Plan(settings={"spec": spec.plain()})')
+    if settings:
+        plain = {**plain, "settings": {**plain.get("settings", {}), **settings}}
+    nodes = TrainingSpec.of(plain).build()
+    if len(nodes) != len(roster.record.nodes):
+        raise RecordError(f"{folder / ROSTER} names {len(roster.record.nodes)} nodes, its run has {len(nodes)}", hint="ask for it again")
+    protocol = _protocol_of(roster.record.settings.get("protocol"))
+    protocol.check(len(nodes))
+    return CommittedRun(folder, roster, protocol, nodes, read_transcript(folder / TRANSCRIPT, roster.record.transcript))
+
+
+def _protocol_of(plain: Any) -> Protocol:
+    """The protocol that described itself so.
+
+    Raises:
+        RecordError: None did.
+    """
+    try:
+        found = _described(dict(plain))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"the roster describes no protocol that can be verified: {error}", hint="ask for it again") from error
+    if dict(found.describe()) != plain:
+        raise RecordError("the roster describes a protocol in another form than studbook's", hint="ask for it again")
+    return found
+
+
+def _described(plain: Mapping[str, Any]) -> Protocol:
+    match plain["protocol"]:
+        case "independent":
+            return Independent()
+        case "synchronised":
+            return Synchronised()
+        case "local":
+            return Local(plain["every"])
+        case "gossip":
+            return Gossip(Graph.of(plain["edges"], plain["nodes"], plain["graph"]), plain["exchange"], plain["every"])
+    raise ValueError(f"{str(plain['protocol'])[:40]!r}")
