@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from studbook.errors import EvidenceError, VerifierError
 from studbook.protocols.kept import (
     Recording,
+    StateDigests,
     encode_state,
     load_committed,
     load_records,
@@ -60,17 +61,22 @@ class Walk:
     def state_before(self, step: int) -> NodeState:
         """The state before a step: kept, or reached from the nearest one before it.
 
+        Of the steps on the way nothing is digested: they all count in where they lead.
+
         Raises:
             VerifierError: No state is there to begin with, or one isn't what was committed to.
-            EvidenceError: A step on the way isn't what its record says.
+            EvidenceError: The way leads elsewhere.
         """
         promised = step - step % self._every
         kept = next((each for each in range(step, promised, -1) if state_name(each) in self._shown), promised)
         # A kept state is looked at even where the walk has come to it: one that is missing or changed must not go unnoticed.
         if self._at is None or not kept < self._at.step <= step:
             self._at = self.load(kept)
-        while self._at.step < step:
-            self._at = self.take(self._at).next
+        if self._at.step < step:
+            while self._at.step < step:
+                self._at = self._taken(self._at).next
+            if state_digests(self._at) != self._committed(step):
+                raise EvidenceError(f"the steps up to {step} lead to another state than was committed to", hint="reject it")
         return self._at
 
     def replay(self, step: int) -> Retraced:
@@ -91,13 +97,14 @@ class Walk:
             VerifierError: It isn't there, or isn't what was committed to.
         """
         found = load_state(self._store, step, self._form)
-        if step < len(self._records):
-            expected = self._records[step].before, self._records[step].optimiser
-        else:
-            expected = self._records[-1].left, self._records[-1].optimiser_after
-        if state_digests(found) != expected:
+        if state_digests(found) != self._committed(step):
             raise VerifierError(f"{state_name(step)} isn't the state that was committed to", hint="ask the node for it again")
         return found
+
+    def _committed(self, step: int) -> StateDigests:
+        if step < len(self._records):
+            return self._records[step].before, self._records[step].optimiser
+        return self._records[-1].left, self._records[-1].optimiser_after
 
     def take(self, state: NodeState) -> Retraced:
         """A step again, equal to its record to the last bit.
@@ -108,11 +115,17 @@ class Walk:
         """
         record = self._records[state.step]
         self.check_draw(record)
-        update = self._node.gradient_at(state).parameters
-        self.taken += 1
+        update = self._update(state)
         if digest(update) != record.update:
             raise EvidenceError(f"step {record.step} gives another update than was committed to", hint="reject it")
         return self.follow(state, update)
+
+    def _update(self, state: NodeState) -> Parameters:
+        self.taken += 1
+        return self._node.gradient_at(state).parameters
+
+    def _taken(self, state: NodeState) -> Retraced:
+        return self._along(state, self._update(state))
 
     def check_draw(self, record: StepRecord) -> None:
         """Refuse a step on other rows, or with other random numbers, than the node's.
@@ -130,14 +143,17 @@ class Walk:
             EvidenceError: It leads elsewhere than was committed to.
             VerifierError: What the node took over from others isn't there.
         """
-        record, contact = self._records[state.step], self._records[state.step].contact
-        received = None
+        record, found = self._records[state.step], self._along(state, update)
+        if state_digests(found.after) != (record.after, record.optimiser_after):
+            raise EvidenceError(f"step {record.step} leads to another state than was committed to", hint="reject it")
+        return found
+
+    def _along(self, state: NodeState, update: Parameters) -> Retraced:
+        contact, received = self._records[state.step].contact, None
         if contact is not None:
             received = load_committed(self._store, received_name(state.step), contact.value, state.parameters)
         agreed = received is not None and contact is not None and contact.kind == "gradient"
         after = self._node.apply(state, received if agreed and received is not None else update)
-        if state_digests(after) != (record.after, record.optimiser_after):
-            raise EvidenceError(f"step {record.step} leads to another state than was committed to", hint="reject it")
         left = after if received is None or agreed else self._node.adopt(after, received)
         return Retraced(update, after, left)
 
