@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -12,8 +12,11 @@ from studbook.cli.rendering import Bar, Format, show_json, show_table
 
 if TYPE_CHECKING:
     from studbook.protocols import Protocol, StepRow, TrainingRun
+    from studbook.protocols.committing import Commit
+    from studbook.protocols.recorder import Place
 
 _SHOWN_ROWS = 10
+_EVERY = 10
 
 
 class ProtocolName(StrEnum):
@@ -89,6 +92,9 @@ def run_command(
     timeout_s: Annotated[float, typer.Option("--timeout-s", help="Longest wait for a node's answer.")] = 60.0,
     evaluate_every: Annotated[int, typer.Option("--evaluate-every", help="Steps between evaluations; 0: at the end.")] = 50,
     checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="Steps between checkpoints.")] = 100,
+    commit: Annotated[bool, typer.Option("--commit", help="Every node commits to its steps: see training verify.")] = False,
+    commit_every: Annotated[int | None, typer.Option("--commit-every", help="Steps between states that nodes keep; default: 10.")] = None,
+    key_dir: Annotated[Path | None, typer.Option("--key-dir", help="Folder of the nodes' private keys; default: keys in --out.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
 ) -> None:
     """Train a model on several nodes, and show how far apart they are beside what theory expects."""
@@ -104,8 +110,9 @@ def run_command(
     plan = Plan(steps, seed, evaluate_every, checkpoint_every, settings={"spec": spec.plain()})
     by_default = OnLoss.STOP if protocol is ProtocolName.SYNCHRONISED else OnLoss.LEAVE_OUT
     patience = Patience(timeout_s, (on_loss or by_default).value)
-    with open_cluster(cluster.value, spec) as where, _Progress(steps) as progress:
-        run = train(where, how, plan, patience=patience, folder=out, progress=progress)
+    committing = _committing(out, commit, commit_every, key_dir)
+    with open_cluster(cluster.value, spec, committing.place) as where, _Progress(steps) as progress:
+        run = train(where, how, plan, patience=patience, folder=out, progress=progress, commit=committing.how)
     write_run(run, out)
     show_json(run.summary()) if format_ is Format.JSON else _show(run)
     typer.echo(write_training_report([out]), err=True)
@@ -122,6 +129,27 @@ def _protocol(name: ProtocolName, nodes: int, graph: str, exchange: Literal["pai
     if name is ProtocolName.GOSSIP:
         return Gossip(create_graph(graph, nodes), exchange, 1 if every is None else every)
     return Independent() if name is ProtocolName.INDEPENDENT else Synchronised()
+
+
+class _Committing(NamedTuple):
+    """Where nodes keep what they commit to, and how they do; neither where they don't."""
+
+    place: Place | None = None
+    how: Commit | None = None
+
+
+def _committing(out: Path, commit: bool, every: int | None, key_dir: Path | None) -> _Committing:
+    from studbook.errors import ConfigError
+    from studbook.protocols.committed_run import NODES
+    from studbook.protocols.committing import Commit
+    from studbook.protocols.recorder import Place
+
+    if not commit:
+        if every is not None or key_dir is not None:
+            raise ConfigError("--commit-every and --key-dir are of nodes that commit to their steps", hint="add --commit")
+        return _Committing()
+    place = Place(out / NODES, key_dir or out / "keys")
+    return _Committing(place, Commit(_EVERY if every is None else every, place.key_of("coordinator")))
 
 
 class _Progress:
@@ -159,5 +187,8 @@ def _show(run: TrainingRun) -> None:
     seen = "–" if summary["contraction"] is None else f"{summary['contraction']:.4f}"
     worst = "–" if summary["contraction_predicted"] is None else f"{summary['contraction_predicted']:.4f}"
     typer.echo(f"an exchange shrinks the spread to {seen} of it, at worst {worst} by theory")
+    if run.roster is not None:
+        whole = sum(each.steps == len(curve) for each in run.roster.record.nodes)
+        typer.echo(f"{whole} of {run.settings['nodes']} nodes committed to all of their steps; coordinator: {run.roster.key}")
     for event in run.events:
         typer.echo(f"step {event.step}: node {event.node} {event.what}, {event.why}")

@@ -24,7 +24,7 @@ class Place:
 
     Attributes:
         records: Folder with a folder for each node, named by its number: ``003``.
-        keys: Folder with a private key for each, ``node-003.pem``, that its owner alone can read.
+        keys: Folder with a private key for each, ``node-003.pem``, that its owner alone can read; and the coordinator's.
 
     Examples:
         >>> from pathlib import Path
@@ -41,13 +41,17 @@ class Place:
         return self.records / f"{node:03d}"
 
     def key(self, node: int) -> SigningKey:
-        """A node's key; drawn where there is none yet.
+        """A node's key: see ``key_of``."""
+        return self.key_of(f"node-{node:03d}")
+
+    def key_of(self, who: str) -> SigningKey:
+        """Somebody's key; drawn where there is none yet.
 
         Raises:
             KeyFileError: The file holds no such key, or others can read it.
             StorageError: The disk refused.
         """
-        path = self.keys / f"node-{node:03d}.pem"
+        path = self.keys / f"{who}.pem"
         if not path.exists():
             SigningKey.generate().save(path)
         return SigningKey.load(path)
