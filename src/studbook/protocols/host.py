@@ -100,14 +100,14 @@ def _begin(host: Host, _message: Message) -> Message:
 
 def _gradient(host: Host, message: Message) -> Message:
     host.require_step(message)
-    found = host.gradient()
-    return Message("gradient", {"step": host.state.step, "loss": float(found.loss), "n": int(found.n)}, {"gradient": found.parameters})
+    return _found(host)
 
 
 def _apply(host: Host, message: Message) -> Message:
+    """A step along a gradient that several agreed on; the next one's own comes with the answer where it is asked for."""
     host.require_step(message)
     host.move(host.part(message, "gradient"), agreed=True, peers=message.fields.get("peers", ()))
-    return Message("done", {"step": host.state.step})
+    return _found(host) if message.fields.get("ahead") else Message("done", {"step": host.state.step})
 
 
 def _advance(host: Host, message: Message) -> Message:
@@ -189,6 +189,11 @@ OPERATIONS: Mapping[str, Callable[[Host, Message], Message]] = {
 """All that a node can be asked for. A further protocol's operation is one function here: a message in, a message out."""
 CHANGING = frozenset({"apply", "advance", "adopt", "restore", "begin"})
 """Those after which the state is another."""
+
+
+def _found(host: Host) -> Message:
+    found = host.gradient()
+    return Message("gradient", {"step": host.state.step, "loss": float(found.loss), "n": int(found.n)}, {"gradient": found.parameters})
 
 
 def _parameters(host: Host, fields: Mapping[str, Any]) -> Message:

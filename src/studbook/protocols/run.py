@@ -141,7 +141,7 @@ class _Session:
 
     def _team(self) -> Team:
         server = self.protocol.open_server(self.cluster.nodes) if isinstance(self.protocol, Served) else None
-        return Team(self.cluster, self.plan.seed, self.patience, self.protocol.recovers, server)
+        return Team(self.cluster, self.plan.seed, self.patience, self.protocol.recovers, server, until=self.plan.steps)
 
     def _begun(self) -> Team:
         """Every node begins, and all with the same parameters; their first gradients say how much noise there is.

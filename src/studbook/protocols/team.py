@@ -84,6 +84,7 @@ class Team:
         events: What happened.
         before: Spread of the parameters before this step's exchange, where the protocol knows it; else NaN.
         transcript: Who took over what, where nodes commit to their steps.
+        until: Steps that it will have taken at the end: after the last one nobody works ahead.
     """
 
     cluster: Cluster
@@ -97,23 +98,29 @@ class Team:
     events: list[Event] = field(default_factory=list)
     before: float = math.nan
     transcript: Transcript | None = None
+    until: float = math.inf
     _at: int = 0
     _distrusted: set[int] = field(default_factory=set)
     _known: dict[int, Parameters] = field(default_factory=dict)
+    _ahead: dict[int, Message] = field(default_factory=dict)
     _like: Parameters | None = None
 
     def __post_init__(self) -> None:
         self.live, self._at = self.live or list(range(self.cluster.n)), self.step
 
     def gradients(self) -> dict[int, Gradient]:
-        """The gradient of each node's next step."""
-        answers = self._everybody(Message("gradient", {"step": self.step}), counted=self.live)
-        return {i: Gradient(each.arrays["gradient"], each.fields["loss"], each.fields["n"]) for i, each in answers.items()}
+        """The gradient of each node's next step; one that came with the last update isn't asked for again."""
+        asked = [i for i in self.live if i not in self._ahead]
+        found = self.ask(dict.fromkeys(asked, Message("gradient", {"step": self.step})), counted=asked) if asked else {}
+        ahead = {i: self._ahead.pop(i) for i in self.live if i in self._ahead}
+        self.sent += sum(each.array_bytes for each in ahead.values())
+        answers = sorted({**found, **ahead}.items())
+        return {i: Gradient(each.arrays["gradient"], each.fields["loss"], each.fields["n"]) for i, each in answers}
 
     def apply(self, gradient: Parameters, peers: Sequence[int]) -> None:
-        """Every node takes a step along one gradient, the mean of its peers'."""
-        message = Message("apply", {"step": self.step, "peers": list(peers)}, {"gradient": gradient})
-        self._everybody(message, counted=self.live)
+        """Every node takes a step along one gradient, the mean of its peers', and answers with its own of the next step."""
+        fields = {"step": self.step, "peers": list(peers), "ahead": self.step + 1 < self.until}
+        self._everybody(Message("apply", fields, {"gradient": gradient}), counted=self.live)
         self._at = self.step + 1
 
     def advance(self, *, sharing: Collection[int] = ()) -> dict[int, float]:
@@ -241,13 +248,14 @@ class Team:
 
     def _check_alike(self, i: int, request: Message, answer: Message) -> None:
         """Refuse what is no answer to this request; arrays have to be like everybody's, and rows as many as the node has."""
-        for name, sound in _EXPECTED.get(request.kind, {}).items():
+        asked = "gradient" if request.fields.get("ahead") else request.kind
+        for name, sound in _EXPECTED.get(asked, {}).items():
             if name not in answer.fields or not sound(answer.fields[name]):
                 raise RecordError(f"its answer to {request.kind!r} has no {name!r} that can be")
         for each in answer.arrays.values():
             self._like = each if self._like is None else self._like
             require_alike([self._like, each])
-        if request.kind == "gradient":
+        if asked == "gradient":
             self._check_gradient(answer, self.cluster.nodes[i].rows_a_step)
         if (request.kind == "pull" or request.fields.get("pull")) and "parameters" not in answer.arrays:
             raise RecordError("its answer has no parameters")
@@ -270,16 +278,21 @@ class Team:
         except RecordError as error:
             return Lost("garbage", error.message)
         if request.kind in CHANGING:
-            self._known.pop(i, None)
+            for held in (self._known, self._ahead):
+                held.pop(i, None)
         if request.kind == "adopt":
             self._known[i] = request.arrays["parameters"]
         elif "parameters" in answer.arrays:
             self._known[i] = answer.arrays["parameters"]
+        if request.fields.get("ahead"):
+            self._ahead[i] = answer
+            return Message("done", {"step": answer.fields.get("step")})
         return answer
 
     def _lose(self, i: int, why: Lost) -> None:
         self.live = [j for j in self.live if j != i]
-        self._known.pop(i, None)
+        for held in (self._known, self._ahead):
+            held.pop(i, None)
         self.events.append(Event(self.step, i, "lost", str(why)))
         self._distrusted |= {i} if why.why == "garbage" else set()
         if self.patience.on_loss == "stop":
@@ -296,7 +309,7 @@ class Team:
             raise WorkerLostError(f"node {i} was lost at step {self.step}; {used} were replaced, no more may be", hint="see its log")
         if not self.cluster.revive(i, fresh=True):
             raise WorkerLostError(f"node {i} was lost at step {self.step} and can't be replaced", hint="resume from the last checkpoint")
-        peers, changes, recalled = list(answered), request.kind in CHANGING, self._recalled(i)
+        peers, changes, recalled = list(answered) or self.live, request.kind in CHANGING, self._recalled(i)
         if self.recovers == "peer" and not peers and not recalled:
             raise WorkerLostError(f"every node was lost at step {self.step}", hint="resume from the last checkpoint")
         alone, moves = self.recovers == "alone", request.kind in ("advance", "apply")
@@ -382,8 +395,5 @@ def spread_of(several: Iterable[Parameters]) -> float:
     """
     nodes = list(several)
     require_alike(nodes)
-    total = []
-    for name in sorted(nodes[0]):
-        stacked = np.stack([each[name] for each in nodes]).astype(np.float64)
-        total.append(float(np.square(stacked - stacked.mean(axis=0)).sum()))
-    return math.fsum(total) / len(nodes)
+    stacks = (np.stack([each[name] for each in nodes]).astype(np.float64) for name in sorted(nodes[0]))
+    return math.fsum(float(np.square(stacked - stacked.mean(axis=0)).sum()) for stacked in stacks) / len(nodes)
