@@ -27,8 +27,8 @@ def row(i, origin="unknown", evidence="none", witness="", p_value=None, source="
     }  # fmt: skip
 
 
-def write_screen(folder: Path, rows, *, witnesses=(), extra=None):
-    """Rejects are what was generated; a few hundred rows a file."""
+def write_screen(folder: Path, rows, *, witnesses=(), extra=None, register=None):
+    """Rejects are what was generated; a few hundred rows a file. ``register`` is what was measured of MinHash's limit, and its size."""
     kinds = {"string": pa.string(), "float64": pa.float64()}
     schema = pa.schema([("text", pa.string()), *((name, kinds[kind]) for name, kind in COLUMNS), *(extra or [])])
     rejected = [each for each in rows if each["origin"] == "generated"]
@@ -36,10 +36,12 @@ def write_screen(folder: Path, rows, *, witnesses=(), extra=None):
         (folder / part).mkdir(parents=True, exist_ok=True)
         for number, start in enumerate(range(0, len(chosen), 500)):
             pq.write_table(pa.Table.from_pylist(chosen[start : start + 500], schema=schema), folder / part / f"part-{number:05d}.parquet")
-    (folder / SUMMARY).write_text(json.dumps({"schema": "studbook.screen-summary/1", "read": len(rows)}))
+    false_matches, size = register or ({}, 0)
+    sizes = {"register": {"first": {"minhash": size}, "last": {"minhash": size}}}
+    (folder / SUMMARY).write_text(json.dumps({"schema": "studbook.screen-summary/1", "read": len(rows), "sizes": sizes}))
     if witnesses:
-        config = {"schema": "studbook.screen/1", "column": "text", "witnesses": [{"name": n, "evidence": e} for n, e in witnesses]}
-        (folder / "screen.json").write_text(json.dumps(config))
+        listed = [{"name": n, "evidence": e} | ({"false_matches": false_matches} if n == "register" else {}) for n, e in witnesses]
+        (folder / "screen.json").write_text(json.dumps({"schema": "studbook.screen/1", "column": "text", "witnesses": listed}))
     return folder
 
 

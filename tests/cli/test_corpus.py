@@ -71,6 +71,78 @@ def test_without_a_detector_only_a_part_is_seen(tmp_path):
     assert "isn't seen" in run("estimate", tmp_path / "w").stdout
 
 
+MEASURED = {"events": 2, "trials": 2000, "registered": 1000}
+
+
+def near_corpus(folder, *, near=100, exact=50, people=0, n=2000, measured=MEASURED, size=1000):
+    """Records that are registered, edited copies of others, some near a person's, and the rest."""
+    rows = [corpora.row(i, "generated", "register", "register", source="model-a") for i in range(exact)]
+    rows += [corpora.row(exact + i, "generated", "register", "register-minhash", source="model-a") for i in range(near)]
+    rows += [corpora.row(exact + near + i, "human", "register", "register-minhash", source="Ann") for i in range(people)]
+    rows += [corpora.row(i) for i in range(len(rows), n)]
+    witnesses = [("register", "register")]
+    return corpora.write_screen(folder, rows, witnesses=witnesses, register=({} if measured is None else {"minhash": measured}, size))
+
+
+def test_what_is_near_a_registered_output_is_a_test_that_errs(tmp_path):
+    found = json.loads(run("estimate", near_corpus(tmp_path / "s"), "--format", "json").stdout)
+    # 1,850 others, of which .001 would be near one by accident: 1.85 of 100.
+    assert found["share"] == pytest.approx((50 + 100 - 1850 * 0.001 / 0.999) / 2000)
+    assert found["certain"] == 0.025
+    assert found["certain"] < found["lower"] < found["share"]
+    assert [(part["evidence"], part["witness"], part["records"]) for part in found["parts"]] == [
+        ("register", "", 50), ("register", "register-minhash", 100), ("none", "", 1850)
+    ]  # fmt: skip
+    assert found["parts"][1]["tpr"] is None and found["parts"][1]["fpr"] == 0.001
+    assert "signatures and the same bytes" in run("estimate", tmp_path / "s").stdout
+
+
+def test_in_a_larger_register_more_are_near_by_accident(tmp_path):
+    lower = []
+    for size in (10, 1000, 30_000):
+        found = json.loads(run("estimate", near_corpus(tmp_path / str(size), size=size), "--format", "json").stdout)
+        lower.append((found["parts"][1]["fpr"], found["lower"]))
+    assert [fpr for fpr, _ in lower] == [0.001, 0.001, pytest.approx(0.03)]  # of a smaller one it isn't known to be less
+    assert lower[0][1] == lower[1][1] > lower[2][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measured": None}, "100 records are near registered outputs by minhash, and nothing says how often that errs"),
+        ({"measured": {**MEASURED, "events": "2"}}, "nothing says how often"),
+        ({"measured": {**MEASURED, "events": 3000}}, "nothing says how often"),
+        ({"measured": {**MEASURED, "registered": 0}}, "nothing says how often"),
+        ({"measured": {"events": 2}}, "nothing says how often"),
+        ({"size": None}, "nothing says how often"),
+        ({"size": True}, "nothing says how often"),
+        ({"size": 10**9}, "among 1,000,000,000 registered outputs any record may be near one"),
+    ],
+)
+def test_near_matches_whose_errors_nobody_knows_are_refused(tmp_path, options, message):
+    result = run("estimate", near_corpus(tmp_path / "s", **options))
+    assert isinstance(result.exception, CalibrationError) and message in str(result.exception)
+    assert "studbook registry limit REGISTER minhash --calibrate" in str(result.exception)
+
+
+def test_what_is_near_a_persons_may_be_generated_and_is_no_verified_human_record(tmp_path):
+    folder = near_corpus(tmp_path / "s", near=0, exact=1000, people=200)
+    found = json.loads(run("estimate", folder, "--format", "json").stdout)
+    part = next(each for each in found["parts"] if each["witness"] == "register-minhash, human")
+    assert part["records"] == 200 and part["lower"] == 0.0 <= part["generated"] <= part["upper"] < 20
+    assert found["lower"] == found["share"] == 0.5
+    assert found["upper"] == pytest.approx((1000 + 800 + part["upper"]) / 2000)
+    refused = run("mix", folder, "--out", tmp_path / "mix", "--human", 0.1, "--most-per-model", 0.9)
+    assert isinstance(refused.exception, QuotaError)
+
+
+def test_near_matches_can_be_reviewed(tmp_path):
+    folder = near_corpus(tmp_path / "s", n=300)
+    plan = json.loads(run("review", folder, "--n", 10, "--plan", "--format", "json").stdout)
+    assert "register-minhash" in {each["group"] for each in plan["plan"]}
+    assert {each["record"] for each in plan["records"]}.isdisjoint(f"corpus#{i}" for i in range(50))
+
+
 def test_second_opinion_of_the_scores(folder, tmp_path):
     import numpy as np
     import pyarrow as pa

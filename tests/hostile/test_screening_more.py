@@ -166,6 +166,8 @@ class TestFolders:
         [
             {"position": "a"}, {"position": -1}, {"last": "x"}, {"counts": []}, {"counts": {"evil/x": 1}}, {"counts": {"human/none": 5}},
             {"kept": True}, {"rejected": None}, {"skipped": {}}, {"files": 3}, {"files": {"kept/x.parquet": 3}}, {"more": 1},
+            {"sizes": None}, {"sizes": {"register": 5}}, {"sizes": {"register": {"entries": -1}}},
+            {"sizes": {"register": {"entries": True}}},
         ],
         ids=str,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from studbook.errors import CalibrationError, ConfigError, DataError
 from studbook.fingerprints import MinHash, PdqHash, PerceptualHash
 from studbook.hamming import distances, histogram, nearest
 from studbook.pictures import jpeg_bytes, read_picture
-from studbook.registry import DEFAULTS, Register, Target, calibrate_images, calibrate_texts, text_content
+from studbook.registry import DEFAULTS, FalseMatches, Register, Target, calibrate_images, calibrate_texts, text_content
 from studbook.registry.limits import agreement_of
 from studbook.rng import stream
 from studbook.theory import lower_bound, upper_bound
@@ -40,8 +40,19 @@ def test_unrelated_texts_are_rarely_near(register, registered, shared_data):
     found = register.find_texts(asked)
     pairs, hits = len(asked) * len(registered), sum(map(len, found))
     print(f"{hits} of {pairs:,} pairs, {sum(map(bool, found))} of {len(asked):,} texts")
+    assert DEFAULTS["minhash"].false_matches == FalseMatches(sum(map(bool, found)), len(asked), len(registered))
     assert upper_bound(hits, pairs, 0.95) <= 1e-5
     assert upper_bound(sum(map(bool, found)), len(asked), 0.95) <= 0.01
+
+
+def test_a_stated_limit_errs_as_the_default_where_it_is_no_larger(tmp_path):
+    with Register.open(tmp_path / "register.db", create=True) as register:
+        for value, known in ((4, DEFAULTS["phash"].false_matches), (6, DEFAULTS["phash"].false_matches), (7, None)):
+            register.set_limit("phash", value)
+            assert register.limit("phash").false_matches == known
+        assert register.sizes() == {"entries": 0}
+        register.add_texts(["one two three", "!!!"])
+        assert register.sizes() == {"entries": 2, "minhash": 1}
 
 
 @pytest.mark.parametrize("change", ["20 %", "half", "quarter"])
@@ -90,6 +101,10 @@ def test_limits_of_pictures_on_photographs(flowers, fingerprint, most):
     counts = histogram(packed)
     print(fingerprint.scheme, f"{counts[: limit + 1].sum()} of {counts.sum():,} pairs within {limit}")
     assert counts[: limit + 1].sum() <= most  # the same photograph at two sizes, or with another border
+    order = stream(0, "register-limit").permutation(len(flowers))
+    known, asked = np.sort(order[: len(flowers) // 2]), np.sort(order[len(flowers) // 2 :])
+    _, near = nearest(packed[asked], packed[known], k=1)
+    assert DEFAULTS[fingerprint.scheme].false_matches == FalseMatches(int((near <= limit).sum()), len(asked), len(known))
     for name, several in altered(flowers[:400]).items():
         moved = distances(packed[:400], fingerprint.pack(several))
         print(name, moved.max())
@@ -110,6 +125,7 @@ def test_a_radius_is_measured_on_ones_own_pictures(flowers, tmp_path):
         register.set_limit("phash", found.threshold, found)
         limit = register.limit("phash")
         assert (limit.value, limit.calibration) == (found.threshold, found)
+        assert limit.false_matches == FalseMatches(found.false_hits.events, found.false_hits.units, len(flowers) // 2)
         assert "calibrated" in limit.basis
         with pytest.raises(ConfigError, match="the calibration gives"):
             register.set_limit("phash", found.threshold + 1, found)

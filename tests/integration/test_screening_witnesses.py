@@ -7,17 +7,22 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from studbook.cli.corpus import app
 from studbook.data import open_source
+from studbook.errors import RunFolderError
 from studbook.marks.calibrate_images import calibrate_picture_mark
 from studbook.marks.dalle_strip import DalleStrip
 from studbook.pictures import jpeg_bytes, png_bytes, read_picture
 from studbook.provenance import SigningKey, Statement, manifest_of, new_chain, sign, sign_bytes, sign_picture
 from studbook.records import Entry
 from studbook.registry import Register, fingerprint_pictures, picture_content
-from studbook.screening import screen_corpus
+from studbook.screening import Limits, Screen, screen_corpus
+from studbook.screening.estimate import estimate_corpus
 from studbook.screening.folder import check_screen
 from studbook.screening.settings import open_screen
+from studbook.screening.witnesses import RegisterWitness
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +98,49 @@ class TestRegister:
         assert [n for table in rejected for n in table["n"].to_pylist()] == list(range(50))
         reasons = [reason for table in rejected for reason in table["reason"].to_pylist()]
         assert sum("the same bytes" in each for each in reasons) == 25 and sum("minhash is" in each for each in reasons) == 25
+        names = [name for table in rejected for name in table["witness"].to_pylist()]
+        assert names == ["register"] * 25 + ["register-minhash"] * 25
+        found = estimate_corpus(tmp_path / "out")
+        # 5 texts and 135 others that nobody registered; pictures are near by either hash.
+        assert found.certain == 25 / 240 < found.lower < found.share < 70 / 240 and not found.complete
         kept = [table for table in screening_site.tables(tmp_path / "out", "kept") if "n" in table.column_names]
         assert sum(each == "human" for table in kept for each in table["origin"].to_pylist()) == 5
+
+    def test_a_register_that_grows_is_noticed(self, documents, tmp_path):
+        (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents[:40]))
+        key, out = SigningKey.generate(), tmp_path / "out"
+
+        class Grows(RegisterWitness):
+            asked = 0
+
+            def examine(self, records):
+                type(self).asked += 1
+                if self.asked == 3:
+                    raise KeyboardInterrupt
+                return super().examine(records)
+
+        with Register.open(tmp_path / "outputs.db", create=True) as register:
+            register.add_texts(documents[:5], model="writer-1")
+            screen, limits = Screen((RegisterWitness(register),)), Limits(records=10)
+            with pytest.raises(KeyboardInterrupt):
+                screen_corpus([tmp_path / "corpus.jsonl"], out, Screen((Grows(register),)), limits=limits)
+            register.add_texts(documents[:40], model="writer-1")
+            summary = screen_corpus([tmp_path / "corpus.jsonl"], out, screen, limits=limits, key=key)
+            sizes = {"register": {"first": {"entries": 5, "minhash": 5}, "last": {"entries": 40, "minhash": 40}}}
+            assert summary["rejected"] == 5 + 20 and summary["sizes"] == sizes
+            assert json.loads(check_screen(out, keys={key.public}).record.settings)["sizes"] == sizes
+            register.add_texts(documents[40:50], model="writer-1")
+            arguments = [tmp_path / "corpus.jsonl", "--out", out, "--register", tmp_path / "outputs.db"]
+            shown = CliRunner().invoke(app, ["screen", *map(str, arguments)])
+        # Another size of the pieces is another screen; a new one is up to date, and says nothing.
+        assert isinstance(shown.exception, RunFolderError)
+        arguments[2] = tmp_path / "new"
+        for text, told in (("a new one", False), ("another new one", True)):
+            shown = CliRunner().invoke(app, ["screen", *map(str, arguments)])
+            assert shown.exit_code == 0
+            assert ("had 50 entries when this screen began, and has 51 now" in shown.stderr) == told
+            with Register.open(tmp_path / "outputs.db") as register:
+                register.add_texts([text])
 
     def test_one_content_of_a_person_and_of_a_model_decides_nothing(self, documents, tmp_path):
         with Register.open(tmp_path / "outputs.db", create=True) as register:

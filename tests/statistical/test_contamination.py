@@ -104,6 +104,29 @@ def test_evidence_of_several_kinds_covers_together(numbers, high):
     check(held, repeats, 0.93, high, 1e-5)
 
 
+@pytest.mark.parametrize("people", [0, 2_000])
+@pytest.mark.parametrize(("fpr", "trials"), [(0.02, 1_000), (0.002, 5_000)])
+def test_near_matches_cover_with_the_errors_of_their_limit(fpr, trials, people):
+    """Edited copies of registered output among others, some near it by accident; and generated ones near a person's by accident, of whom
+    only the upper end knows. Four corpora, two tests at level 1e-5 each: false alarm at most 8e-5.
+    """
+    rng = np.random.default_rng(11)
+    n, copies, generated, m = 20_000, 1_000, 4_000, 1_000
+    repeats, held = 120, 0
+    for _ in range(repeats):
+        human = n - copies - generated - people
+        wrong, astray = rng.binomial(human, fpr), rng.binomial(generated, fpr) if people else 0
+        measured, detector = HitRates(0, 1, rng.binomial(trials, fpr), trials), (0.8, 0.05)
+        rates = HitRates(rng.binomial(m, detector[0]), m, rng.binomial(m, detector[1]), m)
+        hits = rng.binomial(generated - astray, detector[0]) + rng.binomial(human - wrong, detector[1])
+        both = (Hits("register-minhash", "register", int(copies + wrong), measured), Hits("lr", "detector", int(hits), rates))
+        near = (Hits("register-minhash", "register", int(people + astray), measured),) if people else ()
+        undecided = int(n - copies - wrong - hits - people - astray)
+        found = estimate_counts(CorpusCounts(n, 0, 0, both, undecided, {}, near), 0.95)
+        held += found.lower <= (copies + generated) / n <= found.upper
+    check(held, repeats, 0.93, 1.0 if people else 0.97, 1e-5)
+
+
 def reviewed(rng, n, generated, tpr, fpr, m, asked, true_tpr=None):
     """A detector's hits and others in two strata of scores each; answers go where the queue sends them."""
     hit = rng.binomial(generated, true_tpr or tpr)

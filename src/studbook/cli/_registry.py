@@ -252,7 +252,12 @@ def calibrate_limit(register: Register, scheme: str, path: Path, rate: float | N
 def show_limit(limit: Limit | None, scheme: str, format_: Format) -> None:
     """Show what counts as near."""
     row = {"scheme": scheme, "limit": None if limit is None else limit.value, "basis": "none" if limit is None else limit.basis}
-    show_json(row) if format_ is Format.JSON else show_table([row])
+    errs = None if limit is None else limit.false_matches
+    if format_ is Format.JSON:
+        show_json({**row, "false_matches": None if errs is None else asdict(errs)})
+        return
+    known = "nobody measured it" if errs is None else f"{errs.events} of {errs.trials:,}, among {errs.registered:,} registered"
+    show_table([{**row, "unrelated ones near": known}])
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def _show_estimate(found: Estimate) -> None:
     lines = [
         f"{_percent(found.share)} of {found.records:,} records are {what}, {100 * found.confidence:.4g} % interval "
         f"{_percent(found.lower)} to {_percent(found.upper)}.",
-        f"At least {_percent(found.certain)}: signatures and the register say so.",
+        f"At least {_percent(found.certain)}: signatures and the same bytes in the register say so.",
         *_limits(found),
     ]
     Console(soft_wrap=True).print("\n".join(lines), markup=False, highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -64,8 +65,19 @@ def screen_command(
         typer.echo(f"{summary['skipped']:,} couldn't be read; each is in {out / 'skipped'}:", err=True)
         for each in summary["reasons"][:_MOST_REASONS]:
             typer.echo(printable(f"{each['records']:8,}  {each['reason']}"), err=True)
+    for line in _growth(summary["sizes"]):
+        typer.echo(line, err=True)
     if not (out / "receipt.json").is_file():
         typer.echo("no receipt was signed; --key FILE signs one", err=True)
+
+
+def _growth(sizes: dict[str, dict[str, dict[str, int]]]) -> Iterator[str]:
+    """What a register has learnt since the first records were looked up in it."""
+    for name, each in sizes.items():
+        first, last = (each[end].get("entries", 0) for end in ("first", "last"))
+        if last > first:
+            yield f"the {name} had {first:,} entries when this screen began, and has {last:,} now: records that were screened before"
+            yield "weren't compared with the newer ones; a screen into a new folder compares all"
 
 
 def check_command(folder: _Folder, trust: _Signers = None, form: _Format = Format.TABLE) -> None:

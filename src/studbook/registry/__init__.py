@@ -11,12 +11,13 @@ from studbook.registry.contents import (
 )
 from studbook.registry.limits import DEFAULTS, Target, calibrate_images, calibrate_texts
 from studbook.registry.register import Register
-from studbook.registry.values import Added, Edge, Limit, Lineage, Match, Problem, Relation, Stats
+from studbook.registry.values import Added, Edge, FalseMatches, Limit, Lineage, Match, Problem, Relation, Stats
 
 __all__ = [
     "DEFAULTS",
     "Added",
     "Edge",
+    "FalseMatches",
     "Limit",
     "Lineage",
     "Match",

@@ -36,6 +36,16 @@ def stats_of(store: Store, id_: str) -> Stats:
         )  # fmt: skip
 
 
+def sizes_of(store: Store) -> dict[str, int]:
+    """How many entries, and how many fingerprints by scheme, by their last numbers: nothing is counted."""
+    with store.read() as connection:
+        last = connection.execute(select(func.max(entries.c.id))).scalar()
+        found = {"entries": int(last or 0)}
+        for number, (name, *_) in all_schemes(connection).items():
+            found[name] = found.get(name, 0) + n_prints(connection, number)
+    return found
+
+
 def _label(scheme: tuple[Any, ...]) -> str:
     name, version, parameters, _ = scheme
     settings = "&".join(f"{key}={value}" for key, value in parameters)

@@ -18,7 +18,7 @@ from studbook.hamming import distances, nearest
 from studbook.parameters import nearest as nearest_name
 from studbook.records import DetectorCalibration, Kind, Rate, digest_of
 from studbook.registry.contents import Packed, Picture, picture_content, pixels_of, text_content
-from studbook.registry.values import Limit
+from studbook.registry.values import FalseMatches, Limit
 from studbook.rng import stream
 from studbook.theory import clopper_pearson, upper_bound
 
@@ -34,18 +34,21 @@ DEFAULTS: Mapping[str, Limit] = {
             6.0,
             "64 × 64 photographs (Oxford flowers, 1,295 different ones): 3 of 838,000 pairs are within 6 bits;"
             " JPEG 50, half and double size, noise of 8 grey levels move a picture by 6 bits or less",
+            false_matches=FalseMatches(1, 648, 647),
         ),
         Limit(
             "pdq",
             31.0,
             "published by its authors; of the same 838,000 pairs 4 are within 31 bits;"
             " JPEG 50, half and double size, noise of 8 grey levels move a picture by 22 bits at most",
+            false_matches=FalseMatches(2, 648, 647),
         ),
         Limit(
             "minhash",
             1.0 - (20 / N_PERMUTATIONS - _CHANCE) / (1.0 - _CHANCE),
             "20 of 128 permutations; texts of 200 words of WikiText-2: 2 of 5.6 million unrelated pairs agree in as many;"
             " found again: 99.3 % after 20 % of the words were replaced, all of the excerpts of a half, 97.8 % of a quarter",
+            false_matches=FalseMatches(1, 2225, 2507),
         ),
     )
 }
@@ -161,6 +164,14 @@ def calibrate_texts(originals: Sequence[str], altered: Mapping[str, Sequence[str
     value = float(distances_of(np.int64(N_PERMUTATIONS - limit)))  # type: ignore[arg-type]
     names = [text_content(each) for each in originals]
     return _calibration(fingerprint, "text", value, near <= limit, {n: d <= limit for n, d in moved.items()}, names, target)
+
+
+def false_matches_of(calibration: DetectorCalibration) -> FalseMatches | None:
+    """How often a calibrated limit errs, as ``calibrate_images`` and ``calibrate_texts`` counted it."""
+    registered = dict(calibration.parameters).get("registered")
+    if type(registered) is not int or registered < 1:
+        return None
+    return FalseMatches(calibration.false_hits.events, calibration.false_hits.units, registered)
 
 
 def check_scheme(scheme: str) -> None:

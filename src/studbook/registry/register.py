@@ -352,6 +352,12 @@ class Register:
 
         return stats_of(self._store, self._id)
 
+    def sizes(self) -> dict[str, int]:
+        """How many ``"entries"`` there are, and how many fingerprints by scheme; as fast in a large register as in a small one."""
+        from studbook.registry.counting import sizes_of
+
+        return sizes_of(self._store)
+
     def export(self, path: Path) -> int:
         """Write everything as JSON Lines of canonical records, whole or not at all; gives the number of records.
 

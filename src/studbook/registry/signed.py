@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, delete, insert, select
 from studbook.errors import RecordError, RegisterError
 from studbook.provenance import Signed, open_signed
 from studbook.records import Claim, DetectorCalibration, Receipt, from_bytes, to_bytes
-from studbook.registry.limits import DEFAULTS
+from studbook.registry.limits import DEFAULTS, false_matches_of
 from studbook.registry.schema import claims, limits, manifests, verdicts
 from studbook.registry.store import Store
 from studbook.registry.values import Limit
@@ -118,10 +118,13 @@ def limit_of(connection: Connection, scheme: str) -> Limit | None:
         return DEFAULTS.get(scheme)
     value, data = row
     if data is None:
-        return Limit(scheme, value, "stated, without a calibration")
+        default = DEFAULTS.get(scheme)
+        # Whatever is within a smaller limit is within the larger one.
+        known = default.false_matches if default is not None and value <= default.value else None
+        return Limit(scheme, value, "stated, without a calibration", false_matches=known)
     calibration = from_bytes(DetectorCalibration, bytes(data), "a limit's calibration")
     rate = calibration.false_hits
     basis = (
         f"calibrated: {rate.events} of {rate.units:,} unrelated outputs within it, at most {rate.upper:.2g} at {calibration.confidence:.0%}"
     )
-    return Limit(scheme, value, basis, calibration)
+    return Limit(scheme, value, basis, calibration, false_matches_of(calibration))

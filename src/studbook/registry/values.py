@@ -51,6 +51,21 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class FalseMatches:
+    """How often an output that has nothing to do with any of those registered is near one all the same.
+
+    Attributes:
+        events: Unrelated outputs that were near one.
+        trials: Unrelated outputs that were looked up.
+        registered: Outputs among which they were. Among n times as many, at most n times as many are near one.
+    """
+
+    events: int
+    trials: int
+    registered: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """The largest distance that counts as near.
 
@@ -59,12 +74,14 @@ class Limit:
         value: The distance, by the fingerprint's measure.
         basis: What it rests on, in words.
         calibration: The calibration that it comes from, or ``None`` for the default, or a stated number.
+        false_matches: How often it errs; ``None`` where nobody measured that.
     """
 
     scheme: str
     value: float
     basis: str
     calibration: DetectorCalibration | None = None
+    false_matches: FalseMatches | None = None
 
 
 @dataclass(frozen=True, slots=True)

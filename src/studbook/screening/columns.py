@@ -32,6 +32,9 @@ IMAGE = "data"
 NO_EVIDENCE = "none"
 """Evidence of a record that no witness had anything to say about."""
 
+NEAR = frozenset(f"register-{scheme}" for scheme in ("minhash", "phash", "pdq"))
+"""Witnesses of what is near a registered output, by fingerprint: unlike the same bytes, a test that errs."""
+
 KEPT = "kept"
 REJECTED = "rejected"
 PARTS = "part-*.parquet"
@@ -39,6 +42,11 @@ SUMMARY = "summary.json"
 RECEIPT = "receipt.json"
 CALIBRATIONS = "calibrations"
 """Folder of signed ``DetectorCalibration``s, one a witness: ``WITNESS.json``."""
+
+
+def is_near(evidence: str, witness: str) -> bool:
+    """Whether a record was decided by being near a registered output."""
+    return evidence == "register" and witness in NEAR
 
 
 def corpus_name(name: str) -> str:

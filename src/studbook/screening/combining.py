@@ -1,7 +1,8 @@
 """One distribution of the generated share from evidence of several kinds, each with the errors of its own calibration.
 
-Certain records are counted. Of what remains, a watermark's hits are taken off first, less its false hits; among the others a
-detector's hits are corrected as Rogan and Gladen do. A record is certain, or a watermark's, the detectors', or nobody's.
+Certain records are counted. Of what remains, what is near a registered output and a watermark's hits are taken off first, less the false
+ones; among the others a detector's hits are corrected as Rogan and Gladen do. A record is certain, or the look-up's, a watermark's, the
+detectors', or nobody's.
 """
 
 from __future__ import annotations
@@ -54,10 +55,9 @@ class Draws:
 
 def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
     """Distribution of the generated records in each group that isn't certain."""
-    marks = [each for each in counts.hits if each.evidence == "watermark"]
-    detectors = [each for each in counts.hits if each.evidence == "detector"]
+    marks, detectors = _tests(counts)
     told = any(each.rates.is_informative() for each in detectors)
-    cube = lattice(max(1, 2 * len(detectors) + 2 + 2 * len(marks)), points)
+    cube = lattice(max(1, 2 * len(detectors) + 2 + 2 * len(marks) + 2 * len(counts.near_human)), points)
     n_hits = sum(each.hits for each in detectors)
     remaining = counts.undecided + n_hits
     sizes = {each.witness: each.hits for each in marks} | ({DETECTORS: n_hits} if detectors else {}) | {NOBODY: counts.undecided}
@@ -71,7 +71,24 @@ def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
             # Without a detector all that remains may be human, or none of it.
             human = most * np.clip(remaining - side[NOBODY] - side.get(DETECTORS, 0.0), 0.0, remaining)
             side[mark.witness] = mark.hits - _false_hits(mark, human, cube[:, place : place + 2])
+    most_generated = np.clip(np.sum([high[name] for name in sizes], axis=0), 0.0, None)
+    for i, near in enumerate(counts.near_human, len(marks)):
+        place, name = 2 * len(detectors) + 2 + 2 * i, human_group(near)
+        # All of them may be people's, or as many generated as come near a person's by accident.
+        low[name] = np.zeros(points)
+        high[name] = np.minimum(_false_hits(near, most_generated, cube[:, place : place + 2]), near.hits)
+        sizes[name] = near.hits
     return Draws(sizes, low, high, rates)
+
+
+def human_group(near: Hits) -> str:
+    """The group of records near what people made."""
+    return f"{near.witness}, human"
+
+
+def _tests(counts: CorpusCounts) -> tuple[list[Hits], list[Hits]]:
+    """Tests that say nothing of what they don't hit, and detectors."""
+    return [each for each in counts.hits if each.evidence != "detector"], [each for each in counts.hits if each.evidence == "detector"]
 
 
 def _open(points: int, sizes: Mapping[str, int]) -> tuple[dict[str, Floats], dict[str, Floats], tuple[Floats, Floats] | None]:
@@ -100,15 +117,14 @@ def _counts(drawn: CorpusDraws, hits: int, others: int, end: float) -> dict[str,
 
 
 def _false_hits(mark: Hits, human: Floats, uniform: Floats) -> Floats:
-    """Human records among a mark's hits, from those that it let pass."""
+    """False ones among a test's hits, from those that it let pass."""
     fpr = rate_draws(mark.rates.false_hits, mark.rates.human, uniform[:, 0])
     return miss_draws(human, 1.0 - np.minimum(fpr, 1.0 - 1e-9), uniform[:, 1])
 
 
 def expected_groups(counts: CorpusCounts) -> dict[str, float]:
     """Generated records of each group at the calibrations' own rates: the point estimate. Nobody's is 0 where there is no detector."""
-    marks = [each for each in counts.hits if each.evidence == "watermark"]
-    detectors = [each for each in counts.hits if each.evidence == "detector"]
+    marks, detectors = _tests(counts)
     n_hits = sum(each.hits for each in detectors)
     remaining = counts.undecided + n_hits
     found: dict[str, float] = ({DETECTORS: 0.0} if detectors else {}) | {NOBODY: 0.0}
@@ -120,9 +136,14 @@ def expected_groups(counts: CorpusCounts) -> dict[str, float]:
         found = {DETECTORS: true_hits, NOBODY: min(generated - true_hits, float(counts.undecided))}
         human = remaining - generated
     for mark in marks:
-        false = human * mark.rates.fpr / max(1.0 - mark.rates.fpr, 1e-9)
-        found[mark.witness] = max(0.0, mark.hits - false)
-    return found
+        found[mark.witness] = max(0.0, mark.hits - _expected_false(mark, human))
+    generated = sum(found.values())
+    return found | {human_group(near): min(float(near.hits), _expected_false(near, generated)) for near in counts.near_human}
+
+
+def _expected_false(test: Hits, others: float) -> float:
+    """False hits, from how many it let pass."""
+    return others * test.rates.fpr / max(1.0 - test.rates.fpr, 1e-9)
 
 
 def _pooled(rates: Sequence[float]) -> float:

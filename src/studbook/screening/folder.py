@@ -40,6 +40,7 @@ class Marker:
         rejected: Records rejected.
         skipped: What wasn't read.
         files: SHA-256 of each of the piece's files, by its name in the folder.
+        sizes: How much each witness that may grow knew, by its name.
     """
 
     position: int
@@ -49,6 +50,7 @@ class Marker:
     rejected: int
     skipped: int
     files: Mapping[str, str]
+    sizes: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +176,18 @@ def _marker(value: Any) -> Marker | None:
     counts, files = value["counts"], value["files"]
     if not isinstance(counts, dict) or not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
         return None
+    if not are_sizes(value["sizes"]):
+        return None
     if type(value["last"]) is not bool or not all(type(each) is int and each >= 0 for each in [*numbers, *counts.values()]):
         return None
     return Marker(**value) if set(counts) <= _CELLS and sum(counts.values()) == value["kept"] + value["rejected"] else None
+
+
+def are_sizes(value: Any) -> bool:
+    """Whether this says how much witnesses knew: ``{"register": {"entries": 1000}}``."""
+    return isinstance(value, dict) and all(
+        isinstance(each, dict) and all(type(n) is int and n >= 0 for n in each.values()) for each in value.values()
+    )
 
 
 def _plain(marker: Marker) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from studbook.mixing import NO_MODEL, Chosen, Quotas, choose_mix
 from studbook.provenance import SigningKey, sign
 from studbook.records import bytes_content, to_bytes
 from studbook.screening.clusters import Clusters, Likeness
-from studbook.screening.columns import IMAGE, RECEIPT, SUMMARY, TEXT
+from studbook.screening.columns import IMAGE, RECEIPT, SUMMARY, TEXT, is_near
 from studbook.screening.strata import read_batches, text_column
 
 MANIFEST = "manifest.json"
@@ -87,7 +87,8 @@ def mix_corpora(
 ) -> MixManifest:
     """Choose records of screened corpora so that quotas hold, and write them.
 
-    Verified human is what a signature or the register says to be human; records of unknown origin aren't. A generated record's model is its
+    Verified human is what a signature says to be human, or the register by the same bytes; records of unknown origin aren't, nor those that
+    are near a person's, as an edited copy is. A generated record's model is its
     source; those without one count as one model together. Near duplicates stand for one record.
 
     Args:
@@ -148,14 +149,17 @@ def _read(folders: Sequence[Path], likeness: Likeness) -> _Corpus:
     for folder in folders:
         screened = text_column(folder)
         for _, batch in read_batches(folder, None):
-            origins, evidence, sources, contents = (batch.column(name).to_pylist() for name in ("origin", "evidence", "source", "content"))
-            human.append(
-                np.array([o == "human" and e in ("signature", "register") for o, e in zip(origins, evidence, strict=True)], dtype=np.bool_)
-            )
+            names = ("origin", "evidence", "witness", "source", "content")
+            origins, evidence, witnesses, sources, contents = (batch.column(name).to_pylist() for name in names)
+            human.append(np.array(list(map(_is_verified, origins, evidence, witnesses)), dtype=np.bool_))
             models.append(np.array([_model(o, s, numbers) for o, s in zip(origins, sources, strict=True)], dtype=np.int64))
             text = screened if screened is not None and screened in batch.schema.names else TEXT
             clusters.add(contents, _column(batch, text), _column(batch, IMAGE))
     return _Corpus(np.concatenate(human), np.concatenate(models), clusters.numbers(), list(numbers))
+
+
+def _is_verified(origin: str, evidence: str, witness: str) -> bool:
+    return origin == "human" and evidence in ("signature", "register") and not is_near(evidence, witness)
 
 
 def _model(origin: str, source: str | None, numbers: dict[str, int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,15 @@ class Witness(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """What determines its findings, as JSON's types: settings, calibration, state of the register; part of the receipt."""
+        ...
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A witness that may know more when a screen ends than when it began: a register that others write to."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """How much it knows now, by what: ``{"entries": 1000}``."""
         ...
 
 

@@ -17,6 +17,7 @@ from studbook.records import OriginCount, ScreenReceipt, canonical_bytes
 from studbook.screening.columns import RECEIPT, SUMMARY
 from studbook.screening.folder import INPUTS, OUTPUTS, SKIPPED, Marker, ScreenFolder, input_lines
 from studbook.screening.judging import Judgement, Screen
+from studbook.screening.protocols import Growing
 from studbook.screening.reading import Input, Limits, Piece, Skip, find_inputs, read_pieces, require_column, stamp_of
 from studbook.screening.writing import encode_piece, skip_lines
 
@@ -62,7 +63,7 @@ def screen_corpus(
 
     Returns:
         The summary: how many records were read, kept, rejected and skipped; ``counts`` by origin and evidence; the commonest ``reasons`` of
-        skipping.
+        skipping; ``sizes``: how much a register knew at the ``first`` record, and how much it knows at the ``last``.
 
     Raises:
         DataError: A path isn't there, nothing of it can be read, or it was changed meanwhile.
@@ -138,12 +139,25 @@ def _screen_input(
         return done
     pieces = read_pieces(source, done[-1].position if done else 0, column=column, limits=limits)
     for piece, last in _with_last(pieces):
+        sizes = _sizes(screen)
         judgements = screen.judge(piece.records)
         rejected = [screen.rejects(judgement) for judgement in judgements]
-        marker_fields = _count(piece, judgements, rejected) | {"position": piece.position, "last": last}
+        marker_fields = _count(piece, judgements, rejected) | {"position": piece.position, "last": last, "sizes": sizes}
         done.append(folder.write_piece(_name(number, len(done)), encode_piece(piece, judgements, rejected), marker_fields))
         progress.advance(source.size if last else 0, len(piece.records))
     return done
+
+
+def _sizes(screen: Screen) -> dict[str, dict[str, int]]:
+    return {each.name: dict(each.sizes()) for each in screen.witnesses if isinstance(each, Growing)}
+
+
+def _growth(done: Sequence[Marker], screen: Screen) -> dict[str, dict[str, dict[str, int]]]:
+    """How much each witness knew when the first records were shown to it, and how much it knows now."""
+    return {
+        name: {"first": {what: min(each.sizes.get(name, {}).get(what, 0) for each in done) for what in last}, "last": last}
+        for name, last in _sizes(screen).items()
+    }
 
 
 def _name(number: int, piece: int) -> str:
@@ -184,12 +198,13 @@ def _finish(
     inputs_sum = folder.write_listing(INPUTS, list(input_lines(inputs)))
     outputs_sum = folder.write_listing(OUTPUTS, listed)
     by_origin = [_origin_count(name, n) for name, n in sorted(counts.items())]
-    summary = _summary(kept, rejected, skipped, counts) | {"reasons": folder.skip_reasons()}
+    sizes = _growth(done, screen)
+    summary = _summary(kept, rejected, skipped, counts) | {"reasons": folder.skip_reasons(), "sizes": sizes}
     if key is not None:
         receipt = ScreenReceipt(
             inputs=inputs_sum,
             outputs=outputs_sum,
-            settings=canonical_bytes(screen.describe()).decode(),
+            settings=canonical_bytes({**screen.describe(), "sizes": sizes}).decode(),
             read=kept + rejected,
             kept=kept,
             rejected=rejected,

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from studbook.screening.columns import NO_EVIDENCE, TEXT
+from studbook.screening.columns import NO_EVIDENCE, TEXT, is_near
 from studbook.screening.combining import DETECTORS, NOBODY
 from studbook.screening.strata import WEAK, read_batches, text_column
 
@@ -65,7 +65,9 @@ class Strata:
 
 
 def group_of(origin: str, evidence: str, witness: str) -> str | None:
-    """The group of a record; ``None`` where a signature or the register is certain."""
+    """The group of a record; ``None`` where a signature or the register decided, but for what is near registered generated output."""
+    if is_near(evidence, witness):
+        return witness if origin == "generated" else None
     if evidence in WEAK and origin == "generated":
         return DETECTORS if evidence == "detector" else witness
     return NOBODY if evidence in (*WEAK, NO_EVIDENCE) or origin == "unknown" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from studbook.errors import ConfigError, DataError, ProvenanceError
@@ -14,7 +14,7 @@ from studbook.screening.protocols import Record
 if TYPE_CHECKING:
     from studbook.marks import TextMarkDetector
     from studbook.marks.images import PictureMark
-    from studbook.registry import Match, Register
+    from studbook.registry import Limit, Match, Register
 
 BOTH: frozenset[Kind] = frozenset({"text", "image"})
 
@@ -63,7 +63,8 @@ class SignatureWitness:
 class RegisterWitness:
     """The register: the same bytes, or a fingerprint within its limit.
 
-    An exact match counts before a near one, a nearer before a farther. Where the register holds the same content as a person's and as a
+    An exact match counts before a near one, a nearer before a farther. A near match is called by its fingerprint, ``register-minhash``:
+    it errs as often as was measured of the limit. Where the register holds the same content as a person's and as a
     model's, that is noted and decides nothing. Where a near picture's entry has a credential, and certificates are trusted, the stripped
     credential is verified again: its signed fingerprint must be near this picture.
 
@@ -97,7 +98,16 @@ class RegisterWitness:
 
     def describe(self) -> Mapping[str, Any]:
         """See ``Witness``."""
-        return {"register": self.register.stats().id, "limits": _limits(self.register)}
+        limits = {limit.scheme: limit for limit in _limits(self.register)}
+        return {
+            "register": self.register.stats().id,
+            "limits": {scheme: limit.value for scheme, limit in limits.items()},
+            "false_matches": {scheme: asdict(limit.false_matches) for scheme, limit in limits.items() if limit.false_matches is not None},
+        }
+
+    def sizes(self) -> Mapping[str, int]:
+        """See ``Growing``."""
+        return self.register.sizes()
 
     def _finding(self, record: Record, matches: Sequence[Match]) -> Finding | None:
         known = [match for match in matches if match.entry.origin != "unknown"]
@@ -109,13 +119,14 @@ class RegisterWitness:
         if len({match.entry.origin for match in equals}) > 1:
             return Finding("register", self.name, "unknown", f"registered as a person's and as a model's: {where}"[:400])
         if nearest.how == "exact":
-            reason = f"the same bytes are registered: {where}"
+            name, reason = self.name, f"the same bytes are registered: {where}"
         else:
+            name = f"{self.name}-{nearest.scheme}"
             reason = f"{nearest.scheme} is {nearest.distance:.3g} from a registered output (limit {nearest.limit:.3g}): {where}"
         recovered = self._recovered(record, nearest)
         return Finding(
             "register",
-            self.name,
+            name,
             nearest.entry.origin,
             f"{reason}{recovered}"[:600],
             source=nearest.entry.model,
@@ -126,17 +137,18 @@ class RegisterWitness:
         """What a credential says that was stripped from a picture and found again."""
         if self.trust is None or not match.entry.manifest or record.kind != "image":
             return ""
+        limits = {limit.scheme: limit.value for limit in _limits(self.register)}
         try:
             store = self.register.manifest(match.entry.manifest)
-            found = verify_recovered(store, record.pixels, trust=self.trust, max_distance=_limits(self.register), what="it")
+            found = verify_recovered(store, record.pixels, trust=self.trust, max_distance=limits, what="it")
         except (ProvenanceError, DataError) as error:
             return f"; its credential doesn't count: {error.message}"
         return f"; its credential was stripped and found again, signed by {found.signer}"
 
 
-def _limits(register: Register) -> dict[str, float]:
-    found = {scheme: register.limit(scheme) for scheme in ("minhash", "phash", "pdq")}
-    return {scheme: limit.value for scheme, limit in found.items() if limit is not None}
+def _limits(register: Register) -> list[Limit]:
+    found = [register.limit(scheme) for scheme in ("minhash", "phash", "pdq")]
+    return [limit for limit in found if limit is not None]
 
 
 def _rank(match: Match) -> tuple[int, float]:
