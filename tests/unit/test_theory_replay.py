@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from studbook.errors import ConfigError
-from studbook.theory import found_false, found_share, replayed_share, replays_needed, shortest_training
+from studbook.theory import ReplayCosts, found_false, found_share, replayed_share, replays_needed, shortest_training, verifying_share
 
 
 @pytest.mark.parametrize("steps, false_steps, replayed", [(7, 2, 3), (6, 6, 1), (5, 0, 5), (9, 4, 0), (8, 1, 8)])
@@ -54,6 +54,40 @@ def test_shortest_training(every):
     assert replayed_share(90, steps - every, every) > 0.05
 
 
+@pytest.mark.parametrize("held", [0, 1, 2])
+@pytest.mark.parametrize("steps, every, replayed", [(7, 3, 2), (6, 1, 4), (6, 6, 2), (5, 10, 1), (8, 4, 8)])
+def test_verifying_share_by_enumeration(steps, every, replayed, held):
+    """Every draw's reads and digests counted; the closed form is exact with a state before every step, and else counts as reached those
+    drawn steps, too, that a kept state lies before or that follow each other."""
+    costs = ReplayCosts(digest=0.1, record=0.02, held=held)
+    whole = 1 + held
+
+    def passes(draw):
+        found, last = 2 * whole, None  # the last state
+        for step in draw:
+            if last is None or last // every != step // every:
+                found += 2 * whole
+                last = step - step % every - 1
+            found += (whole if step > last + 1 else 0) + 2 + held
+            last = step
+        return found
+
+    draws = list(itertools.combinations(range(steps), replayed))
+    exact = replayed_share(replayed, steps, every) + 0.02 + 0.1 * sum(map(passes, draws)) / len(draws) / steps
+    bound = verifying_share(replayed, steps, every, costs)
+    assert bound == pytest.approx(exact) if every == 1 else exact <= bound <= exact + 0.1 * whole * replayed / steps + 1e-12
+
+
+@pytest.mark.parametrize("every", [1, 2, 10])
+@pytest.mark.parametrize("costs", [ReplayCosts(0.3, 0.01), ReplayCosts(2.0, 0.04, held=2), ReplayCosts(0.01)])
+def test_shortest_training_in_seconds(every, costs):
+    steps = shortest_training(90, 0.05, every, costs)
+    assert verifying_share(90, steps, every, costs) <= 0.05 + 1e-9
+    assert verifying_share(90, steps - every, every, costs) > 0.05
+    if every == 1:
+        assert steps == pytest.approx(90 * (1 + (4 + 3 * costs.held) * costs.digest) / (0.05 - costs.record), rel=0.02)
+
+
 def test_edges():
     assert found_share(0, 1.0) == 0.0
     assert found_share(1, 1.0) == 1.0
@@ -68,6 +102,12 @@ def test_edges():
         lambda: replayed_share(1, 4, 0),
         lambda: shortest_training(0, 0.05),
         lambda: shortest_training(5, 0.0),
+        lambda: shortest_training(5, 0.05, 0),
+        lambda: shortest_training(5, 0.05, costs=ReplayCosts(record=0.05)),
+        lambda: verifying_share(5, 4),
+        lambda: ReplayCosts(-0.1),
+        lambda: ReplayCosts(record=float("inf")),
+        lambda: ReplayCosts(held=-1),
     ]
     for each in wrong:
         with pytest.raises(ConfigError):

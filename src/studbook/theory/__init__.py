@@ -54,7 +54,7 @@ from studbook.theory.network import Exchange, NetworkPath, effective_size, netwo
 from studbook.theory.ols import accumulated_error, replaced_error, single_fit_error
 from studbook.theory.poisson import extinction_probability, rate_fit, rate_moments
 from studbook.theory.predict import Prediction, Situation, predict
-from studbook.theory.replay import found_false, found_share, replayed_share, replays_needed, shortest_training
+from studbook.theory.replay import ReplayCosts, found_false, found_share, replayed_share, replays_needed, shortest_training, verifying_share
 from studbook.theory.screened import Screening, screened_heterozygosity, screened_support
 from studbook.theory.sequential import Decision, Sprt, SprtState
 from studbook.theory.support import Renewal, expected_support, support_cost, survival_probability
@@ -99,6 +99,7 @@ __all__ = [
     "Prediction",
     "QuorumRates",
     "Renewal",
+    "ReplayCosts",
     "Screening",
     "ShareInterval",
     "Situation",
@@ -182,6 +183,7 @@ __all__ = [
     "survival_probability",
     "trials_for_bound",
     "upper_bound",
+    "verifying_share",
     "vote_law",
     "vote_table",
     "voter_for",

@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from studbook.errors import ConfigError
 from studbook.theory.dose import smallest_integer
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayCosts:
+    """What goes with a replay besides its steps, each in seconds over the seconds of a step of training.
+
+    Attributes:
+        digest: q, digesting all parameters once; reading them counts as much.
+        record: r, reading the record of a step and checking that it follows from the one before, which is done for all steps.
+        held: m, arrays that the optimiser keeps for each of the parameters': 0 for plain descent, 1 with momentum or Adagrad, 2 for Adam.
+
+    Raises:
+        ConfigError: One below 0, or not finite.
+    """
+
+    digest: float = 0.0
+    record: float = 0.0
+    held: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.digest < math.inf and 0.0 <= self.record < math.inf and self.held >= 0):
+            raise ConfigError(f"{self} is out of range, expected seconds over those of a step, 0 or more")
+
+
+_FREE = ReplayCosts()
 
 
 def found_false(replayed: int, false_steps: int, steps: int) -> float:
@@ -107,8 +133,7 @@ def replayed_share(replayed: int, steps: int, every: int = 1) -> float:
         >>> replayed_share(90, 1800), round(replayed_share(90, 1800, 10), 3)
         (0.05, 0.238)
     """
-    if every < 1:
-        raise ConfigError(f"a state is kept every {every} steps, expected 1 or more")
+    _check_every(every)
     found_false(replayed, 0, steps)  # checks them
     whole, rest = divmod(steps, every)
 
@@ -118,23 +143,64 @@ def replayed_share(replayed: int, steps: int, every: int = 1) -> float:
     return (whole * (stretch(every) if whole else 0.0) + stretch(rest)) / steps
 
 
-def shortest_training(replayed: int, share: float, every: int = 1) -> int:
-    """The fewest steps of training of which a number of replays is no more than a share.
+def _check_every(every: int) -> None:
+    if every < 1:
+        raise ConfigError(f"a state is kept every {every} steps, expected 1 or more")
+
+
+def verifying_share(replayed: int, steps: int, every: int = 1, costs: ReplayCosts = _FREE) -> float:
+    """Expected seconds of verifying over those of training, at most.
+
+    Of the T steps ``replayed_share`` are taken again. Besides, a drawn step digests its update and the state that it leads to, (2 + m) q.
+    The state before it is read and digested, 2 (1 + m) q, or reached from one that was read and digested, (1 + m) q. All records are
+    read. With a state before every drawn step that is k (1 + (4 + 3m) q)/T + r: at most a share s from T = k (1 + (4 + 3m) q)/(s − r) on.
+
+    Args:
+        replayed: k, 0 to ``steps``.
+        steps: T, 1 or more.
+        every: c, 1 or more; 1 also where the node shows the states before the drawn steps.
+        costs: Of digests and records; by default nothing, which leaves the share of the steps.
+
+    Raises:
+        ConfigError: Numbers that don't fit each other.
+
+    Examples:
+        >>> from studbook.theory.replay import ReplayCosts, verifying_share
+        >>> verifying_share(90, 1800), round(verifying_share(90, 1800, costs=ReplayCosts(digest=0.15, record=0.02)), 4)
+        (0.05, 0.1002)
+    """
+    taken = replayed_share(replayed, steps, every)
+    whole, rest = divmod(steps, every)
+    read = whole * found_false(replayed, min(every, steps), steps) + found_false(replayed, rest, steps)
+    reached = replayed if every > 1 else 0
+    passes = replayed * (2 + costs.held) + (reached + 2 * (read + 1)) * (1 + costs.held)  # + 1: the state that it came to
+    return taken + passes * costs.digest / steps + costs.record
+
+
+def shortest_training(replayed: int, share: float, every: int = 1, costs: ReplayCosts = _FREE) -> int:
+    """The fewest steps of training of which verifying takes no more than a share: of the steps, or with costs of the seconds.
 
     Args:
         replayed: k, 1 or more.
         share: Of the training, above 0 and at most 1.
         every: A state is kept every so many steps.
+        costs: Of digests and records; see ``verifying_share``.
 
     Raises:
-        ConfigError: Out of range.
+        ConfigError: Out of range, or a share that reading the records alone exceeds, however long the training is.
 
     Examples:
-        >>> from studbook.theory.replay import shortest_training
-        >>> shortest_training(90, 0.05), shortest_training(90, 0.05, 10)
-        (1800, 9631)
+        >>> from studbook.theory.replay import ReplayCosts, shortest_training
+        >>> shortest_training(90, 0.05), shortest_training(90, 0.05, 10), shortest_training(90, 0.05, costs=ReplayCosts(digest=0.15))
+        (1800, 9631, 2886)
     """
     if not (replayed >= 1 and 0.0 < share <= 1.0):
         raise ConfigError(f"{replayed} replays as {share} of a training, expected 1 or more, and above 0 to 1")
-    high = max(math.ceil(replayed * (every + 1) / (2.0 * share)), replayed) + every
-    return smallest_integer(lambda steps: replayed_share(replayed, steps, every) <= share * (1.0 + 1e-12), replayed, high)
+    _check_every(every)
+    left = share - costs.record
+    if left <= 0.0:
+        message = f"reading a step's record takes {costs.record:.3g} of a step, expected less than the share of {share:.3g}"
+        raise ConfigError(message, hint="steps of more rows, or a larger share")
+    passes = (5 * replayed + 2) * (1 + costs.held) * costs.digest
+    high = max(math.ceil((replayed * (every + 1) / 2.0 + passes) / left), replayed) + every
+    return smallest_integer(lambda steps: verifying_share(replayed, steps, every, costs) <= share * (1.0 + 1e-12), replayed, high)
