@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studbook.protocols import InProcess, Node, Optimiser
-from studbook.protocols.federated import FederatedPlan, run_federated
+from studbook.protocols import Federated, InProcess, Node, Optimiser, Plan, train
 from studbook.protocols.objectives import open_objective
 from studbook.protocols.partition import Partition
 
@@ -37,12 +36,11 @@ def run() -> list[dict]:
 def compare(data: str, hidden: int, epochs: int) -> dict:
     objective = open_objective("mlp", {"data": data, "hidden": hidden})
     parts = Partition("label", alpha=1.0).split(objective, CLIENTS, seed=0)
-    plan = FederatedPlan(rounds=ROUNDS, clients=DRAWN, epochs=epochs, batch=BATCH, rate=RATE, every=ROUNDS)
-    cluster = InProcess([Node(i, objective, rows, BATCH, Optimiser(), 0) for i, rows in enumerate(parts)])
+    cluster = InProcess([Node(i, objective, rows, BATCH, Optimiser(rate=RATE), 0) for i, rows in enumerate(parts)])
     ours, found = np.inf, None
     for _ in range(3):
         begun = time.perf_counter()
-        found = run_federated(cluster, objective, plan, seed=0)
+        found = train(cluster, Federated(DRAWN, epochs), Plan(ROUNDS))
         ours = min(ours, time.perf_counter() - begun)
     peer = flower(objective, parts, epochs)
     detail = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from studbook.cli._federated import FederatedOptions
 from studbook.cli.rendering import Bar, Format, show_json, show_table
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class ProtocolName(StrEnum):
     SYNCHRONISED = "synchronised"
     LOCAL = "local"
     GOSSIP = "gossip"
+    FEDERATED = "federated"
 
 
 class ClusterName(StrEnum):
@@ -49,6 +51,9 @@ class Split(StrEnum):
     SHUFFLED = "shuffled"
     CONTIGUOUS = "contiguous"
     SHARED = "shared"
+    LABEL = "label"
+    DOCUMENT = "document"
+    SIZE = "size"
 
 
 class OptimiserName(StrEnum):
@@ -57,6 +62,14 @@ class OptimiserName(StrEnum):
     SGD = "sgd"
     ADAGRAD = "adagrad"
     ADAM = "adam"
+
+
+class Keys(StrEnum):
+    """Which keys a client names."""
+
+    FREQUENT = "frequent"
+    RANDOM = "random"
+    MIXED = "mixed"
 
 
 class OnLoss(StrEnum):
@@ -69,6 +82,15 @@ class OnLoss(StrEnum):
 
 _Graph = Annotated[str, typer.Option("--graph", help="For gossip: ring, complete, pairs (random pairs), star, or a file of edges.")]
 _Every = Annotated[int | None, typer.Option("--every", help="Steps between averages; needed for local, 1 for gossip.")]
+_Clients = Annotated[int | None, typer.Option("--clients", help="For federated: clients of a round; 10, or all where there are fewer.")]
+_Epochs = Annotated[int, typer.Option("--epochs", help="For federated: a client's passes through its rows.")]
+_Server = Annotated[OptimiserName, typer.Option("--server", help="For federated: how the server steps.")]
+_ServerRate = Annotated[float | None, typer.Option("--server-rate", help="For federated: its rate; 1 for sgd, else 0.1.")]
+_Slices = Annotated[
+    list[str] | None,
+    typer.Option("--slices", metavar="GROUP=M[:HOW]", help="For federated: how many keys a client names; repeat."),
+]
+_Keys = Annotated[Keys, typer.Option("--keys", help="For federated: how a client chooses them, where --slices doesn't say.")]
 _Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the objective; repeat.")]
 
 
@@ -86,6 +108,13 @@ def run_command(
     optimiser: Annotated[OptimiserName, typer.Option("--optimiser", help="How each steps.")] = OptimiserName.SGD,
     rate: Annotated[float, typer.Option("--rate", help="Learning rate.")] = 0.1,
     split: Annotated[Split, typer.Option("--split", help="Which rows a node holds.")] = Split.SHUFFLED,
+    skew: Annotated[float, typer.Option("--skew", help="Of split label its alpha (small: unlike), of size its exponent.")] = 1.0,
+    clients: _Clients = None,
+    epochs: _Epochs = 1,
+    server: _Server = OptimiserName.SGD,
+    server_rate: _ServerRate = None,
+    slices: _Slices = None,
+    keys: _Keys = Keys.FREQUENT,
     seed: Annotated[int, typer.Option("--seed", help="Root seed.")] = 0,
     cluster: Annotated[ClusterName, typer.Option("--cluster", help="Where nodes live.")] = ClusterName.PROCESS,
     on_loss: Annotated[OnLoss | None, typer.Option("--on-loss", help="Of a node: stop for synchronised, else leave_out.")] = None,
@@ -104,8 +133,9 @@ def run_command(
     from studbook.protocols.writing import write_run
     from studbook.report.training_page import write_training_report
 
-    how = _protocol(protocol, nodes, graph, exchange.value, every)
-    spec = TrainingSpec(objective, _settings(settings or []), nodes, batch, Optimiser(optimiser.value, rate), seed, split.value)
+    federated = FederatedOptions(clients, epochs, server.value, server_rate, slices or (), keys.value)
+    how = _protocol(protocol, nodes, graph, exchange.value, every, federated)
+    spec = TrainingSpec(objective, _settings(settings or []), nodes, batch, Optimiser(optimiser.value, rate), seed, split.value, skew)
     how.check(nodes)
     plan = Plan(steps, seed, evaluate_every, checkpoint_every, settings={"spec": spec.plain()})
     by_default = OnLoss.STOP if protocol is ProtocolName.SYNCHRONISED else OnLoss.LEAVE_OUT
@@ -118,10 +148,16 @@ def run_command(
     typer.echo(write_training_report([out]), err=True)
 
 
-def _protocol(name: ProtocolName, nodes: int, graph: str, exchange: Literal["pairs", "neighbours"], every: int | None) -> Protocol:
+def _protocol(
+    name: ProtocolName, nodes: int, graph: str, exchange: Literal["pairs", "neighbours"], every: int | None, federated: FederatedOptions
+) -> Protocol:
     from studbook.errors import ConfigError
     from studbook.protocols import Gossip, Independent, Local, Synchronised, create_graph
 
+    if name is ProtocolName.FEDERATED:
+        return federated.protocol(nodes)
+    if federated.slices:
+        raise ConfigError(f"--slices is given for {name.value} training, whose nodes hold whole models", hint="--protocol federated")
     if name is ProtocolName.LOCAL:
         if every is None:
             raise ConfigError("local training needs the steps between averages", hint="--every 10")

@@ -39,9 +39,9 @@ def open_cluster(name: str, spec: TrainingSpec, place: Place | None = None) -> I
     """
     if name not in get_args(ClusterName):
         raise ConfigError(f"there is no cluster {name!r}", hint=f"one of {', '.join(get_args(ClusterName))}")
-    if name == "process":
-        with single_threaded():
+    with single_threaded():  # a server's part is done here, wherever its clients live
+        if name == "process":
             yield InProcess(spec.build(), place)
-        return
-    with HttpCluster(spec, place=place) if name == "http" else RayCluster(spec, place=place) as cluster:
-        yield cluster
+            return
+        with HttpCluster(spec, place=place) if name == "http" else RayCluster(spec, place=place) as cluster:
+            yield cluster

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -12,13 +11,14 @@ from studbook.arrays import Ints
 from studbook.errors import ConfigError, RecordError
 from studbook.parameters import build
 from studbook.protocols.messages import Message
-from studbook.protocols.node import Node
-from studbook.protocols.objective import Sliced
+from studbook.protocols.node import Node, Optimiser
+from studbook.protocols.objective import Gradient, Objective, Sliced
 from studbook.protocols.select import Choice, choose_keys
 from studbook.protocols.values import Parameters
 from studbook.rng import stream
 
 _MOST = 1_000_000
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class HasNode(Protocol):
@@ -34,54 +34,74 @@ def choose(host: HasNode, message: Message) -> Message:
         raise ConfigError("a client was asked for keys without groups, expected a table by group")
     choices = {str(group): build(Choice, dict(choice), "select") for group, choice in groups.items()}
     keys = choose_keys(host.node, choices, _whole(message, "round", 0))
-    return Message("keys", {"keys": {group: chosen.tolist() for group, chosen in keys.items()}, "rows": len(host.node.rows)})
+    return Message("keys", {"keys": {group: chosen.tolist() for group, chosen in keys.items()}})
 
 
 def train(host: HasNode, message: Message) -> Message:
-    """Local epochs on a slice, or on the whole model. Fields: ``round``, ``keys``, ``epochs``, ``batch``, ``rate``; array ``slice``."""
+    """Local epochs on a slice, or on the whole model. Fields: ``round``, ``keys``, ``epochs``; array ``slice``."""
     if "slice" not in message.arrays:
         raise RecordError("a client was asked to train, but sent no slice")
-    keys, rate = read_keys(message), message.fields.get("rate")
-    if not isinstance(rate, float) or not 0.0 < rate < math.inf:
-        raise ConfigError(f"the client's rate is {rate!r}, expected a number above 0")
-    plan = _whole(message, "epochs", 1), _whole(message, "batch", 1), rate
-    update, losses = local_epochs(host.node, message.arrays["slice"], keys, plan, _whole(message, "round", 0))
-    fields = {"loss": float(np.mean(losses)), "rows": len(host.node.rows), "steps": len(losses)}
-    return Message("update", fields, {"update": update})
+    epochs, number = _whole(message, "epochs", 1), _whole(message, "round", 0)
+    update, losses = local_epochs(host.node, message.arrays["slice"], read_keys(message), epochs=epochs, number=number)
+    return Message("update", {"loss": float(np.mean(losses)), "n": len(host.node.rows)}, {"update": update})
 
 
-def local_epochs(
-    node: Node, start: Parameters, keys: Mapping[str, Ints], plan: tuple[int, int, float], number: int
-) -> tuple[Parameters, list[float]]:
-    """The change after local epochs of SGD, and the loss of each step.
+def local_epochs(node: Node, start: Parameters, keys: Mapping[str, Ints], *, epochs: int, number: int) -> tuple[Parameters, list[float]]:
+    """The change after some passes through a client's rows, by its own batch and optimiser, and the loss of each step.
+
+    The optimiser begins anew each round: a client keeps nothing between them.
 
     Args:
         node: The client; its rows are taken in an order that its seed and the round determine.
         start: The slice that it was sent.
         keys: Which slice; none for the whole model.
-        plan: Epochs, rows a step, and the learning rate.
+        epochs: Passes.
         number: Of the round.
     """
-    epochs, batch, rate = plan
     order = stream(node.seed, "client", node.index, "round", number, "rows")
     noise = stream(node.seed, "client", node.index, "round", number, "noise")
-    objective, losses = node.objective, []
-    if keys and not isinstance(objective, Sliced):
-        raise ConfigError(f"the objective {objective.describe().get('objective')} can't be sliced", hint="send whole models")
+    optimiser = optimiser_of(node)
     part = {name: np.array(value, np.float32) for name, value in start.items()}
+    held = {name: dict(each) for name, each in optimiser.begin(start).items()}
+    losses: list[float] = []
     for _ in range(epochs):
         rows = order.permutation(node.rows)
-        for first in range(0, len(rows), batch):
-            chosen = rows[first : first + batch]
-            if keys and isinstance(objective, Sliced):
-                found = objective.slice_gradient(part, keys, chosen, rng=noise)
-            else:
-                found = objective.gradient(part, chosen, rng=noise)
-            for name, slope in found.parameters.items():
-                part[name] -= np.float32(rate) * slope
+        for first in range(0, len(rows), node.batch):
+            with np.errstate(over="ignore", invalid="ignore"):  # where it diverges, its update says so
+                found = _gradient(node.objective, part, keys, rows[first : first + node.batch], noise)
+                _step(part, held, found.parameters, optimiser, len(losses))
             losses.append(found.loss)
             del found  # before the next gradient is made: a client is to hold one
     return {name: part[name] - start[name] for name in sorted(part)}, losses
+
+
+def _step(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: Parameters, optimiser: Optimiser, number: int) -> None:
+    """Step along a gradient, in place, array by array."""
+    for name, slope in gradient.items():
+        change, moved = optimiser.change(slope, {kind: each[name] for kind, each in held.items()}, number)
+        part[name] -= change
+        del change  # before the next array's is made
+        for kind, value in moved.items():
+            held[kind][name] = value
+
+
+def optimiser_of(node: Node) -> Optimiser:
+    """A client's optimiser: one that goes array by array, in place, so that a client holds no second copy of its slice.
+
+    Raises:
+        ConfigError: It has another.
+    """
+    if not isinstance(node.optimiser, Optimiser):
+        raise ConfigError(f"node {node.index} steps by {type(node.optimiser).__name__}, expected an Optimiser: sgd, adagrad or adam")
+    return node.optimiser
+
+
+def _gradient(objective: Objective, part: Parameters, keys: Mapping[str, Ints], rows: Ints, rng: np.random.Generator) -> Gradient:
+    if not keys:
+        return objective.gradient(part, rows, rng=rng)
+    if not isinstance(objective, Sliced):
+        raise ConfigError(f"the objective {objective.describe().get('objective')} can't be sliced", hint="send whole models")
+    return objective.slice_gradient(part, keys, rows, rng=rng)
 
 
 def read_keys(message: Message) -> dict[str, Ints]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from studbook.arrays import Floats, Ints
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, RecordError
 from studbook.parameters import conform
-from studbook.protocols.node import Node
+from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.objective import Objective, Sliced
 from studbook.protocols.values import Parameters
 from studbook.rng import stream
 
 How: TypeAlias = Literal["frequent", "random", "mixed"]
-KEY_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,21 @@ class Selection:
             if choice.m > known[group]:
                 raise ConfigError(f"{choice.m:,} keys of {group} are asked for, expected 1 to {known[group]:,}")
 
+    def require(self, keys: Mapping[str, Ints], objective: Objective) -> None:
+        """Refuse keys, named by a client, that aren't so many and there.
+
+        Raises:
+            RecordError: They aren't.
+        """
+        wanted = {group: choice.m for group, choice in self.groups.items()}
+        got = {group[:80]: len(chosen) for group, chosen in list(keys.items())[:8]}
+        if got != wanted or len(keys) != len(wanted):
+            raise RecordError(f"it names keys {got}, expected {wanted}")
+        known = _sliced(objective).groups()
+        for group, chosen in keys.items():
+            if chosen.min() < 0 or chosen.max() >= known[group] or (np.diff(chosen) <= 0).any():
+                raise RecordError(f"its keys of {group} aren't different ones from 0 to {known[group] - 1:,}, sorted")
+
     def as_fields(self) -> dict[str, Any]:
         """As JSON's types."""
         return {group: {"m": choice.m, "how": choice.how} for group, choice in sorted(self.groups.items())}
@@ -114,38 +129,81 @@ def choose_keys(node: Node, groups: Mapping[str, Choice], number: int) -> dict[s
     return found
 
 
-def combine(
-    objective: Objective,
-    like: Parameters,
-    updates: Sequence[tuple[Parameters, Mapping[str, Ints]]],
-    weights: Sequence[float],
-    average: Literal["clients", "coverage"] = "clients",
-) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """The mean of updates of slices, as a whole update; summed in the order given and in double precision.
+@dataclass(slots=True, eq=False)
+class Gathering:
+    """Updates of slices as they come in: put back into place, and summed in that order and in double precision.
 
-    Args:
+    Attributes:
         objective: Knows where a slice lies.
-        like: The whole parameters.
-        updates: Each client's update and its keys; none for a whole update.
-        weights: Each client's weight, above 0.
+        like: The whole parameters, which all updates begin at.
         average: See ``Selection``.
+
+    Examples:
+        >>> import numpy as np
+        >>> from studbook.protocols import Quadratic
+        >>> from studbook.protocols.select import Gathering
+        >>> gathering = Gathering(Quadratic(dimension=1), {"w": np.zeros(1, np.float32)})
+        >>> for update, weight in ((1.0, 3.0), (5.0, 1.0)):
+        ...     gathering.add({"w": np.array([update], np.float32)}, {}, weight)
+        >>> gathering.mean()["w"].tolist(), gathering.spread()
+        ([2.0], 4.0)
     """
-    totals: dict[str, Floats] = {name: np.zeros(value.shape) for name, value in like.items()}
-    seen: dict[str, Floats] = {name: np.zeros(value.shape) for name, value in like.items()} if average == "coverage" else {}
-    for (update, keys), weight in zip(updates, weights, strict=True):
-        whole, covered = _sliced(objective).scatter(update, keys, like) if keys else (update, None)
-        for name in totals:
-            totals[name] += weight * whole[name]
-            if seen:
-                seen[name] += weight if covered is None else weight * covered[name]
-    everyone = float(np.sum(weights))
-    shares = {name: np.where(seen[name] > 0, seen[name], 1.0) if seen else everyone for name in totals}
-    return {name: (totals[name] / shares[name]).astype(np.float32) for name in sorted(totals)}
+
+    objective: Objective
+    like: Parameters
+    average: Literal["clients", "coverage"] = "clients"
+    _totals: dict[str, Floats] = field(init=False)
+    _plain: dict[str, Floats] = field(init=False)
+    _seen: dict[str, Floats] = field(init=False)
+    _weight: float = 0.0
+    _squares: float = 0.0
+    _n: int = 0
+
+    def __post_init__(self) -> None:
+        self._totals, self._plain = ({name: np.zeros(value.shape) for name, value in self.like.items()} for _ in range(2))
+        self._seen = {name: np.zeros(value.shape) for name, value in self.like.items()} if self.average == "coverage" else {}
+
+    def add(self, update: Parameters, keys: Mapping[str, Ints], weight: float) -> None:
+        """Take in a client's update.
+
+        Args:
+            update: Of its slice.
+            keys: Which; none for a whole update.
+            weight: Above 0.
+        """
+        whole, covered = _sliced(self.objective).scatter(update, keys, self.like) if keys else (update, None)
+        for name in self._totals:
+            self._totals[name] += weight * whole[name]
+            self._plain[name] += whole[name]
+            if self._seen:
+                self._seen[name] += weight if covered is None else weight * covered[name]
+        self._weight, self._n = self._weight + weight, self._n + 1
+        self._squares += math.fsum(float(np.square(part, dtype=np.float64).sum()) for part in update.values())
+
+    def mean(self) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        """The weighted mean, as a whole update."""
+        shares = {name: np.where(seen > 0, seen, 1.0) for name, seen in self._seen.items()}
+        return {name: (self._totals[name] / shares.get(name, self._weight)).astype(np.float32) for name in sorted(self._totals)}
+
+    def spread(self) -> float:
+        """Mean squared distance of the clients' models to their mean, all weighing alike; they are equal in what their slices leave out."""
+        middle = math.fsum(float(np.square(total / self._n).sum()) for total in self._plain.values())
+        return max(0.0, self._squares / self._n - middle)
 
 
-def slice_bytes(part: Parameters, keys: Mapping[str, Ints]) -> tuple[int, int]:
-    """Bytes of a slice's numbers, and of its keys at four bytes each."""
-    return sum(4 * value.size for value in part.values()), sum(KEY_BYTES * len(chosen) for chosen in keys.values())
+def slice_bytes(part: Parameters) -> int:
+    """Bytes of a slice's numbers."""
+    return sum(4 * value.size for value in part.values())
+
+
+def client_bytes(part: Parameters, optimiser: Optimiser) -> int:
+    """Bytes that a client holds: its slice, the slice as it came, a gradient, its optimiser's state. What a batch takes isn't counted."""
+    return (3 + len(optimiser.begin(part))) * slice_bytes(part)
+
+
+def key_bytes(keys: Mapping[str, Ints]) -> int:
+    """Bytes of a slice's keys, at four each."""
+    return sum(4 * len(chosen) for chosen in keys.values())
 
 
 def _sliced(objective: Objective) -> Sliced:

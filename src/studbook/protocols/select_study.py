@@ -6,22 +6,72 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from studbook.errors import ConfigError
-from studbook.parameters import build, nearest
+from studbook.parameters import build, conform, nearest
 from studbook.protocols.cluster import InProcess
-from studbook.protocols.federated import FederatedPlan, FederatedRun, run_federated
+from studbook.protocols.federated import Federated
 from studbook.protocols.node import Node, Optimiser
-from studbook.protocols.objective import Objective
+from studbook.protocols.objective import Objective, Sliced
 from studbook.protocols.partition import Partition
-from studbook.protocols.select import Choice, How, Selection
+from studbook.protocols.run import Plan, train
+from studbook.protocols.select import Choice, How, Selection, choose_keys, client_bytes, key_bytes, slice_bytes
 from studbook.protocols.spec import create_objective
+from studbook.protocols.training_run import TrainingRun
 
 _MOST_BYTES = 1 << 20
-_EVEN, _PLAN = Partition(), FederatedPlan()
+_AVERAGING = Optimiser(rate=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How an experiment's runs go.
+
+    Attributes:
+        rounds: Rounds, 1 or more.
+        clients: Clients of a round, drawn without replacement.
+        epochs: A client's passes through its rows.
+        batch: Rows a step of a client.
+        rate: A client's learning rate; it steps by plain SGD.
+        server: How the server steps; see ``Federated``.
+        weights: A client's weight in the mean: its ``rows``, or ``equal``.
+        every: Rounds between two evaluations, 0 for the end alone; the last round is always one.
+
+    Raises:
+        ConfigError: A value out of range.
+    """
+
+    rounds: int = 20
+    clients: int = 10
+    epochs: int = 1
+    batch: int = 16
+    rate: float = 0.1
+    server: Optimiser = _AVERAGING
+    weights: Literal["rows", "equal"] = "rows"
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        conform(self, "plan")
+        _ = self.plan(0), self.protocol(Selection()), self.optimiser  # each refuses what it can't be
+
+    def plan(self, seed: int) -> Plan:
+        """For how long."""
+        return Plan(self.rounds, seed, evaluate_every=self.every)
+
+    def protocol(self, selection: Selection) -> Federated:
+        """How clients and server train together."""
+        return Federated(self.clients, self.epochs, self.server, selection, self.weights)
+
+    @property
+    def optimiser(self) -> Optimiser:
+        """How a client steps."""
+        return Optimiser(rate=self.rate)
+
+
+_EVEN, _PLAN = Partition(), Rounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +104,7 @@ class Experiment:
     also: str = ""
     average: str = "clients"
     partition: Partition = _EVEN
-    plan: FederatedPlan = _PLAN
+    plan: Rounds = _PLAN
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -124,9 +174,9 @@ class SelectRow:
         half: Half the width of its interval (Student's t over the seeds).
         change: Mean difference to whole models, seed by seed; NaN where they weren't run.
         change_half: Half the width of its interval.
-        down_bytes: Sent to a client a round, on the average.
-        up_bytes: Received from it.
-        client_bytes: What the largest client held; see ``Round``.
+        down_bytes: Sent to a client a round: its slice, at four bytes a number.
+        up_bytes: Received from it: its update, and its keys at four bytes each.
+        client_bytes: What a client holds; see ``studbook.protocols.select.client_bytes``.
         seeds: Runs.
     """
 
@@ -138,8 +188,8 @@ class SelectRow:
     half: float
     change: float
     change_half: float
-    down_bytes: float
-    up_bytes: float
+    down_bytes: int
+    up_bytes: int
     client_bytes: int
     seeds: int
 
@@ -207,7 +257,7 @@ def run_select_study(study: SelectStudy, *, report: Callable[[int, int, str], No
     rows: list[SelectRow] = []
     for experiment in study.experiments:
         objective = create_objective(experiment.objective, experiment.settings)
-        runs: dict[tuple[int, str], list[FederatedRun]] = {}
+        runs: dict[tuple[int, str], list[TrainingRun]] = {}
         for m, how in cells[experiment.name]:
             for seed in range(study.seeds):
                 if report is not None:
@@ -218,12 +268,18 @@ def run_select_study(study: SelectStudy, *, report: Callable[[int, int, str], No
     return tuple(rows)
 
 
-def run_cell(experiment: Experiment, objective: Objective, m: int, how: str, *, seed: int) -> FederatedRun:
+def run_cell(experiment: Experiment, objective: Objective, m: int, how: str, *, seed: int) -> TrainingRun:
     """One run; ``how`` is ``all`` for whole models."""
-    n_clients = experiment.clients or int(np.max(getattr(objective, "documents", np.array([experiment.plan.clients - 1])))) + 1
+    nodes = _clients(experiment, objective, seed=seed)
+    protocol = experiment.plan.protocol(_selection(experiment, objective, m, how))
+    return train(InProcess(nodes), protocol, experiment.plan.plan(seed))
+
+
+def _clients(experiment: Experiment, objective: Objective, *, seed: int) -> list[Node]:
+    plan = experiment.plan
+    n_clients = experiment.clients or int(np.max(getattr(objective, "documents", np.array([plan.clients - 1])))) + 1
     parts = experiment.partition.split(objective, n_clients, seed=seed)
-    nodes = [Node(index, objective, rows, experiment.plan.batch, Optimiser(), seed) for index, rows in enumerate(parts)]
-    return run_federated(InProcess(nodes), objective, experiment.plan, _selection(experiment, objective, m, how), seed=seed)
+    return [Node(index, objective, rows, plan.batch, plan.optimiser, seed) for index, rows in enumerate(parts)]
 
 
 def _selection(experiment: Experiment, objective: Objective, m: int, how: str) -> Selection:
@@ -262,7 +318,7 @@ def _groups(objective: Objective) -> Mapping[str, int]:
 
 
 def _rows(
-    experiment: Experiment, objective: Objective, runs: Mapping[tuple[int, str], Sequence[FederatedRun]], study: SelectStudy
+    experiment: Experiment, objective: Objective, runs: Mapping[tuple[int, str], Sequence[TrainingRun]], study: SelectStudy
 ) -> Iterator[SelectRow]:
     n = _groups(objective)[experiment.group]
     whole = _accuracies(runs[n, "all"]) if (n, "all") in runs else None
@@ -270,13 +326,19 @@ def _rows(
         found = _accuracies(each)
         mean, half = student_interval(found, study.confidence)
         change = student_interval(found - whole, study.confidence) if whole is not None else (np.nan, np.nan)
-        sent = [(part.down_bytes / len(part.clients), part.up_bytes / len(part.clients)) for run in each for part in run.rounds]
-        down, up = np.mean(sent, axis=0)
-        largest = max(run.client_bytes for run in each)
-        yield SelectRow(experiment.name, how, m, n, mean, half, *change, float(down), float(up), largest, study.seeds)
+        yield SelectRow(experiment.name, how, m, n, mean, half, *change, *_sizes(experiment, objective, m, how), study.seeds)
 
 
-def _accuracies(runs: Sequence[FederatedRun]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _sizes(experiment: Experiment, objective: Objective, m: int, how: str) -> tuple[int, int, int]:
+    """Bytes to a client, from it, and in it: the same for all, as all name as many keys."""
+    client = _clients(experiment, objective, seed=0)[0]
+    selection, whole = _selection(experiment, objective, m, how), client.begin().parameters
+    keys = choose_keys(client, selection.groups, 0) if selection.groups else {}
+    part = objective.take(whole, keys) if keys and isinstance(objective, Sliced) else whole
+    return slice_bytes(part), slice_bytes(part) + key_bytes(keys), client_bytes(part, experiment.plan.optimiser)
+
+
+def _accuracies(runs: Sequence[TrainingRun]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array([run.measures["accuracy"] for run in runs])
 
 
