@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from studbook.errors import CalibrationError, ConfigError, EvidenceError, RecordError, RunFolderError, VerifierError
+from studbook.protocols import kept, retrace
 from studbook.protocols.commit import Committer
 from studbook.protocols.kept import encode_state, load_records, load_state, state_name, update_name
 from studbook.protocols.node import Node, Optimiser
@@ -26,7 +28,7 @@ from studbook.protocols.retrace import Walk, show_steps
 from studbook.protocols.stores import FolderStore, MemoryStore
 from studbook.protocols.tolerance import Bf16, calibrate_replay, round_bf16
 from studbook.protocols.values import digest, encode, mean
-from studbook.records import Environment, TrainingCommitment, from_bytes, to_bytes
+from studbook.records import Environment, TrainingCommitment, digest_of, from_bytes, to_bytes
 from studbook.verification.calibration import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -69,6 +71,49 @@ def test_a_kept_state_makes_a_replay_one_step():
     steps = drawn_steps(sparse.signed.record, site.ROUND, 5)
     show_steps(sparse.node, sparse.store, sparse.signed.record, steps)
     assert sparse.verifier(5).examine(sparse.signed, sparse.store, site.ROUND).cost.taken == 5
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_no_state_is_digested_twice(monkeypatch, every):
+    """A step digests its update and where it leads; a verifier besides the states that it reads, or comes to on its way."""
+    seen = []
+    monkeypatch.setattr(kept, "digest", lambda parameters: seen.append(1) or digest(parameters))
+    monkeypatch.setattr(retrace, "digest", kept.digest)
+    node, store = Node(0, Quadratic(dimension=4, rows=200), np.arange(200), 8, Optimiser(), 3), MemoryStore()
+    signed = Committer(node, store, every=every, run=site.RUN).train(42, site.KEY)
+    assert len(seen) == 1 + 2 * 42
+    verifier = ReplayVerifier(Assignment(node, site.RUN, 42, start=signed.record.training.start), bit_for_bit(node, 6))
+    seen.clear()
+    found = verifier.examine(signed, store, site.ROUND)
+    assert found.ballot.accepts
+    stretches = {step // every for step in found.steps}
+    reached = sum(step % every > 0 and step - 1 not in found.steps for step in found.steps)
+    assert len(seen) == 2 * 6 + len(stretches) + reached + 1  # the last state
+
+
+def test_digests_are_those_of_the_bytes():
+    parameters = site.node().begin().parameters
+    turned = {name: np.asfortranarray(value) for name, value in parameters.items()}
+    assert digest(parameters) == digest(turned) == f"blake3:{blake3(encode(parameters)).hexdigest()}"
+    assert digest({}) == f"blake3:{blake3(encode({})).hexdigest()}"
+    # The test vector of the empty input, from BLAKE3's reference.
+    assert blake3(b"").hexdigest() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+
+
+def test_a_batch_is_named_by_canonical_json(trained):
+    recording = kept.Recording(trained.node)
+    named = {"data": trained.signed.record.training.objective, "rows": kept.rows_digest(trained.node.rows_at(3))}
+    assert recording.batch(3) == digest_of(named) == load_records(trained.store, trained.signed.record)[3].batch
+    assert kept.optimiser_digest({}) == digest_of({})
+
+
+def test_rows_are_drawn_once_and_stay_as_they_are(trained):
+    rows = trained.node.rows_at(3)
+    assert trained.node.rows_at(3) is rows
+    trained.node.rows_at(4)
+    assert np.array_equal(trained.node.rows_at(3), rows)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 1
 
 
 def test_the_draw_depends_on_commitment_and_round(trained):
