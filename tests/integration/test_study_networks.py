@@ -55,6 +55,26 @@ def test_theory_stands_beside_every_node_and_the_pool(tmp_path):
     assert "support.between" not in names
 
 
+def test_theory_stands_beside_nodes_that_average(tmp_path):
+    """12 comparisons below 5 standard errors: a fair run fails with probability below 1e-5."""
+    protocols = [{"kind": "averaged", "nodes": 3}, {"kind": "averaged", "nodes": 5, "rounds": 1}]
+    table = {**LAW, "grid": {"learner.protocol": protocols}}
+    run = studbook.create_study(table).run(tmp_path / "run")
+    theory = pl.read_parquet(tmp_path / "run" / "theory.parquet").filter(pl.col("exact"))
+    assert all("averaging" in source for source in theory["source"])
+    found = (
+        run.frame()
+        .group_by("cell", "metric", "generation")
+        .agg(pl.col("value").mean(), (pl.col("value").std() / pl.len().sqrt()).alias("se"))
+    )
+    both = theory.join(found, on=["cell", "metric", "generation"])
+    assert len(both) == 2 * 2 * 3
+    assert ((both["value"] - both["mean"]) / both["se"]).abs().max() < 5
+    one = run.frame().filter(pl.col("cell") == 0)
+    apart = one.filter(pl.col("metric") == "heterozygosity.between")["value"].abs().max()
+    assert apart < 1e-12  # all have one model
+
+
 def test_workers_make_no_difference_in_law(tmp_path):
     one = studbook.create_study(LAW).run(tmp_path / "one").frame()
     two = studbook.create_study(LAW).run(tmp_path / "two", workers=2).frame()
@@ -119,6 +139,61 @@ def test_networks_of_transformers_resume_to_the_bit(tmp_path, monkeypatch):
             continue
     assert len(calls) == 3 * len(NEURAL)
     assert_frame_equal(pl.read_parquet(tmp_path / "run" / "measurements.parquet"), whole)
+
+
+QUICK = {"epochs": 1, "batch": 32, "start": "previous"}
+FAMILIES = {
+    "vae": ({"kind": "vae", "latents": 2, "network": "conv", "width": 4}, {"kind": "gossip", "nodes": 3}),
+    "gan": ({"kind": "gan", "latents": 4, "width": 4, "conditional": True}, {"kind": "local", "nodes": 3, "every": 2}),
+    "diffusion": ({"kind": "diffusion", "width": 16, "depth": 1, "sampling_steps": 4}, {"kind": "synchronised", "nodes": 3}),
+    "causal_lm": ({"kind": "causal_lm", "model": "opt-tiny", "layers": 1, "width": 16, "heads": 2}, {"kind": "apart", "nodes": 3}),
+}
+
+
+def every_family():
+    """One cell a family, each trained together by another protocol."""
+    cases = [{"name": name, "learner": {**learner, "training": QUICK, "protocol": how}} for name, (learner, how) in FAMILIES.items()]
+    cases[-1] |= {"data": gpt()["data"], "metrics": {"names": ["types_share"]}}
+    return {
+        "study": {"name": "nets", "generations": 1, "samples": 30},
+        "data": {"source": "digits", "limit": 150},
+        "learner": {},
+        "mix": {"kind": "replace"},
+        "metrics": {"names": ["vendi"]},
+        "grid": {"case": cases},
+    }
+
+
+def test_every_family_trains_together_and_resumes_to_the_bit(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    study = studbook.create_study(every_family())
+    whole = study.run(tmp_path / "whole", workers=2).frame()
+    assert whole["value"].is_finite().all()
+    assert set(whole["metric"]) == {"vendi", "vendi.node", "types_share", "types_share.node"}
+    stop_within_units(monkeypatch, finished := [])
+    for _ in range(len(FAMILIES) + 1):
+        try:
+            study.run(tmp_path / "run")
+            break
+        except studbook.errors.InterruptedRunError:
+            continue
+    assert len(finished) == 2 * len(FAMILIES)
+    assert_frame_equal(pl.read_parquet(tmp_path / "run" / "measurements.parquet"), whole)
+
+
+def stop_within_units(monkeypatch, finished):
+    """Kill the run whenever a unit's first generation is in its journal."""
+    from studbook.recursion import Journal
+
+    finish = Journal.finish
+
+    def stop(self, generation, notes):
+        finish(self, generation, notes)
+        finished.append(generation.index)
+        if len(finished) % 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "finish", stop)
 
 
 def test_nodes_go_on_from_the_mean_of_their_weights(tmp_path):

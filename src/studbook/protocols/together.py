@@ -86,7 +86,7 @@ class LearnerLoss:
         with session(self.options, rng=rng, doing="training together", batch=len(rows), lower="learner.training.batch") as device:
             network.zero_grad(set_to_none=True)
             with precision(self.options, device):
-                loss = self.lesson.loss(torch.from_numpy(rows))
+                loss = self.lesson.loss(torch.tensor(rows))
             loss.backward()  # type: ignore[no-untyped-call]
         slopes = {name: np.zeros_like(value) for name, value in parameters.items()}
         slopes |= {f"{_WEIGHT}{name}": weight.grad.numpy() for name, weight in network.named_parameters() if weight.grad is not None}
