@@ -1,0 +1,314 @@
+"""Runs whose nodes commit by themselves: what they commit to, and what verifiers say of honest and of dishonest ones."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studbook.errors import ConfigError, RecordError, RunFolderError
+from studbook.protocols import (
+    Gossip,
+    Independent,
+    InProcess,
+    Local,
+    Message,
+    Node,
+    Optimiser,
+    Plan,
+    Synchronised,
+    TrainingSpec,
+    complete,
+    ring,
+    star,
+    train,
+)
+from studbook.protocols.committed_run import open_run
+from studbook.protocols.committing import Commit
+from studbook.protocols.inspection import NOT_COMBINED, Draw
+from studbook.protocols.recorder import Place
+from studbook.protocols.transcript import Transcript
+from studbook.protocols.values import digest
+from studbook.records import TrainingCommitment
+from studbook.verification.quorum import check_receipt_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import committed_site as site
+
+PROTOCOLS = [
+    Independent(), Synchronised(), Local(3), Gossip(ring(3)), Gossip(complete(3), every=2), Gossip(star(3), "neighbours"),
+]  # fmt: skip
+
+
+def names(protocol) -> str:
+    return "-".join(str(value) for key, value in protocol.describe().items() if key != "edges")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=names)
+def test_honest_nodes_are_accepted(protocol, tmp_path):
+    run = site.commit(tmp_path, protocol)
+    without = train(InProcess(site.SPEC.build()), protocol, Plan(12, settings={"spec": site.SPEC.plain()}))
+    assert run.digests == without.digests
+    assert list(run.rows) == list(without.rows)
+    found = site.verify(tmp_path, n=3)
+    assert site.outcomes(found) == ["accept"] * 3
+    assert [each.ballots for each in found.nodes] == [3] * 3
+    assert all(each.confirmed == each.contacts for each in found.nodes)
+    exchanged = {Independent: 0, Synchronised: 12, Local: 4}.get(type(protocol))
+    assert exchanged is None or {each.contacts for each in found.nodes} == {exchanged}
+    assert any(each.contacts for each in found.nodes) == (not isinstance(protocol, Independent))
+    for node, receipt in found.receipts.items():
+        signed, commitment = check_receipt_of(TrainingCommitment, receipt)
+        assert (signed.record.verdict.accepts, commitment.record.training.node, commitment.record.steps) == (3, node, 12)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=names)
+def test_a_stopped_run_goes_on_to_the_same_commitments(protocol, tmp_path):
+    site.commit(tmp_path / "whole", protocol, 14)
+
+    class Stop(Exception):
+        pass
+
+    def stop(row):
+        if row.step == 13:
+            raise Stop
+
+    with pytest.raises(Stop):
+        site.commit(tmp_path / "run", protocol, 14, progress=stop)
+    site.commit(tmp_path / "run", protocol, 14)
+    assert site.roots(tmp_path / "run") == site.roots(tmp_path / "whole")
+    assert (tmp_path / "run/contacts.jsonl").read_bytes() == (tmp_path / "whole/contacts.jsonl").read_bytes()
+    assert site.outcomes(site.verify(tmp_path / "run")) == ["accept"] * 3
+
+
+def test_stopped_before_the_first_checkpoint_it_begins_anew(tmp_path):
+    def stop(row):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        site.commit(tmp_path, Local(3), 9, every=2, progress=stop)
+    site.commit(tmp_path, Local(3), 9, every=4)  # another rhythm: no state of the first life may be left
+    assert site.outcomes(site.verify(tmp_path)) == ["accept"] * 3
+
+
+def test_a_longer_run_goes_on_from_one_that_ended(tmp_path):
+    site.commit(tmp_path / "run", Gossip(ring(3)), 10)
+    site.commit(tmp_path / "run", Gossip(ring(3)), 17)
+    site.commit(tmp_path / "whole", Gossip(ring(3)), 17)
+    assert site.roots(tmp_path / "run") == site.roots(tmp_path / "whole")
+    assert site.outcomes(site.verify(tmp_path / "run")) == ["accept"] * 3
+
+
+def test_keys_are_their_owners_alone(tmp_path):
+    site.commit(tmp_path, Independent(), 4)
+    keys = sorted((tmp_path / "keys").iterdir())
+    assert [key.name for key in keys] == ["node-000.pem", "node-001.pem", "node-002.pem"]
+    assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
+    enrolled = open_run(tmp_path).roster.record.nodes
+    assert len({each.key for each in enrolled}) == 3
+
+
+def test_the_switch_belongs_to_the_run(tmp_path):
+    site.commit(tmp_path, Independent(), 4)
+    with pytest.raises(RunFolderError, match="another run"):
+        train(InProcess(site.SPEC.build()), Independent(), Plan(4, settings={"spec": site.SPEC.plain()}), folder=tmp_path)
+    with pytest.raises(RunFolderError, match="another run"):
+        site.commit(tmp_path, Independent(), 4, every=2)
+
+
+def test_a_finished_commitment_is_not_written_over(tmp_path):
+    site.commit(tmp_path, Independent(), 4)
+    (tmp_path / "checkpoint.bin").unlink()
+    with pytest.raises(RunFolderError, match="holds the commitment of a run that ended"):
+        site.commit(tmp_path, Independent(), 4)
+
+
+def test_records_that_do_not_lead_to_the_checkpoint_stop_the_run(tmp_path):
+    site.commit(tmp_path, Synchronised(), 10)
+    (tmp_path / "nodes/001/received-00000009.bin").unlink()
+    with pytest.raises(RunFolderError, match="records of node 1 end at step 9, the checkpoint is at 10"):
+        site.commit(tmp_path, Synchronised(), 12)
+
+
+def test_a_key_that_was_changed_stops_the_run(tmp_path):
+    site.commit(tmp_path, Independent(), 5)
+    (tmp_path / "keys/node-002.pem").unlink()
+    with pytest.raises(RunFolderError, match="node 2 has another key"):
+        site.commit(tmp_path, Independent(), 8)
+
+
+def test_who_cannot_commit_is_refused_before_training(tmp_path):
+    how = Commit(4, site.COORDINATOR)
+    nodes = site.SPEC.build()
+    with pytest.raises(ConfigError, match="no place for its records"):
+        train(InProcess(nodes), Independent(), Plan(4), folder=tmp_path, commit=how)
+    with pytest.raises(ConfigError, match="needs a folder"):
+        train(InProcess(nodes), Independent(), Plan(4), commit=how)
+    with pytest.raises(ConfigError, match="commit_every is 0"):
+        Commit(0, site.COORDINATOR)
+    with pytest.raises(RecordError, match="record can't hold"):
+        train(InProcess(nodes), Independent(), Plan(4, settings={"x": 1 << 60}), folder=tmp_path, commit=how)
+
+
+# Dishonest nodes
+
+
+class Lazy(Node):
+    """From a step on it sends its first update again and again."""
+
+    def gradient_at(self, state):
+        return super().gradient_at(self.begin() if state.step >= 6 else state)
+
+
+class Poisoner(Node):
+    """It turns some updates round."""
+
+    def gradient_at(self, state):
+        found = super().gradient_at(state)
+        sign = -1.0 if state.step % 2 else 1.0
+        return type(found)({name: (sign * value).astype(np.float32) for name, value in found.parameters.items()}, found.loss, found.n)
+
+
+class Elsewhere(Node):
+    """It trains on rows that aren't its own."""
+
+    def rows_at(self, step):
+        return np.minimum(super().rows_at(step) + 1, self.objective.n_rows - 1)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=names)
+@pytest.mark.parametrize("kind", [Lazy, Poisoner, Elsewhere])
+def test_a_dishonest_node_is_rejected_and_named(protocol, kind, tmp_path):
+    nodes = site.SPEC.build()
+    false = nodes[1]
+    nodes[1] = kind(1, false.objective, false.rows, false.batch, false.optimiser, false.seed)
+    site.commit(tmp_path, protocol, cluster=InProcess(nodes, site.place(tmp_path)))
+    found = site.verify(tmp_path)
+    assert site.outcomes(found) == ["accept", "reject", "accept"]
+    assert found.outcome == "reject"
+    assert "step" in found.nodes[1].reason
+    # What others took over of its false steps can't be made again, and that is said.
+    for i in (0, 2):
+        each = found.nodes[i]
+        assert (each.confirmed == each.contacts) == (not each.reason)
+        assert not each.reason or "node 1's isn't there" in each.reason
+
+
+def test_a_coordinator_that_combines_falsely_is_found(tmp_path):
+    """Everybody's records say the same, and what they took over isn't the mean of what they had."""
+
+    class False1(Gossip):
+        def step(self, team):
+            adopt = team.adopt
+            if team.step == 5:
+                team.adopt = lambda several, peers: adopt({i: {k: v + 1 for k, v in each.items()} for i, each in several.items()}, peers)
+            return super().step(team)
+
+    site.commit(tmp_path, Unslotted(False1))
+    found = site.verify(tmp_path)
+    assert found.outcome == "reject"
+    rejected = [each for each in found.nodes if each.outcome == "reject"]
+    assert [each.contacts - each.confirmed for each in rejected] == [1, 1]
+    assert {each.reason for each in rejected} == {"what was taken over in step 5 isn't what its peers had, combined"}
+    receipt, _ = check_receipt_of(TrainingCommitment, found.receipts[rejected[0].node])
+    assert receipt.record.verdict.findings[1].broken == (NOT_COMBINED,)
+    assert receipt.record.notes == (rejected[0].reason,)
+
+
+def Unslotted(kind):
+    """A gossip on a complete graph, whose team's adopt may be replaced for a step."""
+    protocol = kind(complete(3))
+
+    class Proxy:
+        def __getattr__(self, name):
+            return getattr(protocol, name)
+
+        def step(self, team):
+            wrapped = Wrapped(team)
+            return protocol.step(wrapped)
+
+    class Wrapped:
+        def __init__(self, team):
+            self.__dict__["_team"] = team
+
+        def __getattr__(self, name):
+            return getattr(self._team, name)
+
+        def __setattr__(self, name, value):
+            if name == "adopt":
+                self.__dict__["adopt"] = value
+            else:
+                setattr(self._team, name, value)
+
+    return Proxy()
+
+
+def test_nodes_that_are_not_partners_are_found(tmp_path):
+    """A pair that no edge of the graph joins."""
+    graph = star(3)
+
+    class Other(Gossip):
+        def step(self, team):
+            return Gossip(ring(3)).step(team)
+
+    site.commit(tmp_path, Other(graph))
+    found = site.verify(tmp_path)
+    assert found.outcome == "reject"
+    assert any("aren't its partners" in each.reason for each in found.nodes)
+
+
+def test_no_commitment_is_no_pass(tmp_path):
+    site.commit(tmp_path, Gossip(ring(3)))
+    shutil.rmtree(tmp_path / "nodes/002")
+    found = site.verify(tmp_path)
+    assert site.outcomes(found) == ["accept", "accept", "inconclusive"]
+    assert found.nodes[2].ballots == 0
+    assert 2 not in found.receipts
+    assert found.outcome == "inconclusive"
+    assert found.nodes[0].confirmed < found.nodes[0].contacts
+    assert "node 2's isn't there" in found.nodes[0].reason
+
+
+def test_fewer_replays_than_a_share_needs_say_what_they_find():
+    assert Draw(None, 0.99, 0.05).of(1800) == 88
+    assert Draw(90, 0.99, 0.05).of(10) == 10
+    assert Draw(1, 0.99, 0.5).detects(10) == 0.5
+    for impossible in ((0, 0.99, 0.05), (None, 1.0, 0.05), (None, 0.99, 0.0)):
+        with pytest.raises(ConfigError):
+            Draw(*impossible)
+
+
+def test_a_transcript_is_what_a_checkpoint_was(tmp_path):
+    transcript = Transcript(32 * "1", 4, {0: "k"}, {2: 3})
+    value = {"w": np.ones(2, np.float32)}
+    for step in range(5):
+        told = Message("adopt", {"peers": [0, 1]}, {"parameters": value})
+        transcript.note(step, {0: told, 1: told, 2: Message("pull")}, [0, 1, 2])
+        transcript.append(tmp_path, step + 1)
+    again = Transcript.resumed(tmp_path, transcript.plain(), 4, 3)
+    assert (again.run, again.keys, again.stopped) == (transcript.run, transcript.keys, transcript.stopped)
+    assert list(again.of(1, 9)) == [0, 1, 2]
+    assert again.of(1, 9)[2].value == digest(value)
+    assert again.of(2, 9) == {}
+    assert (tmp_path / "contacts.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_a_place_travels_as_text(tmp_path):
+    there = Place(tmp_path / "a", tmp_path / "b")
+    assert Place.of(there.plain()) == there
+    assert Place.of(None) is None
+    for wrong in ("x", {"records": "a"}, {"records": 1, "keys": "b"}):
+        with pytest.raises(ConfigError):
+            Place.of(wrong)
+
+
+def test_optimisers_with_a_state_are_followed(tmp_path):
+    for kind in ("sgd", "adagrad"):
+        optimiser = Optimiser(kind, rate=0.05, momentum=0.9 if kind == "sgd" else 0.0)
+        spec = TrainingSpec("quadratic", {"dimension": 3, "rows": 60}, nodes=3, batch=4, optimiser=optimiser)
+        site.commit(tmp_path / kind, Synchronised(), spec=spec)
+        assert site.outcomes(site.verify(tmp_path / kind)) == ["accept"] * 3
