@@ -80,7 +80,7 @@ class RayCluster:
         """See ``Cluster``."""
         import ray
 
-        bodies = {id(message): message.encode() for message in requests.values()}
+        bodies = {key: message.encode() for key, message in {id(each): each for each in requests.values()}.items()}
         asked = {i: self._actors[i].answer.remote(bodies[id(requests[i])]) for i in sorted(requests)}
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=timeout_s)
         return {i: _fetch(reference, timeout_s) for i, reference in asked.items()}

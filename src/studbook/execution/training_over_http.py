@@ -229,7 +229,7 @@ class HttpCluster:
 
     def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
         """See ``Cluster``."""
-        sent = {id(message): message.buffers() for message in requests.values()}
+        sent = {key: message.buffers() for key, message in {id(each): each for each in requests.values()}.items()}
         asked = {i: self._lines[i].ask(sent[id(requests[i])]) for i in sorted(requests)}
         found: dict[int, Message | Lost] = {}
         for i, answer in side_by_side(asked, time.monotonic() + timeout_s).items():
