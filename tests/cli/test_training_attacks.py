@@ -28,10 +28,13 @@ def test_json_holds_the_table_alone_on_stdout():
     assert rows[1]["wronged"] == "0 of 14"
 
 
-def test_a_table():
-    result = run("--attacks", "none", "--defences", "mean", "--seeds", "2", "--steps", "5")
+def test_a_table_and_a_page(tmp_path):
+    result = run("--attacks", "none", "--defences", "mean", "--seeds", "2", "--steps", "5", "--out", str(tmp_path / "out"))
     assert result.exit_code == 0
     assert "accuracy" in result.stdout
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["plan"]["seeds"] == 2
+    assert f"{found['rows'][0]['accuracy']:.3f} ±" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("wrong", [["--attacks", "sinflip"], ["--defences", "none"], ["--seeds", "1"], ["--steps", "0"], ["--drawn", "26"]])

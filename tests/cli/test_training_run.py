@@ -27,6 +27,7 @@ def test_results_and_going_on(tmp_path):
     assert told["steps"] == 10
     assert told["settings"]["protocol"]["graph"] == "ring"
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == told
+    assert "gossip, ring, pairs" in (tmp_path / "run" / "report.html").read_text()
     longer = json.loads(run("--out", out, "--steps", "20", "--format", "json").stdout)
     whole = json.loads(run("--out", str(tmp_path / "other"), "--steps", "20", "--format", "json").stdout)
     assert longer["digests"] == whole["digests"]

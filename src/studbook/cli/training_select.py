@@ -19,24 +19,23 @@ def select_command(
     seeds: Annotated[int, typer.Option(help="Runs of each size, 2 or more; 0 takes the study's.")] = 0,
     experiment: Annotated[str, typer.Option(help="Run this experiment alone.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Setting of that experiment's objective.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the rows to this JSON file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of results.json and report.html.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
 ) -> None:
     """Run federated select with slices of several sizes: accuracy, bytes sent, and what a client holds."""
-    import json
-
     from rich.console import Console
 
-    from studbook.files import write_file
     from studbook.protocols.select_study import as_table, read_select_study, run_select_study
+    from studbook.report.training_select import write_select_report
+    from studbook.study.diagnosed import made_with
 
     asked = read_select_study(study).narrowed(experiment=experiment, settings=_settings(set_ or []), seeds=seeds)
     console = Console(stderr=True)
     with console.status("loading data") as status:
         rows = run_select_study(asked, report=lambda done, total, what: status.update(f"{done} of {total} runs: {what}"))
-    if out is not None:
-        write_file(out, (json.dumps(as_table(rows), indent=2) + "\n").encode())
     show_json(as_table(rows)) if format_ is Format.JSON else show_table([_shown(row) for row in rows], asked.name)
+    if out is not None:
+        typer.echo(write_select_report(asked, rows, made_with(), out), err=True)
 
 
 def _settings(given: list[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -45,7 +45,7 @@ def _spread(runs: Sequence[TrainedRun]) -> Figure | None:
         about="Mean squared distance of the nodes' parameters to their mean, after each step.",
         description=f"Spread of the nodes by step on a logarithmic scale, beside theory: {_ends(runs, 'spread')}.",
         chart=_placed(_spread_layers(runs, lowest, highest * 1.1), runs),
-        rows=[row for run, frame in zip(runs, shown, strict=True) for row in (*_named(run, frame), *_event_rows(run, frame))],
+        rows=[row for run, frame in zip(runs, shown, strict=True) for row in _marked(run, _named(run, frame))],
         legend=_legend(runs),
         lines=("step", "exchange", *(("expected",) if known else ())),
         notes=(*_sameness(runs, highest * _NOTHING), *_event_notes(runs)),
@@ -79,7 +79,7 @@ def _sameness(runs: Sequence[TrainedRun], nothing: float) -> tuple[str, ...]:
 def _spread_layers(runs: Sequence[TrainedRun], low: float, high: float) -> list[Any]:
     import altair as alt
 
-    axis, base = log_axis(low, high), _base(runs).transform_filter("!isValid(datum.what)")
+    axis, base = log_axis(low, high), _base(runs)
     told = (("median", "spread"), ("high", "before"), ("theory", "theory"))
     return [
         base.mark_area(fillOpacity=0.15).encode(y=alt.Y("low:Q", **axis), y2="high:Q"),
@@ -113,24 +113,20 @@ def _loss_rows(run: TrainedRun, points: int, *, few: bool) -> Rows:
     nodes = {f"node {name.removeprefix('loss_')}": pl.col(name).mean() for name in run.loss_columns}
     band = {"low": pl.min_horizontal(run.loss_columns).min(), "high": pl.max_horizontal(run.loss_columns).max()}
     mean = _bunched(run.curve, points, median=pl.col("loss").mean(), **({} if few else band))
-    rows = [*_named(run, mean), *_event_rows(run, mean)]
-    if few:
-        each = _bunched(run.curve, points, **nodes).unpivot(index="step", variable_name="node", value_name="loss")
-        rows += _named(run, each.drop_nulls())
-    return rows
+    each = _bunched(run.curve, points, **nodes).unpivot(index="step", variable_name="node", value_name="loss")
+    return [*_marked(run, _named(run, mean)), *(_named(run, each) if few else [])]
 
 
 def _loss_layers(runs: Sequence[TrainedRun], *, few: bool) -> list[Any]:
     import altair as alt
 
     axis: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": alt.Axis(title=None)}
-    each = _base(runs).transform_filter("isValid(datum.loss)").mark_line(strokeWidth=0.8, strokeOpacity=0.4)
-    mean = _base(runs).transform_filter("isValid(datum.median)")
-    spread = each.encode(y=alt.Y("loss:Q", **axis), detail="node:N") if few else mean.mark_area(fillOpacity=0.16).encode(
-        y=alt.Y("low:Q", **axis), y2="high:Q"
-    )  # fmt: skip
-    line = mean.mark_line(strokeWidth=2).encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip((("median", "mean loss"),)))
-    return [spread, line, *_event_layers(runs, axis)]
+    # Rows of nodes have no mean and the other way round: apart by node, neither breaks the other's line.
+    base = _base(runs).encode(detail="node:N")
+    each = base.mark_line(strokeWidth=0.8, strokeOpacity=0.4).encode(y=alt.Y("loss:Q", **axis))
+    band = base.mark_area(fillOpacity=0.16).encode(y=alt.Y("low:Q", **axis), y2="high:Q")
+    mean = base.mark_line(strokeWidth=2).encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip((("median", "mean loss"),)))
+    return [each if few else band, mean, *_event_layers(runs, axis)]
 
 
 def _measures(runs: Sequence[TrainedRun]) -> Figure | None:
@@ -164,9 +160,9 @@ def _measure_layers(runs: Sequence[TrainedRun], rows: Rows) -> Any:
     import altair as alt
 
     axis: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": alt.Axis(title=None, tickCount=4)}
-    base = _base(runs, by="group")
-    mean = base.transform_filter("isValid(datum.median)").mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22, filled=True))
-    own = base.transform_filter("isValid(datum.own)").mark_point(size=14, filled=True, opacity=0.45)
+    base = _base(runs, by="group").encode(detail="node:N")
+    mean = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22, filled=True))
+    own = base.mark_point(size=14, filled=True, opacity=0.45)
     told = [alt.Tooltip("group:N", title=""), *_tooltip((("own", "its own"),), by="node")]
     dots = [own.encode(y=alt.Y("own:Q", **axis), tooltip=told)] if any("own" in row for row in rows) else []
     return alt.layer(mean.encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip((("median", "all"),), by="group")), *dots)
@@ -253,13 +249,14 @@ def _ends(runs: Sequence[TrainedRun], column: str) -> str:
     return "; ".join(f"{label} {values[0]:.3g} to {values[-1]:.3g}" for label, values in known.items() if len(values))
 
 
-def _event_rows(run: TrainedRun, frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """Where on the run's own line something happened to a node."""
-    line = frame.select("step", "median").drop_nulls()
-    for event in run.events[: _MOST_POINTS if len(line) else 0]:
-        step = min(max(event["step"], 1), len(run.curve))
-        at = line["median"][min(int((line["step"] < step).sum()), len(line) - 1)]
-        yield {"label": run.label, "step": step, "at": at, **{name: event[name] for name in ("what", "node", "why")}}
+def _marked(run: TrainedRun, rows: Rows) -> Rows:
+    """The rows of a run's line, those with word of what happened to nodes at their steps."""
+    line = [row for row in rows if "median" in row]
+    for event in run.events if line else ():
+        row = next((row for row in line if row["step"] >= event["step"]), line[-1])
+        said = f"node {event['node']} {event['what']}, {event['why']}"
+        row |= {"at": row["median"], "what": row.get("what", event["what"]), "told": f"{row['told']}; {said}" if "told" in row else said}
+    return rows
 
 
 def _event_layers(runs: Sequence[TrainedRun], axis: dict[str, Any]) -> list[Any]:
@@ -267,11 +264,10 @@ def _event_layers(runs: Sequence[TrainedRun], axis: dict[str, Any]) -> list[Any]
 
     if not any(run.events for run in runs):
         return []
-    shapes = alt.Scale(domain=list(_MARKS), range=[mark for mark, _ in _MARKS.values()])
-    told = [("label:N", ""), ("step:Q", "step"), ("node:Q", "node"), ("what:N", "what"), ("why:N", "why")]
-    marks = _base(runs).transform_filter("isValid(datum.what)").mark_point(size=80, filled=True, opacity=1, stroke=INK, strokeWidth=0.8)
-    shape = alt.Shape("what:N", scale=shapes, legend=None)
-    return [marks.encode(y=alt.Y("at:Q", **axis), shape=shape, tooltip=[alt.Tooltip(name, title=title) for name, title in told])]
+    scale = alt.Scale(domain=list(_MARKS), range=[mark for mark, _ in _MARKS.values()])
+    marks = _base(runs).mark_point(size=80, filled=True, opacity=1, stroke=INK, strokeWidth=0.8)
+    told = [alt.Tooltip("label:N", title=""), alt.Tooltip("step:Q", title="step"), alt.Tooltip("told:N", title=" ")]
+    return [marks.encode(y=alt.Y("at:Q", **axis), shape=alt.Shape("what:N", scale=scale, legend=None), tooltip=told)]
 
 
 def _event_notes(runs: Sequence[TrainedRun]) -> tuple[str, ...]:

@@ -106,7 +106,10 @@ def _contraction(told: Mapping[str, Any]) -> str:
     if rho <= 1e-9:
         return "An exchange makes all nodes equal: the second largest eigenvalue of E[WᵀW] is 0."
     left = "" if seen is None else f"An exchange left {number(seen)} of the spread (geometric mean). "
-    return f"{left}By theory it leaves {number(rho)} at most, the second largest eigenvalue of E[WᵀW] (σ₂ = {number(math.sqrt(rho))})."
+    some = " Theory takes no node to be lost." if told["events"] else ""
+    return (
+        f"{left}By theory it leaves {number(rho)} at most, the second largest eigenvalue of E[WᵀW] (σ₂ = {number(math.sqrt(rho))}).{some}"
+    )
 
 
 def _chips(runs: Sequence[TrainedRun]) -> list[str]:
