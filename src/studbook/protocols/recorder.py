@@ -89,7 +89,8 @@ class Recorder:
     """
 
     def __init__(self, node: Node, place: Place, *, run: str, every: int) -> None:
-        self._node, self._store = node, FolderStore(place.folder(node.index))
+        # Several files a step: flushing each to the disk would take far longer than the training. A kill costs nothing; a power cut may.
+        self._node, self._store = node, FolderStore(place.folder(node.index), flush=False)
         self._committer = Committer(node, self._store, every=every, run=run)
         self._every = every
         self._found: tuple[NodeState, Gradient] | None = None

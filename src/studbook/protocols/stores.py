@@ -39,9 +39,11 @@ class FolderStore:
 
     Attributes:
         folder: Which; made when the first file is written.
+        flush: Whether each file is flushed to the disk: see ``write_file``.
     """
 
     folder: Path
+    flush: bool = True
 
     def put(self, name: str, data: bytes) -> None:
         """See ``Store``.
@@ -49,7 +51,7 @@ class FolderStore:
         Raises:
             StorageError: The disk refused.
         """
-        write_file(self.folder / _checked(name), data)
+        write_file(self.folder / _checked(name), data, flush=self.flush)
 
     def get(self, name: str, *, max_bytes: int) -> bytes:
         """See ``Store``."""
