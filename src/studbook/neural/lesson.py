@@ -35,8 +35,8 @@ class Lesson:
         >>> from studbook.learners import Gpt
         >>> blocks = text(np.tile([0, 1, 2, 1], (40, 2)), ("the", "cat", "sat"))
         >>> lesson = Gpt(layers=1, width=16, heads=2).lesson(blocks, rng=np.random.default_rng(0))
-        >>> lesson.n, round(float(lesson.loss(torch.arange(40))), 1)  # as good as guessing among three words: ln 3
-        (40, 1.1)
+        >>> lesson.n, 0.9 < lesson.loss(torch.arange(40)).item() < 1.3  # about as good as guessing among three words: ln 3
+        (40, True)
     """
 
     network: nn.Module

@@ -88,7 +88,9 @@ def average_models(learner: LawLearner, models: Sequence[LawModel], weights: Flo
         [[3.0], [3.0]]
     """
     laws = [model.law for model in models]
-    return tuple(learner.from_law(mean_law(laws, row), models[0].space) for row in weights)
+    equal = {row.tobytes(): row for row in weights}  # nodes with the same weights have the same model
+    means = {key: learner.from_law(mean_law(laws, row), models[0].space) for key, row in equal.items()}
+    return tuple(means[row.tobytes()] for row in weights)
 
 
 def pool_laws(laws: Sequence[Law]) -> Law | None:

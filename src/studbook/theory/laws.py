@@ -5,6 +5,7 @@ Every array has a leading replicate axis of length R (1 for a single law), so th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -129,9 +130,9 @@ def mean_law(laws: Sequence[Law], weights: Floats) -> Law:
     kinds = {type(law) for law in laws}
     if len(kinds) != 1 or len(weights) != len(laws):
         raise DataError(f"the mean of laws of {len(kinds)} families by {len(weights)} weights, expected one family and {len(laws)}")
-    columns = zip(*map(_arrays, laws), strict=True)
-    means = [sum(share * array for share, array in zip(weights, arrays, strict=True)) for arrays in columns]
-    return kinds.pop()(*means)
+    counted = [(share, _arrays(law)) for share, law in zip(weights, laws, strict=True) if share]
+    columns = zip(*([share * array for array in arrays] for share, arrays in counted), strict=True)
+    return kinds.pop()(*(functools.reduce(np.add, parts) for parts in columns))
 
 
 def first_law(law: Law) -> Law:
