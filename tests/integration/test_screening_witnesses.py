@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from studbook.cli.corpus import app
 from studbook.data import open_source
-from studbook.errors import RunFolderError
+from studbook.errors import DataError, RunFolderError
 from studbook.marks.calibrate_images import calibrate_picture_mark
 from studbook.marks.dalle_strip import DalleStrip
 from studbook.pictures import jpeg_bytes, png_bytes, read_picture
@@ -141,6 +141,20 @@ class TestRegister:
             assert ("had 50 entries when this screen began, and has 51 now" in shown.stderr) == told
             with Register.open(tmp_path / "outputs.db") as register:
                 register.add_texts([text])
+
+    def test_a_limit_that_is_set_meanwhile_is_noticed(self, documents, tmp_path):
+        (tmp_path / "corpus.jsonl").write_text(json.dumps({"text": documents[0]}))
+
+        class Sets(RegisterWitness):
+            def examine(self, records):
+                self.register.set_limit("minhash", 0.5)
+                return super().examine(records)
+
+        with Register.open(tmp_path / "outputs.db", create=True) as register:
+            register.add_texts(documents[:5], model="writer-1")
+            with pytest.raises(DataError, match="the screen was changed while it ran: a register's limits"):
+                screen_corpus([tmp_path / "corpus.jsonl"], tmp_path / "out", Screen((Sets(register),)))
+        assert not (tmp_path / "out" / "summary.json").exists()
 
     def test_one_content_of_a_person_and_of_a_model_decides_nothing(self, documents, tmp_path):
         with Register.open(tmp_path / "outputs.db", create=True) as register:

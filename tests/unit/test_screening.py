@@ -165,7 +165,7 @@ class TestCorpus:
         with pytest.raises(ConfigError, match="nothing to screen"):
             screen_corpus([tmp_path / "in"], tmp_path / "out", screen)
         (tmp_path / "in" / "a.txt").write_text("")
-        with pytest.raises(DataError, match="none of the corpus's records could be read, 2 were skipped"):
+        with pytest.raises(DataError, match="2 were skipped, most of all because: its text is empty"):
             screen_corpus([tmp_path / "in"], tmp_path / "out", screen)
 
     def test_a_table_without_the_column(self, screen, corpus, tmp_path):
@@ -191,6 +191,25 @@ class TestReceipt:
         path = sorted((out / "kept").glob("*.parquet"))[1]
         path.write_bytes(path.read_bytes()[:-1] + b"x")
         with pytest.raises(SignatureError, match=path.name):
+            check_screen(out)
+
+    @pytest.mark.parametrize("name", ["summary.json", "screen.json", "skipped/passed-over.jsonl", "calibrations/robots.json"])
+    def test_what_the_estimate_goes_by_is_covered(self, screening_site, corpus, tmp_path, name):
+        witness = screening_site.Knows("robots", "detector", "robot")
+        witness.signed_calibration = b"{}"
+        screen_corpus([corpus], tmp_path / "out", Screen((witness,)), key=SigningKey.generate())
+        check_screen(tmp_path / "out")
+        screen_corpus([corpus], tmp_path / "out", Screen((witness,)))  # again, without a key: it still holds
+        check_screen(tmp_path / "out")
+        (tmp_path / "out" / name).write_text(" ")
+        with pytest.raises(SignatureError, match=f"{name.rpartition('/')[2]} was changed"):
+            check_screen(tmp_path / "out")
+
+    def test_an_added_calibration_is_named(self, screened):
+        out, _ = screened
+        (out / "calibrations").mkdir()
+        (out / "calibrations" / "other.json").write_text("{}")
+        with pytest.raises(SignatureError, match=r"calibrations/other.json was added"):
             check_screen(out)
 
     def test_an_added_file_is_named(self, screened):

@@ -51,6 +51,7 @@ def screen_command(
     """Say of every record where it comes from, by the strongest evidence, and put aside what was generated."""
     from studbook.provenance import SigningKey
     from studbook.screening import screen_corpus
+    from studbook.screening.run import sizes_of
 
     secret = SigningKey.load(key) if key is not None else None
     chosen = _screen_of(screen, register, trust, reject)
@@ -65,18 +66,18 @@ def screen_command(
         typer.echo(f"{summary['skipped']:,} couldn't be read; each is in {out / 'skipped'}:", err=True)
         for each in summary["reasons"][:_MOST_REASONS]:
             typer.echo(printable(f"{each['records']:8,}  {each['reason']}"), err=True)
-    for line in _growth(summary["sizes"]):
+    for line in _growth(summary["sizes"], sizes_of(chosen)):
         typer.echo(line, err=True)
     if not (out / "receipt.json").is_file():
         typer.echo("no receipt was signed; --key FILE signs one", err=True)
 
 
-def _growth(sizes: dict[str, dict[str, dict[str, int]]]) -> Iterator[str]:
+def _growth(sizes: dict[str, dict[str, dict[str, int]]], now: dict[str, dict[str, int]]) -> Iterator[str]:
     """What a register has learnt since the first records were looked up in it."""
-    for name, each in sizes.items():
-        first, last = (each[end].get("entries", 0) for end in ("first", "last"))
-        if last > first:
-            yield f"the {name} had {first:,} entries when this screen began, and has {last:,} now: records that were screened before"
+    for name, each in now.items():
+        before, entries = sizes[name]["first"]["entries"], each["entries"]
+        if entries > before:
+            yield f"the {name} had {before:,} entries when this screen began, and has {entries:,} now: records that were screened before"
             yield "weren't compared with the newer ones; a screen into a new folder compares all"
 
 

@@ -32,6 +32,7 @@ class Register:
     Attributes:
         location: File or server, without a password.
         index: Folder of the indexes.
+        id: Its own random name.
 
     Examples:
         >>> import tempfile
@@ -45,8 +46,8 @@ class Register:
     """
 
     def __init__(self, store: Store, indexes: Indexes, id_: str) -> None:
-        self._store, self._indexes, self._id = store, indexes, id_
-        self.location, self.index = store.location, indexes.folder
+        self._store, self._indexes = store, indexes
+        self.location, self.index, self.id = store.location, indexes.folder, id_
 
     @classmethod
     def open(cls, location: str | Path, *, create: bool = False, index: Path | None = None) -> Register:
@@ -350,7 +351,7 @@ class Register:
         """How much there is."""
         from studbook.registry.counting import stats_of
 
-        return stats_of(self._store, self._id)
+        return stats_of(self._store, self.id)
 
     def sizes(self) -> dict[str, int]:
         """How many ``"entries"`` there are, and how many fingerprints by scheme; as fast in a large register as in a small one."""

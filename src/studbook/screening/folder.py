@@ -21,6 +21,7 @@ from studbook.screening.reading import Input
 from studbook.screening.writing import Written
 
 CONFIG, INPUTS, OUTPUTS, SKIPPED, MARKERS = "screen.json", "inputs.jsonl", "outputs.jsonl", "skipped", "pieces"
+PASSED_OVER = f"{SKIPPED}/passed-over.jsonl"
 MAX_JSON = 64 << 20
 MAX_REASONS = 1000
 OTHER = "other reasons"
@@ -137,9 +138,14 @@ class ScreenFolder:
                     counts[reason if reason in counts or len(counts) < MAX_REASONS else OTHER] += 1
         return [{"reason": reason, "records": n} for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]]
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file for people and programs."""
-        write_file(self.path / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    def output_lines(self, done: Sequence[Marker], summary: bytes) -> Iterator[dict[str, str]]:
+        """Each file that was written with its sum: the pieces', how they were judged, and what came out."""
+        for marker in done:
+            yield from ({"file": name, "sha256": value} for name, value in marker.files.items())
+        calibrations = sorted(each.relative_to(self.path).as_posix() for each in (self.path / CALIBRATIONS).glob("*.json"))
+        for name in (CONFIG, PASSED_OVER, *calibrations):
+            yield {"file": name, "sha256": bytes_content((self.path / name).read_bytes())}
+        yield {"file": SUMMARY, "sha256": bytes_content(summary)}
 
     def write_listing(self, name: str, lines: Sequence[Mapping[str, Any]]) -> str:
         """Write a listing as JSON Lines and give its SHA-256."""
@@ -166,6 +172,11 @@ class ScreenFolder:
         if not isinstance(found, dict):
             raise RecordError(f"{SUMMARY} isn't an object")
         return found
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON for people and programs."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _marker(value: Any) -> Marker | None:
@@ -245,5 +256,6 @@ def _require_content(path: Path, expected: str) -> None:
 
 def _unlisted(path: Path) -> str:
     listed = {read_json(line, OUTPUTS)["file"] for line in (path / OUTPUTS).read_bytes().splitlines()}
-    places = (each.relative_to(path).as_posix() for part in (KEPT, REJECTED) for each in sorted((path / part).glob("*.parquet")))
+    kinds = ((KEPT, "*.parquet"), (REJECTED, "*.parquet"), (CALIBRATIONS, "*.json"))
+    places = (each.relative_to(path).as_posix() for part, kind in kinds for each in sorted((path / part).glob(kind)))
     return next((place for place in places if place not in listed), "")

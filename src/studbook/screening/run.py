@@ -15,7 +15,7 @@ from studbook.files import write_file
 from studbook.provenance import SigningKey, sign
 from studbook.records import OriginCount, ScreenReceipt, canonical_bytes
 from studbook.screening.columns import RECEIPT, SUMMARY
-from studbook.screening.folder import INPUTS, OUTPUTS, SKIPPED, Marker, ScreenFolder, input_lines
+from studbook.screening.folder import INPUTS, OUTPUTS, PASSED_OVER, SKIPPED, Marker, ScreenFolder, input_lines, json_bytes
 from studbook.screening.judging import Judgement, Screen
 from studbook.screening.protocols import Growing
 from studbook.screening.reading import Input, Limits, Piece, Skip, find_inputs, read_pieces, require_column, stamp_of
@@ -63,10 +63,10 @@ def screen_corpus(
 
     Returns:
         The summary: how many records were read, kept, rejected and skipped; ``counts`` by origin and evidence; the commonest ``reasons`` of
-        skipping; ``sizes``: how much a register knew at the ``first`` record, and how much it knows at the ``last``.
+        skipping; ``sizes``: how much a register knew when the ``first`` piece was judged, and how much when the ``last`` was.
 
     Raises:
-        DataError: A path isn't there, nothing of it can be read, or it was changed meanwhile.
+        DataError: A path isn't there, nothing of it can be read, or it was changed meanwhile; or the screen was: a register's limits.
         ConfigError: No table has the column; no file of a kind that is read.
         FolderBusyError: Another screen writes to the folder.
         RunFolderError: The folder holds something else.
@@ -85,18 +85,22 @@ def screen_corpus(
         config = _config(inputs, screen, column, bounds)
         folder.begin(config)
         _keep_calibrations(folder, screen)
-        write_file(folder.path / SKIPPED / "passed-over.jsonl", skip_lines(passed))
+        write_file(folder.path / PASSED_OVER, skip_lines(passed))
         done: list[Marker] = []
         for number, source in enumerate(inputs):
             done += _screen_input(folder, number, source, screen, column, bounds, progress or _Quiet())
-        _require_unchanged(config["corpus"], inputs)
-        return _finish(folder, inputs, passed, done, screen, key)
+        _require_unchanged(config, _config(inputs, screen, column, bounds))
+        return _finish(folder, inputs, passed, done, config, key)
 
 
-def _require_unchanged(before: Sequence[Sequence[Any]], inputs: Sequence[Input]) -> None:
-    changed = next((one[0] for one, other in zip(before, _files(inputs), strict=True) if one != other), None)
+def _require_unchanged(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Refuse a corpus or a screen that isn't what it was when the first record was read."""
+    hint = "screen it again into a new folder, when nobody changes it"
+    changed = next((one[0] for one, other in zip(before["corpus"], after["corpus"], strict=True) if one != other), None)
     if changed is not None:
-        raise DataError(f"{changed} was changed while it was screened", hint="screen it again into a new folder, when nobody changes it")
+        raise DataError(f"{changed} was changed while it was screened", hint=hint)
+    if before != after:
+        raise DataError("the screen was changed while it ran: a register's limits, or what a witness goes by", hint=hint)
 
 
 def _require_pyarrow() -> None:
@@ -139,7 +143,7 @@ def _screen_input(
         return done
     pieces = read_pieces(source, done[-1].position if done else 0, column=column, limits=limits)
     for piece, last in _with_last(pieces):
-        sizes = _sizes(screen)
+        sizes = sizes_of(screen)
         judgements = screen.judge(piece.records)
         rejected = [screen.rejects(judgement) for judgement in judgements]
         marker_fields = _count(piece, judgements, rejected) | {"position": piece.position, "last": last, "sizes": sizes}
@@ -148,16 +152,20 @@ def _screen_input(
     return done
 
 
-def _sizes(screen: Screen) -> dict[str, dict[str, int]]:
+def sizes_of(screen: Screen) -> dict[str, dict[str, int]]:
+    """How much each witness knows now that may grow: a register."""
     return {each.name: dict(each.sizes()) for each in screen.witnesses if isinstance(each, Growing)}
 
 
-def _growth(done: Sequence[Marker], screen: Screen) -> dict[str, dict[str, dict[str, int]]]:
-    """How much each witness knew when the first records were shown to it, and how much it knows now."""
-    return {
-        name: {"first": {what: min(each.sizes.get(name, {}).get(what, 0) for each in done) for what in last}, "last": last}
-        for name, last in _sizes(screen).items()
-    }
+def _growth(done: Sequence[Marker]) -> dict[str, dict[str, dict[str, int]]]:
+    """How much each of them knew when its first piece was judged, and how much when its last one was."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for name in sorted({name for each in done for name in each.sizes}):
+        known = [each.sizes.get(name, {}) for each in done]
+        what = sorted({what for each in known for what in each})
+        first, last = ({each: pick(one.get(each, 0) for one in known) for each in what} for pick in (min, max))
+        found[name] = {"first": first, "last": last}
+    return found
 
 
 def _name(number: int, piece: int) -> str:
@@ -185,8 +193,10 @@ def _count(piece: Piece, judgements: Sequence[Judgement], rejected: Sequence[boo
 
 
 def _finish(
-    folder: ScreenFolder, inputs: Sequence[Input], passed: Sequence[Skip], done: Sequence[Marker], screen: Screen, key: SigningKey | None
-) -> dict[str, Any]:
+    folder: ScreenFolder, inputs: Sequence[Input], passed: Sequence[Skip], done: Sequence[Marker], config: Mapping[str, Any],
+    key: SigningKey | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write what came out; the summary is written last, and says that the screen is finished."""
     counts: Counter[str] = Counter()
     for marker in done:
         counts.update(marker.counts)
@@ -194,34 +204,33 @@ def _finish(
     skipped = sum(each.skipped for each in done) + len(passed)
     if kept + rejected == 0:
         raise _nothing_read(folder, skipped)
-    listed = [{"file": name, "sha256": value} for each in done for name, value in each.files.items()]
+    summary = _summary(kept, rejected, skipped, counts) | {"reasons": folder.skip_reasons(), "sizes": _growth(done)}
     inputs_sum = folder.write_listing(INPUTS, list(input_lines(inputs)))
-    outputs_sum = folder.write_listing(OUTPUTS, listed)
-    by_origin = [_origin_count(name, n) for name, n in sorted(counts.items())]
-    sizes = _growth(done, screen)
-    summary = _summary(kept, rejected, skipped, counts) | {"reasons": folder.skip_reasons(), "sizes": sizes}
+    outputs_sum = folder.write_listing(OUTPUTS, list(folder.output_lines(done, json_bytes(summary))))
     if key is not None:
         receipt = ScreenReceipt(
             inputs=inputs_sum,
             outputs=outputs_sum,
-            settings=canonical_bytes({**screen.describe(), "sizes": sizes}).decode(),
+            settings=canonical_bytes({**{name: config[name] for name in ("witnesses", "reject")}, "sizes": summary["sizes"]}).decode(),
             read=kept + rejected,
             kept=kept,
             rejected=rejected,
             skipped=skipped,
-            counts=tuple(by_origin),
+            counts=tuple(_origin_count(name, n) for name, n in sorted(counts.items())),
             code=f"studbook {__version__}",
             made=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         write_file(folder.path / RECEIPT, sign(receipt, key))
-    folder.write_json(SUMMARY, summary)
+    write_file(folder.path / SUMMARY, json_bytes(summary))
     return summary
 
 
 def _nothing_read(folder: ScreenFolder, skipped: int) -> DataError:
     if not skipped:
         return DataError("the corpus has no records", hint="its files are empty")
-    return DataError(f"none of the corpus's records could be read, {skipped:,} were skipped", hint=f"reasons: {folder.path / SKIPPED}")
+    commonest = folder.skip_reasons(1)[0]["reason"]
+    hint = f"all reasons: {folder.path / SKIPPED}"
+    return DataError(f"none of the corpus's records could be read, {skipped:,} were skipped, most of all because: {commonest}", hint=hint)
 
 
 def _origin_count(name: str, n: int) -> OriginCount:

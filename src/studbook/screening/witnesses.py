@@ -100,7 +100,7 @@ class RegisterWitness:
         """See ``Witness``."""
         limits = {limit.scheme: limit for limit in _limits(self.register)}
         return {
-            "register": self.register.stats().id,
+            "register": self.register.id,
             "limits": {scheme: limit.value for scheme, limit in limits.items()},
             "false_matches": {scheme: asdict(limit.false_matches) for scheme, limit in limits.items() if limit.false_matches is not None},
         }
