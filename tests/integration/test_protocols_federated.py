@@ -59,6 +59,7 @@ def check_losses(cluster, here: list[TrainingRun], kill) -> None:
 
     replaced = train(cluster, PROTOCOLS[0], PLAN, patience=Patience(on_loss="replace"), progress=at_step_2)
     assert replaced.digests == here[0].digests
+    assert [(event.step, event.node, event.what) for event in replaced.events] == [(2, 1, "lost"), (2, 1, "replaced")]
     left = train(cluster, Federated(clients=4), PLAN, progress=at_step_2)
     assert [(event.step, event.node, event.what) for event in left.events] == [(2, 1, "lost")]
     assert [row.live for row in left.rows] == [4, 4, 3, 3]
