@@ -100,6 +100,8 @@ class TestRegister:
         assert sum("the same bytes" in each for each in reasons) == 25 and sum("minhash is" in each for each in reasons) == 25
         names = [name for table in rejected for name in table["witness"].to_pylist()]
         assert names == ["register"] * 25 + ["register-minhash"] * 25
+        p_values = [p_value for table in rejected for p_value in table["p_value"].to_pylist()]
+        assert p_values == [None] * 25 + [2 / 2226] * 25
         found = estimate_corpus(tmp_path / "out")
         # 5 texts and 135 others that nobody registered; pictures are near by either hash.
         assert found.certain == 25 / 240 < found.lower < found.share < 70 / 240 and not found.complete

@@ -82,12 +82,22 @@ class RegisterWitness:
     def examine(self, records: Sequence[Record]) -> list[Finding | None]:
         """See ``Witness``."""
         found: list[Finding | None] = [None] * len(records)
+        p_values = self._p_values()
         texts = [i for i, record in enumerate(records) if record.kind == "text"]
         pictures = [i for i, record in enumerate(records) if record.kind == "image"]
         for i, matches in zip(texts, self.register.find_texts([records[i].text for i in texts]) if texts else [], strict=True):
-            found[i] = self._finding(records[i], matches)
+            found[i] = self._finding(records[i], matches, p_values)
         for i, matches in zip(pictures, self._find_pictures([records[i] for i in pictures]) if pictures else [], strict=True):
-            found[i] = self._finding(records[i], matches)
+            found[i] = self._finding(records[i], matches, p_values)
+        return found
+
+    def _p_values(self) -> dict[str, float]:
+        """How often an output that has nothing to do with those registered is near one, by fingerprint and in a register of this size."""
+        sizes, found = self.register.sizes(), dict[str, float]()
+        for limit in _limits(self.register):
+            if (errs := limit.false_matches) is not None:
+                larger = max(1.0, sizes.get(limit.scheme, 0) / errs.registered)
+                found[limit.scheme] = min(1.0, (errs.events + 1) / (errs.trials + 1) * larger)
         return found
 
     def _find_pictures(self, records: Sequence[Record]) -> list[tuple[Match, ...]]:
@@ -109,13 +119,13 @@ class RegisterWitness:
         """See ``Growing``."""
         return self.register.sizes()
 
-    def _finding(self, record: Record, matches: Sequence[Match]) -> Finding | None:
+    def _finding(self, record: Record, matches: Sequence[Match], p_values: Mapping[str, float]) -> Finding | None:
         known = [match for match in matches if match.entry.origin != "unknown"]
         if not known:
             return None
         nearest = min(known, key=_rank)
         equals = [match for match in known if _rank(match) == _rank(nearest)]
-        where = f"{nearest.entry.content} of {nearest.entry.source or 'no stated source'}"
+        where = f"{nearest.entry.content} of {nearest.entry.model or nearest.entry.source or 'no stated source'}"
         if len({match.entry.origin for match in equals}) > 1:
             return Finding("register", self.name, "unknown", f"registered as a person's and as a model's: {where}"[:400])
         if nearest.how == "exact":
@@ -129,6 +139,7 @@ class RegisterWitness:
             name,
             nearest.entry.origin,
             f"{reason}{recovered}"[:600],
+            p_values.get(nearest.scheme),
             source=nearest.entry.model,
             reference=nearest.entry.content,
         )
