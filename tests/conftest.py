@@ -9,8 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("studbook", deadline=None)  # a deadline is an assertion about the machine's clock
+settings.load_profile("studbook")
 
 
 @pytest.fixture(scope="session")
