@@ -7,17 +7,19 @@ CPU seconds of this process, so that a busy machine shows less; set OMP_NUM_THRE
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from blake3 import blake3
 
 from studbook.protocols.attacks import CopyNeighbour, Scaling, SkipSteps, StaleWeights, View
 from studbook.protocols.commit import Committer
 from studbook.protocols.eavesdropping import key_leak
-from studbook.protocols.kept import update_name
+from studbook.protocols.kept import load_records, update_name
 from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.objectives import open_objective
 from studbook.protocols.partition import split_by_document
@@ -27,11 +29,11 @@ from studbook.protocols.select import Choice, choose_keys
 from studbook.protocols.slices import OnSlice
 from studbook.protocols.stores import MemoryStore
 from studbook.protocols.tolerance import Bf16, calibrate_replay
-from studbook.protocols.values import encode
+from studbook.protocols.values import digest, encode
 from studbook.provenance import Signed, SigningKey
 from studbook.records import Environment, TrainingCommitment
 from studbook.rng import stream
-from studbook.theory import clopper_pearson, found_false
+from studbook.theory import ReplayCosts, clopper_pearson, found_false, verifying_share
 from studbook.verification.calibration import Target
 from studbook.verification.quorum import new_round
 
@@ -41,33 +43,91 @@ DRAWN = 90
 
 
 def cost() -> None:
-    """Verifying as a share of training, for lengths and sizes of training, and distances of kept states."""
-    print("| model | parameters | batch | steps | a state every | training | committing | verifying | share | steps taken again |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for hidden, batch, steps, every in ((64, 32, 1800, 1), (64, 256, 7200, 100), (512, 64, 1800, 1), (512, 64, 600, 1)):
-        objective = open_objective("mlp", {"data": "mnist5k", "hidden": hidden})
+    """Verifying as a share of training, for models, batches, lengths and distances of kept states; beside theory, from its pieces."""
+    cnn, mlp, small = ("cnn", {}), ("mlp", {"hidden": 512}), ("mlp", {"hidden": 64})
+    print(_speeds())
+    print("| model | parameters | batch | steps | a state every | training | committing | answering | verifying | theory | steps again |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for (name, settings), batch, steps, every in (
+        (small, 32, 1800, 1), (small, 32, 7200, 20), (small, 256, 7200, 100), (mlp, 64, 600, 1), (mlp, 64, 3600, 20), (mlp, 256, 2700, 20),
+        (cnn, 32, 2400, 20),
+    ):  # fmt: skip
+        objective = open_objective(name, {"data": "mnist5k", **settings})
         node = Node(0, objective, np.arange(objective.n_rows), batch, Optimiser(rate=0.05), 0)
-        size = sum(value.size for value in node.begin().parameters.values())
-        plain = _training(node, steps)
-        store, began = MemoryStore(), time.process_time()
-        signed = Committer(node, store, every=every, run=RUN).train(steps, KEY)
-        committed = time.process_time() - began
-        round_ = new_round()
-        if every == 100:  # the node's answer: the states before the drawn steps
-            show_steps(node, store, signed.record, drawn_steps(signed.record, round_, DRAWN))
-        found = ReplayVerifier(Assignment(node, RUN, steps), bit_for_bit(node, DRAWN)).examine(signed, store, round_)
+        print(_cost_row(name, node, steps, every), flush=True)
+
+
+def _cost_row(name: str, node: Node, steps: int, every: int) -> str:
+    size = sum(value.size for value in node.begin().parameters.values())
+    store, round_ = MemoryStore(), new_round()
+    plain, committed, signed = _side_by_side(node, Committer(node, store, every=every, run=RUN), steps)
+    began = time.process_time()
+    if every > 1:  # the node's answer: the states before the drawn steps
+        show_steps(node, store, signed.record, drawn_steps(signed.record, round_, DRAWN))
+    answered = time.process_time() - began
+    verified, taken = _verified(node, signed, store, round_)
+    costs = ReplayCosts(*(seconds * steps / plain for seconds in _pieces(node)))
+    return (
+        f"| {name} | {size:,} | {node.batch} | {steps:,} | {every} | {plain:.2f} s | {committed / plain - 1:.0%} "
+        f"| {answered / plain if every > 1 else 0.0:.0%} | {verified / plain:.1%} | {verifying_share(DRAWN, steps, costs=costs):.1%} "
+        f"(q {costs.digest:.3f}, r {costs.record:.4f}) | {taken / steps:.1%} |"
+    )
+
+
+def _side_by_side(node: Node, committer: Committer, steps: int) -> tuple[float, float, Signed[TrainingCommitment]]:
+    """Seconds of training without and with committing: twenty steps of each in turn, as other work on the machine comes and goes."""
+    Committer(node, MemoryStore(), every=1, run=RUN).train(3, KEY)  # what is imported and built once in a process
+    state, kept = node.begin(), committer.begin()
+    plain = committed = 0.0
+    while state.step < steps:
+        began = time.process_time()
+        for _ in range(20):
+            state = node.apply(state, node.gradient_at(state).parameters)
+        turn = time.process_time()
+        for _ in range(20):
+            kept = committer.step(kept)
+        plain, committed = plain + turn - began, committed + time.process_time() - turn
+    began = time.process_time()
+    signed = committer.finish(kept, KEY)
+    return plain, committed + time.process_time() - began, signed
+
+
+def _verified(node: Node, signed: Signed[TrainingCommitment], store: MemoryStore, round_: str) -> tuple[float, int]:
+    """Seconds of an examination, its preparation among them, median of three; and the steps that it took again."""
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        found = ReplayVerifier(Assignment(node, RUN, signed.record.steps), bit_for_bit(node, DRAWN)).examine(signed, store, round_)
+        times.append(time.process_time() - began)
         assert found.ballot.accepts
-        print(
-            f"| MLP, {hidden} neurons | {size:,} | {batch} | {steps:,} | {every} | {plain:.2f} s | {committed - plain:.2f} s "
-            f"| {found.cost.cpu_s:.2f} s | {found.cost.cpu_s / plain:.1%} | {found.cost.taken / steps:.1%} |"
-        )
+    return sorted(times)[1], found.cost.taken
 
 
-def _training(node: Node, steps: int) -> float:
-    began, state = time.process_time(), node.begin()
-    for _ in range(steps):
-        state = node.apply(state, node.gradient_at(state).parameters)
-    return time.process_time() - began
+def _pieces(node: Node) -> tuple[float, float]:
+    """Seconds of digesting the parameters once, and of reading the record of a step."""
+    states = [node.begin().parameters for _ in range(20)]  # not always the same memory
+    began = time.process_time()
+    for each in 3 * states:
+        digest(each)
+    once = (time.process_time() - began) / 60
+    store = MemoryStore()
+    signed = Committer(node, store, every=10, run=RUN).train(100, KEY)
+    began = time.process_time()
+    for _ in range(20):
+        assert len(list(load_records(store, signed.record).links())) == 100
+    return once, (time.process_time() - began) / 2000
+
+
+def _speeds() -> str:
+    """What bounds it all: bytes that are digested in a second."""
+    found = []
+    for name, function in (("BLAKE3", blake3), ("SHA-256", hashlib.sha256)):
+        for size in (1 << 14, 200_000, 1_600_000, 1 << 26):
+            data, times, began = bytes(size), max(1, (1 << 28) // size), time.process_time()
+            for _ in range(times):
+                function(data).digest()
+            found.append(f"{name} {size / 1e6:.2g} MB: {times * size / (time.process_time() - began) / 1e9:.2f} GB/s")
+    return "; ".join(found)
 
 
 def detection() -> None:

@@ -36,6 +36,7 @@ from studbook.protocols.stores import FolderStore, MemoryStore
 from studbook.protocols.values import digest, encode
 from studbook.provenance import open_signed, sign
 from studbook.records import Checkpoint, Claim, Contact, Environment, StepRecord, TrainingCommitment, merkle_root, to_bytes
+from studbook.records.step_lines import read_step, write_step
 from studbook.verification.quorum import Quorum
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -131,6 +132,22 @@ def test_garbage_that_was_signed_is_rejected(trained):
         store = trained.copy()
         store.put(steps_name(0), b"".join(each + b"\n" for each in bad[:6]))
         assert outcome(trained.verifier(24), site.resigned(trained, root=merkle_root(bad)), store) == "reject"
+
+
+def test_numbers_that_no_record_holds(trained):
+    """A number of a million digits, or none at all where one should be: refused as other records are, and not by a crash."""
+    whole = replace(load_records(trained.store, trained.signed.record)[3], contact=Contact(kind="gradient", value=ARRAYS, peers=(1, 2)))
+    line = write_step(whole)
+    for good, bad in (
+        (b'"step":3', b'"step":' + 9 * b"3"), (b'"step":3', b'"step":' + 10_000 * b"3"), (b'"step":3', b'"step":03'),
+        (b"[1,2]", b"[1,,2]"), (b"[1,2]", b"[,]"), (b"[1,2]", b"[1,2,]"), (b"[1,2]", b"[01,2]"), (b"[1,2]", b"[1,1]"),
+        (b"[1,2]", b"[" + 5000 * b"1" + b"]"), (b"[1,2]", b"[9999999999]"), (b"[1,2]", b"[" + b"1," * 40_000 + b"2]"),
+        (b'"path":"7/', b'"path":"' + 30 * b"7" + b"/"), (b'"path":"7/', b'"path":"/'),
+    ):  # fmt: skip
+        assert good in line
+        with pytest.raises(StudbookError):
+            read_step(line.replace(good, bad), "it")
+    assert read_step(line, "it") == whole
 
 
 # Folders

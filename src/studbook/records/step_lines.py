@@ -13,10 +13,11 @@ from studbook.records.codec import from_bytes
 from studbook.records.training import Contact, StepRecord
 
 _SHA, _ARRAYS = "(sha256:[0-9a-f]{64})", "(blake3:[0-9a-f]{64})"
-_CONTACT = rf'\{{"kind":"(gradient|parameters)","peers":\[([0-9,]*)\],"value":"{_ARRAYS}"\}}'
+_PEERS = "((?:[0-9]{1,10}(?:,[0-9]{1,10})*)?)"
+_CONTACT = rf'\{{"kind":"(gradient|parameters)","peers":\[{_PEERS}\],"value":"{_ARRAYS}"\}}'
 _FORM = re.compile(
     rf'\{{"after":"{_ARRAYS}","batch":"{_SHA}","before":"{_ARRAYS}","contact":(?:null|{_CONTACT}),"optimiser":"{_SHA}",'
-    rf'"optimiser_after":"{_SHA}","path":"([0-9a-z/-]+)","schema":"{re.escape(StepRecord.SCHEMA)}","step":([0-9]+),"update":"{_ARRAYS}"\}}'
+    rf'"optimiser_after":"{_SHA}","path":"([0-9a-z/-]+)","schema":"{re.escape(StepRecord.SCHEMA)}","step":([0-9]{{1,8}}),"update":"{_ARRAYS}"\}}'
 )
 
 
