@@ -17,6 +17,8 @@ from studbook.protocols import Gossip, Independent, InProcess, Local, Patience, 
 from studbook.protocols.cluster import Lost
 from studbook.protocols.contest_digits import Plan as ContestPlan
 from studbook.protocols.contest_digits import contest_rows
+from studbook.protocols.federated import Federated
+from studbook.protocols.select import Choice, Selection
 from studbook.protocols.select_study import run_select_study, study_of
 from studbook.protocols.writing import write_run
 from studbook.report.figure import Figure
@@ -190,7 +192,7 @@ def broken(folders, tmp_path) -> Path:
         {"settings": None}, {"settings": {"protocol": {"protocol": "gossip"}, "nodes": "8"}}, {"settings": {"protocol": "x", "nodes": 8}},
         {"steps": 41}, {"steps": True}, {"spread": "wide"}, {"contraction": [1]}, {"measures": {"0": {"loss": "low"}}},
         {"measures": {"../0": {"loss": 1.0}}}, {"measures": [1]}, {"events": [{"step": 1}]}, {"events": [{"step": "1", "node": 0}]},
-        {"digests": {"0": 7}}, {"schema": None, "events": 5},
+        {"digests": {"0": 7}}, {"commitments": [{"node": 1}]}, {"schema": None, "events": 5},
     ],
 )  # fmt: skip
 def test_summaries_that_make_no_sense_are_refused(broken, change):
@@ -307,6 +309,24 @@ def test_attacks_are_told_drawn_and_shaded(contested):
 def test_headlines_of_attacks_name_what_holds(contested):
     told = headlines(contested[1])
     assert [each.split(":")[0] for each in told] == ["Backdoor", "Sign flip"]
-    flipped = told[1]
-    assert "gets past mean" in flipped
-    assert "replay" in flipped.split("not past")[1]
+    assert "gets past mean" in told[1]
+    assert "replay" in told[1].split("not past")[1]
+    calm = {"attack": "copy", "defence": "mean", "accuracy": 0.9, "marked": 1.0}
+    assert headlines([calm, {**calm, "attack": "stale"}]) == ["No harm to the model under any defence: copy and stale."]
+    assert headlines([{**calm, "attack": "none"}, {**calm, "accuracy": 0.1}]) == ["Copy: gets past mean; nothing holds."]
+
+
+def test_a_servers_run_and_commitments_are_told(tmp_path):
+    spec = replace(SPEC, objective="digits-mlp", settings={"hidden": 8}, nodes=5)
+    protocol = Federated(clients=3, selection=Selection({"neurons": Choice(4, "random")}))
+    write_run(train(InProcess(spec.build()), protocol, Plan(3)), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    signed = {"node": 1, "key": "ed25519:k", "commitment": f"sha256:{'0' * 64}", "steps": 2, "why": "lost <b>"}
+    (tmp_path / "summary.json").write_text(json.dumps({**summary, "commitments": [signed]}))
+    (run,) = load_training([tmp_path])
+    assert run.label == "federated, 3 clients, 4 random neurons"
+    text = words(render_training([run]))
+    assert "One server holds the model" in text
+    assert "lost <b>" in text
+    assert f"sha256:{'0' * 64}" in text
+    assert comparison_sentence([run, run]) == "In none of the runs do the nodes end apart."

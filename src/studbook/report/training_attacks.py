@@ -13,7 +13,7 @@ from studbook.protocols.contest_digits import DISHONEST, HONEST, SYBILS, Plan
 from studbook.report.densities import panels
 from studbook.report.figure import Figure
 from studbook.report.markup import Html, tag
-from studbook.report.numerals import count, listed, number, percent
+from studbook.report.numerals import count, listed, percent
 from studbook.report.one_page import drawn, render_one_page
 from studbook.report.tables import facts, scrolling
 from studbook.report.theme import CELL_COLOURS
@@ -53,7 +53,7 @@ def render_attacks(plan: Plan, rows: Sequence[Row], made: Sequence[tuple[str, st
     figure = attacks_figure(plan, rows)
     chapters = [
         ("summary", "Summary", tag("div", *[tag("p", each) for each in headlines(rows)], class_="prose")),
-        ("table", "What is left", tag("div", tag("p", _about(plan), class_="intro"), _table(rows))),
+        ("table", "Attack × defence", tag("div", tag("p", _about(plan), class_="intro"), _table(rows))),
         (figure.name, figure.title, drawn(figure)),
         ("provenance", "How this was made", facts([("Replayed", f"{plan.drawn} steps of each node after every 25"), *made])),
     ]
@@ -79,20 +79,19 @@ def best_accuracy(rows: Sequence[Row]) -> float:
 
 
 def headlines(rows: Sequence[Row]) -> list[str]:
-    """For each attack: which defences keep the model from harm, and which don't."""
-    best = best_accuracy(rows)
-    told = []
+    """For each attack that harms the model: which defences it gets past, and which not; then those that harm it nowhere."""
+    best, told, harmless = best_accuracy(rows), [], []
     for attack in (name for name in _names(rows, "attack") if name != "none"):
         of = [row for row in rows if row["attack"] == attack]
-        open_to = [row["defence"] for row in of if harm(row, best) > _HARMLESS]
-        held = [row["defence"] for row in of if harm(row, best) <= _HARMLESS]
-        if not open_to:
-            told.append(f"{attack.capitalize()}: does the model no harm under any of the defences.")
-        elif not held:
-            told.append(f"{attack.capitalize()}: harms the model under all of them.")
+        past = [row["defence"] for row in of if harm(row, best) > _HARMLESS]
+        held = [row["defence"] for row in of if row["defence"] not in past]
+        if past:
+            told.append(
+                f"{attack.capitalize()}: gets past {listed(past, 8)}; {f'not past {listed(held, 8)}' if held else 'nothing holds'}."
+            )
         else:
-            told.append(f"{attack.capitalize()}: gets past {listed(open_to, 8)}; not past {listed(held, 8)}.")
-    return told
+            harmless.append(attack)
+    return told + ([f"No harm to the model under any defence: {listed(harmless, 8)}."] if harmless else [])
 
 
 def attacks_figure(plan: Plan, rows: Sequence[Row]) -> Figure:
@@ -131,7 +130,10 @@ def _chart(rows: Sequence[Row], keys: Sequence[tuple[str, str]]) -> Any:
     colour = alt.Color("group:N", scale=scale, legend=alt.Legend(title=None))
     axis = alt.Axis(title=None, minExtent=110, maxExtent=130, labelLimit=130, grid=True)
     base = alt.Chart().encode(y=alt.Y("defence:N", sort=defences, axis=axis), color=colour)
-    x: dict[str, Any] = {"scale": alt.Scale(domain=[0.0, 1.0]), "axis": alt.Axis(title=None, format="%", tickCount=3)}
+    x: dict[str, Any] = {
+        "scale": alt.Scale(domain=[0.0, 1.0]),
+        "axis": alt.Axis(title=None, format="%", values=[0.0, 0.5, 1.0], labelFlush=True),
+    }
     told = [
         ("label:N", "", ""),
         ("defence:N", "defence", ""),
@@ -169,12 +171,12 @@ def _table(rows: Sequence[Row]) -> Html:
 def _cell(row: Row, best: float) -> Html:
     notes = [f"mark {row['marked']:.2f}"] if row["attack"] == _BACKDOOR else []
     if row["caught"] is not None:
-        notes.append(f"caught {row['caught']} (at least {percent(row['caught at least'])})")
+        notes += [f"caught {row['caught']}", f"(at least {percent(row['caught at least'])})"]
     if row["wronged"] is not None and not row["wronged"].startswith("0 "):
         notes.append(f"wronged {row['wronged']}")
     strength = round(_STRONGEST * min(1.0, max(0.0, harm(row, best))))
-    shade = f"background:color-mix(in srgb, var(--warn) {strength}%, transparent)"
-    accuracy = f"{row['accuracy']:.3f} ± {number(row['accuracy ±'], 2)}"
+    shade = f"white-space:nowrap;background:color-mix(in srgb, var(--warn) {strength}%, transparent)"
+    accuracy = f"{row['accuracy']:.3f} ± {row['accuracy ±']:.3f}"
     return tag("td", accuracy, *[[tag("br"), tag("small", note)] for note in notes], style=shade)
 
 

@@ -61,10 +61,10 @@ def _spread_frame(run: TrainedRun, points: int) -> pl.DataFrame:
 
 
 def _for_log_axis(frame: pl.DataFrame, lowest: float) -> pl.DataFrame:
-    """Where the nodes are the same nothing is drawn; if they always are, a line on the lower edge is."""
+    """Where the nodes are the same nothing is drawn; if they always are after a step, a line on the lower edge is."""
     spread = pl.col("median")
     if frame.select((spread < lowest).all()).item():
-        return frame.with_columns(pl.lit(lowest).alias(name) for name in ("median", "low", "high", "theory"))
+        return frame.with_columns(pl.col("median", "high", "theory").fill_null(lowest).clip(lowest), low=None)
     drawn = frame.with_columns(pl.when(pl.col(name) >= lowest).then(name) for name in ("median", "high", "theory"))
     return drawn.with_columns(pl.when(spread.is_not_null()).then(pl.col(name).clip(lowest)).alias(name) for name in ("low", "high"))
 
@@ -80,9 +80,10 @@ def _spread_layers(runs: Sequence[TrainedRun], low: float, high: float) -> list[
     import altair as alt
 
     axis, base = log_axis(low, high), _base(runs)
+    edge: Any = alt.OverlayMarkDef(strokeWidth=0.8, opacity=0.5)
     told = (("median", "spread"), ("high", "before"), ("theory", "theory"))
     return [
-        base.mark_area(fillOpacity=0.15).encode(y=alt.Y("low:Q", **axis), y2="high:Q"),
+        base.mark_area(fillOpacity=0.15, line=edge).encode(y=alt.Y("high:Q", **axis), y2="low:Q"),
         base.mark_line(strokeWidth=1.6, strokeDash=[6, 4]).encode(y=alt.Y("theory:Q", **axis)),
         base.mark_line(strokeWidth=1.8).encode(y=alt.Y("median:Q", **axis), tooltip=_tooltip(told)),
         *_event_layers(runs, axis),

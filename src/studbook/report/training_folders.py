@@ -19,6 +19,7 @@ _MOST_SUMMARY, _MOST_CURVE = 1 << 26, 1 << 31
 """Bytes: 1,024 nodes' measures and digests, and ten million steps."""
 _COLUMNS = ("loss", "spread_before", "spread", "spread_predicted", "bytes_sent", "nodes")
 _EVENT = {"step": int, "node": int, "what": str, "why": str}
+_COMMITMENT = {"node": int, "key": str, "commitment": str, "steps": int, "why": str}
 _TOGETHER = ("mean", "server")
 """Whose measures are those of the whole."""
 _HINT = "the same 'studbook training run' writes it again"
@@ -63,7 +64,12 @@ class TrainedRun:
     @property
     def events(self) -> Sequence[Mapping[str, Any]]:
         """What happened to nodes."""
-        return self.summary["events"]  # type: ignore[no-any-return]
+        return self.summary.get("events", ())  # type: ignore[no-any-return]
+
+    @property
+    def commitments(self) -> Sequence[Mapping[str, Any]]:
+        """What each node committed to, where nodes did."""
+        return self.summary.get("commitments", ())  # type: ignore[no-any-return]
 
     @property
     def has_server(self) -> bool:
@@ -111,11 +117,15 @@ def protocol_label(protocol: Mapping[str, Any]) -> str:
         'gossip, ring, pairs'
         >>> protocol_label({"protocol": "local", "every": 10}), protocol_label({"protocol": "synchronised"})
         ('local, every 10', 'synchronised')
+        >>> protocol_label({"protocol": "federated", "clients": 10, "keys": {"neurons": {"m": 16, "how": "random"}}})
+        'federated, 10 clients, 16 random neurons'
     """
-    name, every = str(protocol["protocol"]), protocol.get("every")
+    name, every, clients, keys = str(protocol["protocol"]), *(protocol.get(key) for key in ("every", "clients", "keys"))
     words = [str(protocol[key]) for key in ("graph", "exchange") if isinstance(protocol.get(key), str)]
-    steps = [f"every {every}"] if isinstance(every, int) and (every != 1 or name == "local") else []
-    return ", ".join([name, *words, *steps])
+    words += [f"every {every}"] if isinstance(every, int) and (every != 1 or name == "local") else []
+    words += [f"{clients} clients"] if isinstance(clients, int) else []
+    words += [f"{each['m']} {each['how']} {group}" for group, each in (keys or {}).items()]
+    return ", ".join([name, *words])
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
@@ -141,15 +151,16 @@ def _read_summary(folder: Path) -> dict[str, Any]:
 def _check(summary: Mapping[str, Any]) -> None:
     """Everything that the page reads is of the kind that it takes it for; the rest may be anything."""
     settings = summary["settings"]
-    _require(isinstance(settings["protocol"]["protocol"], str), "its protocol has no name")
+    protocol_label(settings["protocol"])
     _require(_is_count(settings["nodes"]) and _is_count(summary["steps"]), "its nodes and steps aren't counts")
     for name in ("spread", "spread_predicted", "contraction", "contraction_predicted", "bytes_sent"):
         _require(summary[name] is None or _is_number(summary[name]), f"{name} is no number")
     for who, measures in summary["measures"].items():
         sound = all(value is None or _is_number(value) for value in measures.values())
         _require(sound and (who in _TOGETHER or who.isdigit()), f"the measures of {who!r} aren't numbers")
-    for event in summary["events"]:
-        _require(all(type(event[name]) is kind for name, kind in _EVENT.items()), "an event isn't one")
+    for name, shape in (("events", _EVENT), ("commitments", _COMMITMENT)):
+        for each in summary.get(name, ()):
+            _require(all(type(each[key]) is kind for key, kind in shape.items()), f"one of its {name} isn't one")
     _require(all(isinstance(each, str) for each in summary["digests"].values()), "a digest is no text")
 
 

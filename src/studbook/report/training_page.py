@@ -18,7 +18,7 @@ from studbook.report.training_figures import training_figures
 from studbook.report.training_folders import TrainedRun, load_training
 
 PAGE = "report.html"
-_MOST_RUNS, _MOST_EVENTS, _LONGEST_LIST, _MOST_DIGESTS = 24, 200, 4, 8
+_MOST_RUNS, _MOST_EVENTS, _LONGEST_LIST, _MOST_ROWS = 24, 200, 4, 8
 _NBSP = "\u00a0"
 
 
@@ -67,6 +67,7 @@ def render_training(runs: Sequence[TrainedRun]) -> str:
         *happened,
         ("settings", "Settings", _settings(runs)),
         ("digests", "Parameters at the end", _digests(runs)),
+        *([("commitments", "Commitments", _commitments(runs))] if any(run.commitments for run in runs) else []),
     ]
     title = runs[0].label if alone else f"{len(runs)} ways to train together"
     return render_one_page("studbook training run" if alone else "studbook training report", title, _chips(runs), chapters, figures)
@@ -76,7 +77,8 @@ def summary_sentence(run: TrainedRun) -> str:
     """What became of a run, beside theory."""
     told = run.summary
     if run.has_server:
-        return "One server holds the model; nodes hold nothing that could be apart."
+        before = number(run.curve["spread_before"][-1])
+        return f"One server holds the model. Before its last average the clients' were {before} apart (mean squared distance)."
     if not told["spread"]:
         return f"The nodes end the same to the bit. {_contraction(told)}"
     expected = told["spread_predicted"]
@@ -89,7 +91,7 @@ def comparison_sentence(runs: Sequence[TrainedRun]) -> str:
     apart = [run for run in runs if not run.has_server]
     widest = max(apart, key=lambda run: run.summary["spread"] or 0.0, default=None)
     if widest is None or not widest.summary["spread"]:
-        return "In none of the runs do nodes end apart."
+        return "In none of the runs do the nodes end apart."
     spread = widest.summary["spread"]
     same = [f"“{run.label}”" for run in apart if not run.summary["spread"]]
     closer = [f"{number(spread / s)} × closer: “{run.label}”" for run in apart if run is not widest and (s := run.summary["spread"])]
@@ -106,7 +108,7 @@ def _contraction(told: Mapping[str, Any]) -> str:
     if rho <= 1e-9:
         return "An exchange makes all nodes equal: the second largest eigenvalue of E[WᵀW] is 0."
     left = "" if seen is None else f"An exchange left {number(seen)} of the spread (geometric mean). "
-    some = " Theory takes no node to be lost." if told["events"] else ""
+    some = " Theory takes no node to be lost." if told.get("events") else ""
     return (
         f"{left}By theory it leaves {number(rho)} at most, the second largest eigenvalue of E[WᵀW] (σ₂ = {number(math.sqrt(rho))}).{some}"
     )
@@ -207,4 +209,22 @@ def _digests(runs: Sequence[TrainedRun]) -> Html:
             rows.append([run.label, "all nodes" if shared else listed(who, 12), tag("code", digest)])
     about = tag("p", "Equal digests: the same parameters to the bit.", class_="intro")
     listing = table(("run", "node", "digest"), rows, "Digests")
-    return tag("div", about, listing if len(rows) <= _MOST_DIGESTS else tag("details", tag("summary", count(len(rows), "digest")), listing))
+    return tag("div", about, _folded(listing, len(rows), "digest"))
+
+
+def _commitments(runs: Sequence[TrainedRun]) -> Html:
+    """What ``studbook training verify`` holds the nodes to."""
+    rows = [[run.label, *_commitment(each)] for run in runs for each in run.commitments]
+    about = tag("p", "What each node signed; ", tag("code", "studbook training verify"), " replays steps of them.", class_="intro")
+    listing = table(("run", "node", "steps", "commitment", "key", "where not all steps, why"), rows, "Commitments")
+    return tag("div", about, _folded(listing, len(rows), "commitment"))
+
+
+def _commitment(each: Mapping[str, Any]) -> list[Content]:
+    signed = [tag("code", each[name]) if each[name] else "–" for name in ("commitment", "key")]
+    return [str(each["node"]), f"{each['steps']:,}", *signed, each["why"]]
+
+
+def _folded(listing: Html, n: int, noun: str) -> Html:
+    """A long table folds away."""
+    return listing if n <= _MOST_ROWS else tag("details", tag("summary", count(n, noun)), listing)
