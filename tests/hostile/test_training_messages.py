@@ -117,7 +117,7 @@ class Liar(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         status, body, drip = self.server.told
         self.send_response(status)
-        self.send_header("content-length", str(len(body)))
+        self.send_header("content-length", str(getattr(self.server, "claimed", len(body))))
         self.end_headers()
         try:
             for k in range(0, len(body), drip or len(body) or 1):
@@ -153,6 +153,28 @@ def test_garbage_over_http_is_a_lost_node(liar, told, why):
     found = cluster.ask({0: Message("pull")}, timeout_s=0.5)[0]
     assert isinstance(found, Lost)
     assert found.why == why
+    cluster.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 413, 429, 500])
+def test_a_node_that_has_answered_cannot_stop_the_others_by_refusing(liar, status):
+    cluster = HttpCluster.at(TrainingSpec("quadratic", nodes=1), [f"http://127.0.0.1:{liar.server_port}"], "a token of sixteen letters")
+    liar.told = (200, Message("done").encode(), 0)
+    assert isinstance(cluster.ask({0: Message("pull")}, timeout_s=5.0)[0], Message)
+    liar.told = (status, b"no", 0)
+    found = cluster.ask({0: Message("pull")}, timeout_s=5.0)[0]
+    assert isinstance(found, Lost)
+    assert found.why == "garbage"
+    cluster.close()
+
+
+def test_an_answer_longer_than_any_message_is_refused_before_it_is_read(liar):
+    cluster = HttpCluster.at(TrainingSpec("quadratic", nodes=1), [f"http://127.0.0.1:{liar.server_port}"], "a token of sixteen letters")
+    liar.told, liar.claimed = (200, b"x" * 10, 0), 1 << 29
+    found = cluster.ask({0: Message("pull")}, timeout_s=5.0)[0]
+    assert isinstance(found, Lost)
+    assert found.why == "garbage"
+    assert "536,870,912 bytes long, expected 268,435,456 at most" in found.text
     cluster.close()
 
 

@@ -28,13 +28,13 @@ from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.node import Node
 from studbook.protocols.recorder import Place
 from studbook.protocols.spec import TrainingSpec
-from studbook.protocols.values import MAX_BYTES
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from studbook.web.training_node import main; main()"
 _FRESH_S = 5.0  # a node hangs up after 15 s without a request
 _PROBE_S = 0.25
 _HEALTH_S = 2.0
 _MAX_HEALTH = 1 << 12
+_BODY_BYTES = 1 << 28
 
 
 @dataclass(slots=True, eq=False)
@@ -45,13 +45,16 @@ class _Line:
         host: Name or address.
         port: Its port.
         token: The run's.
+        most: Longest message that goes either way, in bytes.
         process: Where we started it.
     """
 
     host: str
     port: int
     token: str = field(repr=False)
+    most: int = _BODY_BYTES
     process: subprocess.Popen[bytes] | None = None
+    _answered: bool = False
     _wire: Wire | None = None
     _used: float = 0.0
 
@@ -71,7 +74,7 @@ class _Line:
             "Content-Length": str(size_of(message)),
         }  # fmt: skip
         yield from self._wire.send([head_of("POST /ask HTTP/1.1", fields), *message])
-        status, body, closes = yield from _answer(self._wire, MAX_BYTES)
+        status, body, closes = yield from _answer(self._wire, self.most)
         self._used = time.monotonic()
         if closes:
             self.drop()
@@ -81,7 +84,8 @@ class _Line:
         """What ``ask`` found, as an answer, or why there is none.
 
         Raises:
-            ConfigError: The node refuses the token, or a message of this size.
+            ConfigError: The node refuses the token, or a message of this size. One that has answered before is lost by that: it can't stop
+                the others.
         """
         if isinstance(found, Exception):
             self.drop()
@@ -89,18 +93,21 @@ class _Line:
                 return Lost("slow", f"no whole answer within {timeout_s:g} s")
             return Lost("down" if isinstance(found, OSError) else "garbage", _plain(f"{type(found).__name__}: {found}"))
         status, data = found
-        if status in (401, 403):
-            raise ConfigError(
-                f"the node at {self.host}:{self.port} refuses the token", hint="each run has its own; start its nodes with it"
-            )
-        if status == 413:
-            raise ConfigError(f"the node at {self.host}:{self.port} takes no message of {size:,} bytes", hint="raise body_bytes")
+        if status in (401, 403, 413):
+            what, hint = "refuses the token", "each run has its own; start its nodes with it"
+            if status == 413:
+                what, hint = f"takes no message of {size:,} bytes", "raise body_bytes"
+            if not self._answered:
+                raise ConfigError(f"the node at {self.host}:{self.port} {what}", hint=hint)
+            return Lost("garbage", f"it {what}: {hint}")
         if status != 200:
             return Lost("garbage", f"HTTP {status}")
         try:
-            return Message.decode(data, "its answer")
+            answer = Message.decode(data, "its answer")
         except RecordError as error:
             return Lost("garbage", _plain(error.message))
+        self._answered = True
+        return answer
 
     def idle(self) -> bool:
         """Whether the node answers and has nothing under way."""
@@ -153,7 +160,7 @@ class HttpCluster:
         spec: What the nodes are; each process builds its own from it.
         place: Where nodes may keep records and keys; ``None``: they can't commit to their training.
         start_timeout_s: Longest wait for a process to be ready.
-        body_bytes: Longest message that a node takes.
+        body_bytes: Longest message that a node takes, and that is taken from it.
 
     Raises:
         ConfigError: An impossible spec.
@@ -169,7 +176,7 @@ class HttpCluster:
     """
 
     def __init__(
-        self, spec: TrainingSpec, *, place: Place | None = None, start_timeout_s: float = 120.0, body_bytes: int = 1 << 28
+        self, spec: TrainingSpec, *, place: Place | None = None, start_timeout_s: float = 120.0, body_bytes: int = _BODY_BYTES
     ) -> None:
         self._spec, self._token = spec, secrets.token_urlsafe(32)
         kept = None if place is None else place.plain()
@@ -177,7 +184,7 @@ class HttpCluster:
         self._start_timeout_s = start_timeout_s
         self._open([])
         processes = [_start({**self._told, "index": i}) for i in range(spec.nodes)]
-        self._lines = [_Line("127.0.0.1", 0, self._token, process) for process in processes]
+        self._lines = [_Line("127.0.0.1", 0, self._token, body_bytes, process) for process in processes]
         try:
             for i in range(spec.nodes):
                 self._lines[i].port = _ready(processes[i], i, start_timeout_s)
@@ -249,7 +256,7 @@ class HttpCluster:
             return False
         self._lines[index].end()
         process = _start({**self._told, "index": index})
-        self._lines[index] = _Line("127.0.0.1", 0, self._token, process)
+        self._lines[index] = _Line("127.0.0.1", 0, self._token, self._lines[index].most, process)
         self._lines[index].port = _ready(process, index, self._start_timeout_s)
         self._lost.discard(index)
         self._back.discard(index)
