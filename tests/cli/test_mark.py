@@ -167,6 +167,12 @@ def test_texts_are_tested_under_a_mark(tmp_path):
     marked, plain = answer("detect", tmp_path / "marked.txt", tmp_path / "plain.txt", "--mark", settings, "--tokenizer", tmp_path)
     assert marked["p_value"] < 1e-20 and marked["green"] == marked["of"]
     assert plain["p_value"] > 1e-3 and plain["expected"] == 0.25
+    lines = [json.dumps({"text": (tmp_path / name).read_text()}) for name in ("plain.txt", "marked.txt")]
+    (tmp_path / "both.jsonl").write_text("\n".join(lines))
+    rows = answer("detect", tmp_path / "both.jsonl", "--mark", settings, "--tokenizer", tmp_path)
+    assert rows == [{**plain, "file": "both.jsonl#0"}, {**marked, "file": f"both.jsonl#{len(lines[0]) + 1}"}]  # where the line begins
+    (tmp_path / "none.jsonl").write_text("[]")
+    assert isinstance(run("detect", tmp_path / "none.jsonl", "--mark", settings, "--tokenizer", tmp_path).exception, DataError)
     assert isinstance(run("detect", tmp_path / "marked.txt", "--mark", settings).exception, ConfigError)
     as_json = tmp_path / "mark.json"
     as_json.write_text(json.dumps({"kind": "kgw", "vocabulary": 500, "key": 15_485_863}))

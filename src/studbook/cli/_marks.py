@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +135,26 @@ def load_text(file: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} isn't UTF-8 from byte {error.start} on", hint="convert it, or name a text") from error
+
+
+def named_texts(file: Path) -> Iterator[tuple[str, str]]:
+    """Each text with its name: the records of a table, an archive or a folder, any other file as a whole.
+
+    Raises:
+        DataError: It isn't there, is too large, isn't UTF-8, or has no texts.
+    """
+    from studbook.screening.reading import form_of
+
+    if not file.is_dir() and form_of(file.name) in (None, "files"):
+        yield str(file), load_text(file)
+        return
+    some = False
+    for record in _records([file], "text"):
+        if record.kind == "text":
+            some = True
+            yield record.id, record.text
+    if not some:
+        raise DataError(f"there are no texts in {file}", hint="Parquet, JSONL, tar and .txt are read; the column is text")
 
 
 def read_texts(paths: Sequence[Path], column: str = "text") -> list[str]:

@@ -82,19 +82,19 @@ def detect_command(
     prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", min=0, help="So many tokens at the beginning are the prompt.")] = 0,
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """Look for a watermark in texts, with exact p-values."""
-    from studbook.cli._marks import TEXT_MARKS, load_text, read_settings, text_detector, tokenizer_of
+    """Look for a watermark in texts, with exact p-values; of tables, archives and folders in each of their texts."""
+    from studbook.cli._marks import TEXT_MARKS, named_texts, read_settings, text_detector, tokenizer_of
 
     kind, options = read_settings(mark)
     if kind not in TEXT_MARKS:
         raise ConfigError(f"{mark} is of kind {kind}, expected one of {', '.join(TEXT_MARKS)}", hint="pictures: studbook mark read")
     detector, encode = text_detector(kind, options), tokenizer_of(options, tokenizer, mark.parent)
     rows = []
-    for file in files:
-        result = detector.detect(encode(load_text(file)), prompt_len=prompt_tokens)
+    for name, text in (named for file in files for named in named_texts(file)):
+        result = detector.detect(encode(text), prompt_len=prompt_tokens)
         rows.append(
             {
-                "file": str(file),
+                "file": name,
                 "mark": detector.name,
                 "p_value": result.p_value_corrected,
                 "green": result.n_green,

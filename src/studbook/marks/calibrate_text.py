@@ -108,11 +108,15 @@ def require_calibrated(calibration: DetectorCalibration, detector: TextMarkDetec
     """
     got, expected = dict(calibration.parameters), dict(_parameters(detector))
     if calibration.detector != detector.name or got != expected:
-        differing = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name)) or ["detector"]
+        differing = [what for name, what in _WHAT.items() if got.get(name) != expected.get(name)] or ["its parameters"]
+        named = [] if calibration.detector == detector.name else [f"the scheme, {calibration.detector[:80]} and {detector.name}"]
         raise ConfigError(
-            f"the calibration is of other settings than the detector's: {', '.join(differing)}",
-            hint="use the marks and windows that were calibrated, or calibrate these",
+            f"the calibration is of another mark than the detector's: they differ in {', '.join(named + differing)}",
+            hint="use the marks and windows that were calibrated, or calibrate these: studbook mark calibrate",
         )
+
+
+_WHAT = {"marks": "the number of marks", "settings": "the key, the vocabulary or another setting", "windows": "the windows"}
 
 
 def content_of(text: AnyArray | Sequence[int]) -> str:
