@@ -122,7 +122,9 @@ def test_a_false_step_is_named(tmp_path):
     shown = run("verify", str(tmp_path / "run"), "--out", str(tmp_path / "v"), "--replays", "6")
     assert shown.exit_code == 3, shown.output
     assert shown.stdout.strip().endswith("REJECT")
-    assert "gives another update than was committed to" in " ".join(shown.stdout.split())
+    told = [line for line in shown.stdout.splitlines() if line.startswith("node 2: ")]
+    assert len(told) == 1
+    assert "than was committed to" in told[0]
     receipt = check_receipt_of(TrainingCommitment, (tmp_path / "v/receipts/node-002.json").read_bytes())[0].record
     assert (receipt.verdict.outcome, receipt.verdict.rejects) == ("reject", 3)
     assert "step" in receipt.notes[0]

@@ -141,6 +141,20 @@ def test_a_key_that_was_changed_stops_the_run(tmp_path):
         site.commit(tmp_path, Independent(), 8)
 
 
+def test_other_numerics_are_nobodys_fault(tmp_path, monkeypatch):
+    """Elsewhere an honest step may have other bits: no ballot there, and a run doesn't go on there."""
+    from studbook.protocols import host, inspection
+
+    site.commit(tmp_path, Independent(), 5)
+    monkeypatch.setattr(inspection, "numerics", lambda: "NumPy 1.0")
+    found = site.verify(tmp_path)
+    assert site.outcomes(found) == ["inconclusive"] * 3
+    assert "here is NumPy 1.0" in found.nodes[0].reason
+    monkeypatch.setattr(host, "numerics", lambda: "NumPy 1.0")
+    with pytest.raises(RunFolderError, match="would go on with NumPy"):
+        site.commit(tmp_path, Independent(), 8)
+
+
 def test_who_cannot_commit_is_refused_before_training(tmp_path):
     how = Commit(4, site.COORDINATOR)
     nodes = site.SPEC.build()
@@ -283,14 +297,14 @@ def test_fewer_replays_than_a_share_needs_say_what_they_find():
 
 
 def test_a_transcript_is_what_a_checkpoint_was(tmp_path):
-    transcript = Transcript(32 * "1", 4, {0: "k"}, {2: 3})
+    transcript = Transcript(32 * "1", 4, {0: ("k", "n")}, {2: 3})
     value = {"w": np.ones(2, np.float32)}
     for step in range(5):
         told = Message("adopt", {"peers": [0, 1]}, {"parameters": value})
         transcript.note(step, {0: told, 1: told, 2: Message("pull")}, [0, 1, 2])
         transcript.append(tmp_path, step + 1)
     again = Transcript.resumed(tmp_path, transcript.plain(), 4, 3)
-    assert (again.run, again.keys, again.stopped) == (transcript.run, transcript.keys, transcript.stopped)
+    assert (again.run, again.told, again.stopped) == (transcript.run, transcript.told, transcript.stopped)
     assert list(again.of(1, 9)) == [0, 1, 2]
     assert again.of(1, 9)[2].value == digest(value)
     assert again.of(2, 9) == {}

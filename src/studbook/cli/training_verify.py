@@ -103,10 +103,14 @@ def _write(out: Path, run: CommittedRun, draw: Draw, found: Inspection) -> dict[
 
 
 def _show(run: CommittedRun, draw: Draw, found: Inspection) -> None:
+    from studbook.errors import printable
     from studbook.theory.replay import found_share
 
     roster = run.roster.record
     show_table([_row(roster.steps, each) for each in found.nodes], title=f"{roster.steps:,} steps of {len(found.nodes)} nodes")
+    for each in found.nodes:
+        if each.reason:
+            typer.echo(printable(f"node {each.node}: {each.reason}"))
     n = draw.of(roster.steps)
     seen = f"{n:,} steps of each find {draw.share:.3g} of false ones with probability {draw.detects(roster.steps):.4f}"
     typer.echo(f"{seen}; in a run without end with {found_share(n, draw.share):.4f}")
@@ -125,5 +129,4 @@ def _row(steps: int, found: Inspected) -> dict[str, Any]:
         "contacts": f"{found.confirmed}/{found.contacts}",
         "detects": found.detects,
         "CPU s": found.cpu_s,
-        "reason": found.reason or "–",
     }

@@ -101,13 +101,19 @@ def _enrol(team: Team, transcript: Transcript) -> None:
         if answer.fields["step"] != team.step:
             message = f"the records of node {i} end at step {answer.fields['step']}, the checkpoint is at {team.step}"
             raise RunFolderError(message, hint="begin anew in another folder with --out")
-        if transcript.keys.setdefault(i, answer.fields["key"]) != answer.fields["key"]:
+        told = answer.fields["key"], answer.fields["numerics"]
+        key, computes = transcript.told.setdefault(i, told)
+        if key != told[0]:
             raise RunFolderError(f"node {i} has another key than the run began with", hint="give the same folder with --key-dir")
+        if computes != told[1]:
+            message = f"node {i} began with {computes}, and would go on with {told[1]}: nobody could replay all of it"
+            raise RunFolderError(message, hint="go on where it began, or begin anew")
 
 
 def _enrolled(team: Team, transcript: Transcript, i: int, answer: Message | None) -> Enrolled:
     """What a node committed to, once its signature is its own; else why it didn't."""
-    none = Enrolled(node=i, key=transcript.keys.get(i, ""), commitment="", steps=0, why=_story(team, i))
+    key, computes = transcript.told.get(i, ("", ""))
+    none = Enrolled(node=i, key=key, commitment="", steps=0, numerics=computes, why=_story(team, i))
     if answer is None:
         return none
     try:

@@ -10,6 +10,7 @@ from studbook.errors import ConfigError, RecordError
 from studbook.protocols import client
 from studbook.protocols.messages import Message, error_message
 from studbook.protocols.node import Node, NodeState
+from studbook.protocols.numerics import numerics
 from studbook.protocols.objective import Gradient
 from studbook.protocols.recorder import Place, Recorder, recorder_of
 from studbook.protocols.transcript import contacts_of
@@ -161,7 +162,7 @@ def _commit(host: Host, message: Message) -> Message:
     """Begin to record, or go on: the node comes to a step by what it keeps of its own steps, or to an earlier one."""
     host.recorder = recorder_of(host.node, host.place, message.fields)
     host.state = host.recorder.begin(_step_of(message), contacts_of(message.fields))
-    return Message("recording", {"step": host.state.step, "key": str(host.recorder.key.public)})
+    return Message("recording", {"step": host.state.step, "key": str(host.recorder.key.public), "numerics": numerics()})
 
 
 def _seal(host: Host, message: Message) -> Message:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from studbook.errors import ConfigError, EvidenceError, StudbookError
 from studbook.protocols.committed_run import CommittedRun
+from studbook.protocols.numerics import numerics
 from studbook.protocols.protocols import Exchanging
 from studbook.protocols.replay import ReplayExamination, ReplayVerifier, bit_for_bit, check_taken_over
 from studbook.protocols.retrace import Retraced
@@ -119,7 +120,7 @@ class Inspection:
 
 
 def inspect_run(run: CommittedRun, draw: Draw, voters: Sequence[SigningKey], *, progress: Callable[[], None] | None = None) -> Inspection:
-    """Let verifiers replay steps of all nodes, and count their votes.
+    """Let verifiers replay steps of all nodes, and count their votes. There is no ballot on a node that computed with something else.
 
     Args:
         run: The run.
@@ -207,7 +208,9 @@ class _Verifier:
         signed, began = self._opened[i], time.process_time()
         if isinstance(signed, str):
             return _Look(signed)
-        node = self._run.nodes[i]
+        node, computed = self._run.nodes[i], self._run.roster.record.nodes[i].numerics
+        if computed != numerics():
+            return _Look(f"it computed with {computed or 'nobody knows what'}, here is {numerics()}: other bits would be nobody's fault")
 
         def seen(step: int, taken: Retraced) -> None:
             kinds = {each.kind for each in self._run.contacts.get(step, {}).values()}

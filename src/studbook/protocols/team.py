@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from studbook.errors import ConfigError, RecordError, StudbookError, WorkerLostError
+from studbook.protocols.answers import require_fields
 from studbook.protocols.cluster import Cluster, Lost
 from studbook.protocols.host import CHANGING, Host
 from studbook.protocols.messages import Message, raise_error
@@ -249,9 +250,7 @@ class Team:
     def _check_alike(self, i: int, request: Message, answer: Message) -> None:
         """Refuse what is no answer to this request; arrays have to be like everybody's, and rows as many as the node has."""
         asked = "gradient" if request.fields.get("ahead") else request.kind
-        for name, sound in _EXPECTED.get(asked, {}).items():
-            if name not in answer.fields or not sound(answer.fields[name]):
-                raise RecordError(f"its answer to {request.kind!r} has no {name!r} that can be")
+        require_fields(asked, answer.fields)
         for each in answer.arrays.values():
             self._like = each if self._like is None else self._like
             require_alike([self._like, each])
@@ -325,7 +324,7 @@ class Team:
         if self.transcript is None or i in self.transcript.stopped:
             return False
         found = self._one(i, self.transcript.message("commit", i, self._at)).fields
-        return (found.get("step"), found.get("key")) == (self._at, self.transcript.keys.get(i))
+        return found.get("step") == self._at and (found.get("key"), found.get("numerics")) == self.transcript.told.get(i)
 
     def _recover(self, i: int, peers: Iterable[int], step: int) -> None:
         """Bring a node to a step: with a peer's state, or by its own steps from the start.
@@ -366,19 +365,6 @@ class Team:
     def _join(self, i: int, what: Literal["replaced", "rejoined"], why: str) -> None:
         self.live = sorted([*self.live, i])
         self.events.append(Event(self.step, i, what, why))
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < 1 << 53)
-
-
-_EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
-    "gradient": {"loss": _is_number, "n": lambda n: type(n) is int and 1 <= n < 1 << 40},
-    "advance": {"losses": lambda losses: isinstance(losses, list) and len(losses) > 0 and all(map(_is_number, losses))},
-    "evaluate": {"measures": lambda found: isinstance(found, Mapping) and all(map(_is_number, found.values()))},
-    "commit": {"step": lambda step: type(step) is int and step >= 0, "key": lambda key: isinstance(key, str)},
-    "save": {"step": lambda step: type(step) is int and step >= 0},
-}
 
 
 def spread_of(several: Iterable[Parameters]) -> float:

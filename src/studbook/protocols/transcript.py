@@ -27,7 +27,7 @@ class Transcript:
     Attributes:
         run: 128 random bits in hex that name the run.
         every: Nodes keep a state every so many steps.
-        keys: Public keys of the nodes, as they told them before their first step.
+        told: Public key and numerics of the nodes, as they told them before their first step.
         stopped: Nodes that went on from a peer's state, and at which step they had been lost: what they commit to ends there.
 
     Examples:
@@ -43,7 +43,7 @@ class Transcript:
 
     run: str
     every: int
-    keys: dict[int, str] = field(default_factory=dict)
+    told: dict[int, tuple[str, str]] = field(default_factory=dict)
     stopped: dict[int, int] = field(default_factory=dict)
     _steps: dict[int, dict[int, Contact]] = field(default_factory=dict)
     _written: int = 0
@@ -77,7 +77,7 @@ class Transcript:
         """What of it belongs into a checkpoint; the contacts have a file of their own."""
         return {
             "run": self.run,
-            "keys": [list(each) for each in self.keys.items()],
+            "told": [[i, *each] for i, each in self.told.items()],
             "stopped": [list(each) for each in self.stopped.items()],
         }
 
@@ -101,7 +101,8 @@ class Transcript:
             RunFolderError: It isn't whole.
         """
         try:
-            found = cls(str(plain["run"]), every, dict(plain["keys"]), dict(plain["stopped"]))
+            told = {i: (str(key), str(computes)) for i, key, computes in plain["told"]}
+            found = cls(str(plain["run"]), every, told, dict(plain["stopped"]))
             found._steps = {each: taken for each, taken in read_contacts(folder / TRANSCRIPT, torn=True).items() if each < step}
         except (RecordError, VerifierError, KeyError, TypeError, ValueError) as error:
             message = f"{folder / TRANSCRIPT} isn't what the run wrote: {error}"

@@ -24,6 +24,7 @@ class Enrolled:
         key: Its public key, as it was told before the first step; empty: it told none.
         commitment: Digest of its commitment; empty: it made none.
         steps: That commitment's: the first so many of the run's.
+        numerics: What it computed with, by its own word.
         why: Where they aren't all, why.
     """
 
@@ -33,6 +34,7 @@ class Enrolled:
     key: str
     commitment: str
     steps: int
+    numerics: str = ""
     why: str = ""
 
     def __post_init__(self) -> None:
