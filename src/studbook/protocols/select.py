@@ -187,6 +187,8 @@ class Gathering:
 
     def spread(self) -> float:
         """Mean squared distance of the clients' models to their mean, all weighing alike; they are equal in what their slices leave out."""
+        if self._n == 1:
+            return 0.0
         middle = math.fsum(float(np.square(total / self._n).sum()) for total in self._plain.values())
         return max(0.0, self._squares / self._n - middle)
 
