@@ -199,6 +199,9 @@ def _show_plan(queue: Queue, format_: Format) -> None:
         plan = [asdict(each) for each in queue.plan]
         show_json({"half_width": queue.half_width, "expected": queue.expected, "plan": plan, "records": records})
         return
+    if not queue.plan:
+        _say("Nothing is open: a signature or the register decided every record.")
+        return
     everything = " or ".join(BINS)
     rows = [asdict(each) | ({"stratum": "all"} if each.stratum == everything else {}) for each in queue.plan]
     show_table(rows, "Strata")

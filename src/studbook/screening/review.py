@@ -213,7 +213,9 @@ def _mean(draws: Draws, name: str) -> float:
 
 def _covariance(draws: Draws, groups: Sequence[str]) -> Floats:
     """Of the groups' shares; a part that is open is uniform and independent."""
-    low, high = (np.array([draws.shares(name)[end] for name in groups]).reshape(len(groups), -1) for end in (0, 1))
+    if not groups:
+        return np.zeros((0, 0))
+    low, high = (np.array([draws.shares(name)[end] for name in groups]) for end in (0, 1))
     covariance: Floats = np.atleast_2d(np.cov((low + high) / 2.0))
     return covariance + np.diag(np.mean((high - low) ** 2, axis=1) / 12.0)
 
