@@ -5,10 +5,23 @@ from __future__ import annotations
 import pytest
 
 from studbook.execution import HttpCluster, RayCluster
-from studbook.protocols import Gossip, Independent, InProcess, Local, Optimiser, Patience, Plan, Synchronised, TrainingSpec, ring, train
+from studbook.protocols import (
+    Federated,
+    Gossip,
+    Independent,
+    InProcess,
+    Local,
+    Optimiser,
+    Patience,
+    Plan,
+    Synchronised,
+    TrainingSpec,
+    ring,
+    train,
+)
 
 SPEC = TrainingSpec("softmax", {"data": "digits", "limit": 400}, nodes=3, batch=16, optimiser=Optimiser("adam", rate=0.01))
-PROTOCOLS = [Independent(), Synchronised(), Local(3), Gossip(ring(3)), Gossip(ring(3), "neighbours")]
+PROTOCOLS = [Independent(), Synchronised(), Local(3), Gossip(ring(3)), Gossip(ring(3), "neighbours"), Federated(clients=3)]
 PLAN = Plan(steps=8, evaluate_every=4)
 
 
