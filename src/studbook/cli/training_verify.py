@@ -127,6 +127,6 @@ def _row(steps: int, found: Inspected) -> dict[str, Any]:
         "replayed": found.replayed,
         "taken again": f"{found.taken / found.covers:.1%}" if found.covers else "–",
         "contacts": f"{found.confirmed}/{found.contacts}",
-        "detects": found.detects,
+        "detection": found.detects,
         "CPU s": found.cpu_s,
     }
