@@ -245,12 +245,12 @@ def test_a_select_study_is_drawn_and_told(selected):
     study, rows = selected
     accuracy, change = select_figures(study, rows)
     whole = next(row for row in rows if row.how == "all")
-    assert [row["whole"] for row in accuracy.rows if "whole" in row] == [whole.accuracy]
+    assert {(row["m"], row["value"]) for row in accuracy.rows if row["group"] == "whole model"} == {(m, whole.accuracy) for m in (2, 4, 8)}
     sizes = {row["m"]: row for row in accuracy.rows if row["group"] == "random keys"}
     two = next(row for row in rows if row.m == 2)
     assert (sizes[2]["value"], sizes[2]["high"] - sizes[2]["value"]) == pytest.approx((two.accuracy, two.half))
     assert [row["m"] for row in change.rows] == [2, 4]
-    assert not any("published" in row for row in accuracy.rows)
+    assert not any("published" in row["group"] for row in accuracy.rows)
     text = words(render_select(study, rows, [("Code", "here")]))
     assert "all 8" in text
     assert f"{two.accuracy:.3f} ± {two.half:.3f}" in text
@@ -263,7 +263,7 @@ def test_the_published_points_are_marked_as_another_data_set(selected):
     sizes = {2: 4, 4: 32, 8: 64}
     filters = tuple(replace(row, m=sizes[row.m], n=64) for row in rows)
     accuracy = select_figures(replace(study, experiments=(experiment,)), filters)[0]
-    marks = {row["m"]: row["published"] for row in accuracy.rows if "published" in row}
+    marks = {row["m"]: row["value"] for row in accuracy.rows if "published" in row["group"]}
     assert marks == {m: PUBLISHED[m] for m in (4, 32, 64)}
     assert any("another data set" in name for name, _ in accuracy.legend)
     assert picture(accuracy).count("another data set") >= 1

@@ -127,7 +127,7 @@ def _chart(rows: Sequence[Row], keys: Sequence[tuple[str, str]]) -> Any:
 
     defences, attacks = _names(rows, "defence"), _names(rows, "attack")
     scale = alt.Scale(domain=[name for name, _ in keys], range=[colour for _, colour in keys])
-    colour = alt.Color("group:N", scale=scale, legend=alt.Legend(title=None))
+    colour = alt.Color("group:N", scale=scale, legend=alt.Legend(title=None, symbolOpacity=1))
     axis = alt.Axis(title=None, minExtent=110, maxExtent=130, labelLimit=130, grid=True)
     base = alt.Chart().encode(y=alt.Y("defence:N", sort=defences, axis=axis), color=colour)
     x: dict[str, Any] = {

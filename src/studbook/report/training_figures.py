@@ -212,7 +212,7 @@ def _base(runs: Sequence[TrainedRun], by: str = "label") -> Any:
 
     labels, last = [run.label for run in runs], max(len(run.curve) for run in runs)
     scale = alt.Scale(domain=labels, range=cell_colours(labels))
-    legend = alt.Legend(title=None) if 1 < len(runs) <= OVERLAY else None
+    legend = alt.Legend(title=None, symbolOpacity=1) if 1 < len(runs) <= OVERLAY else None
     axis = alt.Axis(title="step", format=",d", tickMinStep=1, tickCount=5)
     x = alt.X("step:Q", scale=alt.Scale(domain=[0, last], nice=False), axis=axis)
     return alt.Chart().encode(x=x, color=alt.Color(f"{by}:N", scale=scale, sort=labels, legend=legend))

@@ -123,13 +123,19 @@ def _is_published(experiment: Experiment) -> bool:
 
 
 def _accuracy_rows(experiment: Experiment, rows: Sequence[SelectRow]) -> Iterator[dict[str, Any]]:
+    """What was measured, the whole model's accuracy as a line through all sizes, and what was published of these sizes."""
     of = [row for row in rows if row.experiment == experiment.name]
+    sizes = sorted({row.m for row in of})
     for row in of:
         yield _row(row, row.accuracy, row.half)
         if row.how == "all":
-            yield {"label": row.experiment, "group": _WHOLE, "whole": row.accuracy}
-    for m in sorted({row.m for row in of if _is_published(experiment) and row.n == max(PUBLISHED)} & PUBLISHED.keys()):
-        yield {"label": experiment.name, "group": _PUBLISHED, "m": m, "published": PUBLISHED[m]}
+            yield from ({"label": row.experiment, "m": m, **_known(_WHOLE, row.accuracy), "guide": True} for m in sizes if m != row.n)
+    if _is_published(experiment) and of[0].n == max(PUBLISHED):
+        yield from ({"label": experiment.name, "m": m, **_known(_PUBLISHED, PUBLISHED[m])} for m in sizes if m in PUBLISHED)
+
+
+def _known(group: str, value: float) -> dict[str, Any]:
+    return {"group": group, "value": value, "low": value, "high": value}
 
 
 def _row(row: SelectRow, value: float, half: float) -> dict[str, Any]:
@@ -141,30 +147,36 @@ def _row(row: SelectRow, value: float, half: float) -> dict[str, Any]:
 def _chart(study: SelectStudy, keys: Sequence[tuple[str, str]], measure: str) -> Any:
     import altair as alt
 
-    names = [name for name, _ in keys]
+    names, marked = [name for name, _ in keys], (_WHOLE, _PUBLISHED)
     colour = alt.Color(
-        "group:N", scale=alt.Scale(domain=names, range=[c for _, c in keys]), sort=names, legend=alt.Legend(title=None, columns=2)
+        "group:N",
+        scale=_scale(names, [c for _, c in keys]),
+        sort=names,
+        legend=alt.Legend(title=None, columns=2, symbolType="square", symbolDash=[1, 0]),
     )
+    dash = alt.StrokeDash("group:N", scale=_scale(names, [[4, 4] if name in marked else [1, 0] for name in names]), legend=None)
+    shape = alt.Shape("group:N", scale=_scale(names, ["diamond" if name == _PUBLISHED else "circle" for name in names]), legend=None)
     x = alt.X("m:O", sort="ascending", scale=alt.Scale(type="point", padding=0.4), axis=_size_axis())
-    base = alt.Chart().encode(color=colour)
-    sized = base.transform_filter("isValid(datum.value)").encode(x=x)
     y: dict[str, Any] = {"scale": alt.Scale(zero=measure == "difference"), "axis": alt.Axis(title=None, tickCount=5)}
     told = [("label:N", ""), ("group:N", " "), ("m:Q", "keys"), ("of:Q", "of"), ("sent:N", "sent a round"), ("holds:N", "client holds")]
     tooltip = [*[alt.Tooltip(name, title=title) for name, title in told], alt.Tooltip("value:Q", title=measure, format=".3f")]
+    base = alt.Chart().encode(x=x, color=colour)
+    zero = alt.Chart().mark_rule(color=MUTED, strokeWidth=1).encode(y=alt.datum(0.0))
     layers = [
-        sized.mark_line(strokeWidth=1.8).encode(y=alt.Y("value:Q", **y)),
-        sized.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
-        sized.mark_point(size=46, filled=True, opacity=1).encode(y=alt.Y("value:Q", **y), tooltip=tooltip),
+        *([zero] if measure == "difference" else []),
+        base.mark_line(strokeWidth=1.6).encode(y=alt.Y("value:Q", **y), strokeDash=dash),
+        base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+        base.transform_filter("!datum.guide")
+        .mark_point(size=46, filled=True, opacity=1)
+        .encode(y=alt.Y("value:Q", **y), shape=shape, tooltip=tooltip),
     ]
-    if measure == "difference":
-        layers = [alt.Chart().mark_rule(color=MUTED, strokeWidth=1).encode(y=alt.datum(0.0)), *layers]
-    else:
-        whole = base.transform_filter("isValid(datum.whole)").mark_rule(strokeDash=[4, 4], strokeWidth=1.2)
-        layers = [whole.encode(y=alt.Y("whole:Q", **y)), *layers]
-    if _PUBLISHED in names:
-        marks = base.transform_filter("isValid(datum.published)").mark_point(size=60, shape="diamond", strokeWidth=1.8)
-        layers.append(marks.encode(x=x, y=alt.Y("published:Q", **y), tooltip=[*tooltip[:3], alt.Tooltip("published:Q", title="accuracy")]))
     return panels(alt.layer(*layers), [each.name for each in study.experiments], _HEIGHT).resolve_scale(x="independent", y="independent")
+
+
+def _scale(names: Sequence[str], values: Sequence[Any]) -> Any:
+    import altair as alt
+
+    return alt.Scale(domain=list(names), range=list(values))
 
 
 def _size_axis() -> Any:
