@@ -81,7 +81,8 @@ class InProcess:
     """
 
     def __init__(self, nodes: Sequence[Node], place: Place | None = None) -> None:
-        self._hosts = [Host(node, place) for node in nodes]
+        self._nodes = tuple(nodes)
+        self._hosts = [Host(node, place) for node in self._nodes]
 
     @property
     def n(self) -> int:
@@ -91,7 +92,7 @@ class InProcess:
     @property
     def nodes(self) -> Sequence[Node]:
         """See ``Cluster``."""
-        return [host.node for host in self._hosts]
+        return self._nodes
 
     def ask(self, requests: Mapping[int, Message], *, timeout_s: float) -> Mapping[int, Message | Lost]:
         """See ``Cluster``."""
@@ -100,7 +101,7 @@ class InProcess:
     def revive(self, index: int, *, fresh: bool) -> bool:
         """See ``Cluster``; nodes here aren't lost."""
         if fresh:
-            self._hosts[index] = Host(self._hosts[index].node, self._hosts[index].place)
+            self._hosts[index] = Host(self._nodes[index], self._hosts[index].place)
         return True
 
     def close(self) -> None:
