@@ -49,8 +49,8 @@ def cost() -> None:
     print("| model | parameters | batch | steps | a state every | training | committing | answering | verifying | theory | steps again |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for (name, settings), batch, steps, every in (
-        (small, 32, 1800, 1), (small, 32, 7200, 20), (small, 256, 7200, 100), (mlp, 64, 600, 1), (mlp, 64, 3600, 20), (mlp, 256, 2700, 20),
-        (cnn, 32, 2400, 20),
+        (small, 32, 1800, 1), (small, 32, 7200, 20), (small, 256, 7200, 100), (mlp, 64, 600, 1), (mlp, 64, 4200, 20), (mlp, 256, 2700, 20),
+        (cnn, 32, 2400, 5),
     ):  # fmt: skip
         objective = open_objective(name, {"data": "mnist5k", **settings})
         node = Node(0, objective, np.arange(objective.n_rows), batch, Optimiser(rate=0.05), 0)
