@@ -102,7 +102,7 @@ class Federated:
         return {i: each.loss for i, each in updates.items()}
 
     def mixing(self, n: int) -> Sequence[Floats]:
-        """The clients of a round mix at once, at the server."""
+        """The clients of a round mix at once, at the server; the others hold nothing that could mix."""
         several = min(self.clients, n)
         return [np.full((several, several), 1.0 / several)]
 
