@@ -138,6 +138,7 @@ def test_what_is_near_a_persons_may_be_generated_and_is_no_verified_human_record
 
 def test_where_every_record_is_certain_there_is_nothing_to_review(tmp_path):
     folder = near_corpus(tmp_path / "s", near=0, exact=40, n=40)
+    assert json.loads(run("estimate", folder, "--format", "json").stdout)["complete"]
     plan = json.loads(run("review", folder, "--n", 3, "--format", "json").stdout)
     assert plan == {"half_width": 0.0, "expected": 0.0, "plan": [], "records": []}
     shown = run("review", folder, "--n", 3)

@@ -25,9 +25,9 @@ def run(*arguments: object):
     return CliRunner().invoke(app, ["mark", *map(str, arguments)])
 
 
-def answer(*arguments: object):
+def answer(*arguments: object, exit_code: int = 0):
     result = run(*arguments, "--format", "json")
-    assert result.exit_code == 0, result.exception
+    assert result.exit_code == exit_code, result.exception
     return json.loads(result.stdout)
 
 
@@ -69,7 +69,7 @@ def test_without_a_payload_the_strip_alone_is_looked_for(tmp_path, scene):
 def test_a_file_that_is_no_picture_is_a_row_of_its_own(tmp_path, scene):
     broken = tmp_path / "broken.png"
     broken.write_bytes(scene.read_bytes()[:200])
-    rows = answer("read", broken, tmp_path / "nothing.png", scene)
+    rows = answer("read", broken, tmp_path / "nothing.png", scene, exit_code=1)
     assert len(rows) == 3 and "can't be read" in rows[0]["note"] and "can't be read" in rows[1]["note"]
     assert rows[2]["mark"] == "dalle-strip"
 

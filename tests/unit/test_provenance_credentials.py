@@ -275,6 +275,9 @@ def test_trust_in_nobody_or_in_a_signer_is_refused(place, tmp_path):
         Trust(b"nonsense")
     with pytest.raises(ConfigError, match="can't be read"):
         Trust.load([tmp_path / "nothing.pem"])
+    (tmp_path / "other.pem").write_text("no certificate")
+    with pytest.raises(ConfigError, match=r"no certificates in PEM in .*other\.pem"):
+        Trust.load([place / "chain", tmp_path / "other.pem"])
     with pytest.raises(ConfigError, match="name is empty"):
         Trust.load([place / "chain"], signers=[" "])
 

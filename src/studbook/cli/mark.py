@@ -63,7 +63,7 @@ def read_command(
     calibration: Annotated[Path | None, typer.Option("--calibration", help="Signed calibration of the strip, for its p-value.")] = None,
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """Say which marks pictures carry: dwtDctSvd with one of the payloads, the strip of DALL·E 2."""
+    """Say which marks pictures carry: dwtDctSvd with one of the payloads, the strip of DALL·E 2; exit with 1 where one can't be read."""
     from studbook.marks.dalle_strip import DalleStrip
     from studbook.marks.dwt_dct_svd import DwtDctSvd
 
@@ -72,6 +72,7 @@ def read_command(
     found = None if calibration is None else _calibration(calibration, marks[-1])
     rows = [row for file in files for row in _picture_rows(file, marks, found)]
     _show(rows, format_)
+    raise typer.Exit(0 if all(row["mark"] for row in rows) else 1)
 
 
 @app.command("detect")

@@ -57,18 +57,18 @@ class DwtDctSvd:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.payloads) <= MAX_PAYLOADS:
-            raise ConfigError(f"{len(self.payloads):,} payloads, expected 1 to {MAX_PAYLOADS:,}", hint="random_payload draws one")
+            raise ConfigError(f"{len(self.payloads):,} payloads, expected 1 to {MAX_PAYLOADS:,}", hint="studbook mark payload draws one")
         for payload in self.payloads:
             if not isinstance(payload, str) or not _HEX.fullmatch(payload):
                 raise ConfigError(
-                    f"a payload is {str(payload)[:80]!r}, expected 8 to 64 lower-case hex digits", hint="random_payload draws one"
+                    f"a payload is {str(payload)[:80]!r}, expected 8 to 64 lower-case hex digits", hint="studbook mark payload draws one"
                 )
             if len(payload) != len(self.payloads[0]):
                 raise ConfigError(f"payloads have {len(self.payloads[0])} and {len(payload)} hex digits, expected one length")
             if not _balanced(payload):
                 raise ConfigError(
                     f"the payload {payload} has {_ones(payload)} ones in {4 * len(payload)} bits: any picture of one colour looks like it",
-                    hint="random_payload draws one",
+                    hint="studbook mark payload draws one",
                 )
         if len(set(self.payloads)) != len(self.payloads):
             raise ConfigError("a payload is there twice", hint="each counts in the correction for their number")

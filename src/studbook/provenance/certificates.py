@@ -152,12 +152,14 @@ def read_certificates(pem: bytes, what: str, *, most: int = MAX_CHAIN) -> list[C
     """
     from cryptography import x509
 
+    if len(pem) > MAX_PEM * most:
+        raise ProvenanceError(
+            f"{what} has {len(pem):,} bytes, expected at most {MAX_PEM * most:,} of certificates", hint="is it another file?"
+        )
     try:
-        if len(pem) > MAX_PEM * most:
-            raise ValueError(f"{len(pem):,} bytes")
         found = x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise ProvenanceError(f"{what} holds no certificates in PEM: {error}"[:300], hint="expected -----BEGIN CERTIFICATE-----") from error
+        raise ProvenanceError(f"there are no certificates in PEM in {what}", hint="expected -----BEGIN CERTIFICATE-----") from error
     if len(found) > most:
         raise ProvenanceError(f"{what} holds {len(found)} certificates, expected at most {most}")
     return found

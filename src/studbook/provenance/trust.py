@@ -58,13 +58,11 @@ class Trust:
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise ConfigError(f"the root certificate {file} can't be read: {reason}", hint="--trust root.pem") from error
+            _certificates_in(found[-1], str(file), MAX_ANCHORS)
         return cls(b"\n".join(found), frozenset(signers))
 
     def _certificates(self) -> list[Certificate]:
-        try:
-            return read_certificates(self.anchors, "the trusted roots", most=MAX_ANCHORS)
-        except ProvenanceError as error:
-            raise ConfigError(error.message, hint=error.hint) from error
+        return _certificates_in(self.anchors, "the trusted roots", MAX_ANCHORS)
 
     def check_signer(self, name: str, what: str) -> None:
         """Return nothing where this signer counts.
@@ -90,6 +88,13 @@ class Trust:
             last = max(each.not_valid_after_utc for each in found)
             raise ProvenanceError(f"no trusted root is valid now; the last one expired on {last:%Y-%m-%d}", hint="trust a newer root")
         return b"".join(each.public_bytes(Encoding.PEM) for each in valid)
+
+
+def _certificates_in(pem: bytes, what: str, most: int) -> list[Certificate]:
+    try:
+        return read_certificates(pem, what, most=most)
+    except ProvenanceError as error:
+        raise ConfigError(error.message, hint=error.hint) from error
 
 
 def _is_authority(certificate: Certificate) -> bool:

@@ -201,7 +201,7 @@ def estimate_counts(
         upper=max(high, share),
         confidence=confidence,
         certain=counts.certain_generated / counts.records,
-        complete=bool(detectors) or all(name in weighed.direct for name in (DETECTORS, NOBODY) if name in draws.sizes),
+        complete=bool(detectors) or all(name in weighed.direct for name in (DETECTORS, NOBODY) if draws.sizes.get(name)),
         parts=_parts(counts, weighed, expected, confidence),
         limit=None if n_answers else _limit(counts, detectors, confidence, half_width, (high - low) / 2.0),
         answers=n_answers,
