@@ -13,7 +13,20 @@ import pytest
 
 from studbook.errors import WorkerLostError
 from studbook.execution import HttpCluster
-from studbook.protocols import Gossip, Independent, InProcess, Local, Optimiser, Patience, Plan, Synchronised, TrainingSpec, ring, train
+from studbook.protocols import (
+    Federated,
+    Gossip,
+    Independent,
+    InProcess,
+    Local,
+    Optimiser,
+    Patience,
+    Plan,
+    Synchronised,
+    TrainingSpec,
+    ring,
+    train,
+)
 
 SPEC = TrainingSpec("quadratic", {"dimension": 20}, nodes=3, batch=5, optimiser=Optimiser("adam", rate=0.01))
 STEPS = 30
@@ -61,7 +74,7 @@ def test_killed_synchronised_training_stops_and_goes_on_from_its_checkpoint(tmp_
     assert list(run.rows) == list(whole.rows)
 
 
-@pytest.mark.parametrize("protocol", [Gossip(ring(3)), Independent()], ids=["gossip", "independent"])
+@pytest.mark.parametrize("protocol", [Gossip(ring(3)), Independent(), Federated(clients=3)], ids=["gossip", "independent", "federated"])
 def test_a_node_that_hangs_is_left_out_and_rejoins(protocol):
     # It hangs at step 10 and goes on at step 14; from step 20 on the run waits until the node is seen, which happens beside the run.
     spec = SPEC

@@ -92,9 +92,8 @@ class Selection:
             RecordError: They aren't.
         """
         wanted = {group: choice.m for group, choice in self.groups.items()}
-        got = {group[:80]: len(chosen) for group, chosen in list(keys.items())[:8]}
-        if got != wanted or len(keys) != len(wanted):
-            raise RecordError(f"it names keys {got}, expected {wanted}")
+        if {group: len(chosen) for group, chosen in keys.items()} != wanted:
+            raise RecordError(f"it names {sum(map(len, keys.values())):,} keys of {len(keys):,} groups, expected {wanted}")
         known = _sliced(objective).groups()
         for group, chosen in keys.items():
             if chosen.min() < 0 or chosen.max() >= known[group] or (np.diff(chosen) <= 0).any():
