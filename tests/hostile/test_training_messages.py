@@ -205,8 +205,8 @@ def test_addresses_that_are_none(url):
 
 
 def test_a_wrong_token_and_a_body_that_is_too_long():
-    with HttpCluster(TrainingSpec("quadratic", nodes=1), body_bytes=10_000) as cluster:
-        url = f"http://127.0.0.1:{cluster._lines[0].port}"
+    with HttpCluster(TrainingSpec("quadratic", nodes=1), loopback=True, body_bytes=10_000) as cluster:
+        url = f"http://127.0.0.1:{cluster._lines[0].address[1]}"
         stranger = HttpCluster.at(TrainingSpec("quadratic", nodes=1), [url], "another token of letters")
         with pytest.raises(ConfigError, match="refuses the token"):
             stranger.ask({0: Message("pull")}, timeout_s=10.0)

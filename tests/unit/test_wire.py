@@ -15,8 +15,14 @@ from studbook.execution.wire import MAX_HEAD, Wire, WireError, connect, finish, 
 LONG = np.random.default_rng(0).integers(0, 256, 5_000_000, np.uint8).tobytes()
 
 
-@pytest.fixture
-def ends():
+@pytest.fixture(params=["loopback", "socket"])
+def ends(request):
+    if request.param == "socket":
+        here, there = socket.socketpair()
+        yield here, there
+        here.close()
+        there.close()
+        return
     listener = socket.create_server(("127.0.0.1", 0))
     here = socket.create_connection(listener.getsockname())
     there, _ = listener.accept()
@@ -133,9 +139,11 @@ def test_flipped_bytes_give_a_head_or_a_typed_error():
             assert 0 <= read_head(bytes(changed)).length < 10**18
 
 
-def test_nobody_at_an_address():
+def test_nobody_at_an_address(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        finish(connect("localhost", port), 5.0).close()  # by its second address where the first is IPv6's
+        finish(connect(("localhost", port)), 5.0).close()  # by its second address where the first is IPv6's
+    with pytest.raises(FileNotFoundError):
+        finish(connect(str(tmp_path / "none.sock")), 5.0)
     with pytest.raises(ConnectionRefusedError):
-        finish(connect("127.0.0.1", port), 5.0)
+        finish(connect(("127.0.0.1", port)), 5.0)

@@ -6,8 +6,10 @@ import functools
 import json
 import secrets
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from urllib.parse import urlsplit
 from studbook.errors import ConfigError, RecordError, WorkerLostError
 from studbook.execution.launch import without_interrupt
 from studbook.execution.threads import WORKER_ENVIRONMENT
-from studbook.execution.wire import Buffer, Steps, Wire, WireError, connect, finish, head_of, side_by_side, size_of
+from studbook.execution.wire import Address, Buffer, Steps, Wire, WireError, connect, finish, head_of, side_by_side, size_of
 from studbook.protocols.cluster import Lost
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.node import Node
@@ -42,15 +44,13 @@ class _Line:
     """One node's address, and the line to it.
 
     Attributes:
-        host: Name or address.
-        port: Its port.
+        address: Where it listens.
         token: The run's.
         most: Longest message that goes either way, in bytes.
         process: Where we started it.
     """
 
-    host: str
-    port: int
+    address: Address
     token: str = field(repr=False)
     most: int = _BODY_BYTES
     process: subprocess.Popen[bytes] | None = None
@@ -68,9 +68,9 @@ class _Line:
         if time.monotonic() - self._used > _FRESH_S:
             self.drop()
         if self._wire is None:
-            self._wire = yield from connect(self.host, self.port)
+            self._wire = yield from connect(self.address)
         fields = {
-            "Host": f"{self.host}:{self.port}", "Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream",
+            "Host": "localhost", "Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream",
             "Content-Length": str(size_of(message)),
         }  # fmt: skip
         yield from self._wire.send([head_of("POST /ask HTTP/1.1", fields), *message])
@@ -98,7 +98,7 @@ class _Line:
             if status == 413:
                 what, hint = f"takes no message of {size:,} bytes", "raise body_bytes"
             if not self._answered:
-                raise ConfigError(f"the node at {self.host}:{self.port} {what}", hint=hint)
+                raise ConfigError(f"the node at {_shown(self.address)} {what}", hint=hint)
             return Lost("garbage", f"it {what}: {hint}")
         if status != 200:
             return Lost("garbage", f"HTTP {status}")
@@ -118,9 +118,9 @@ class _Line:
         return isinstance(answer, dict) and answer.get("busy") is False
 
     def _health(self) -> Steps[memoryview]:
-        wire = yield from connect(self.host, self.port)
+        wire = yield from connect(self.address)
         try:
-            yield from wire.send([head_of("GET /health HTTP/1.1", {"Host": f"{self.host}:{self.port}", "Connection": "close"})])
+            yield from wire.send([head_of("GET /health HTTP/1.1", {"Host": "localhost", "Connection": "close"})])
             return (yield from _answer(wire, _MAX_HEALTH))[1]
         finally:
             wire.close()
@@ -152,13 +152,15 @@ def _answer(wire: Wire, most: int) -> Steps[tuple[int, memoryview, bool]]:
 
 
 class HttpCluster:
-    """Nodes in processes of their own, which serve on loopback and end with this process.
+    """Nodes in processes of their own on this machine, which end with this process.
 
-    Messages are bytes, never code; every node knows one token, drawn for the run.
+    Messages are bytes, never code; every node knows one token, drawn for the run. Nodes listen on sockets in a folder that only you can
+    enter, or on ports of the loopback.
 
     Args:
         spec: What the nodes are; each process builds its own from it.
         place: Where nodes may keep records and keys; ``None``: they can't commit to their training.
+        loopback: On ports of 127.0.0.1; large models take half as long again.
         start_timeout_s: Longest wait for a process to be ready.
         body_bytes: Longest message that a node takes, and that is taken from it.
 
@@ -175,19 +177,28 @@ class HttpCluster:
         2
     """
 
+    _folder: str | None = None
+
     def __init__(
-        self, spec: TrainingSpec, *, place: Place | None = None, start_timeout_s: float = 120.0, body_bytes: int = _BODY_BYTES
+        self,
+        spec: TrainingSpec,
+        *,
+        place: Place | None = None,
+        loopback: bool = False,
+        start_timeout_s: float = 120.0,
+        body_bytes: int = _BODY_BYTES,
     ) -> None:
         self._spec, self._token = spec, secrets.token_urlsafe(32)
         kept = None if place is None else place.plain()
         self._told = {"spec": spec.plain(), "token": self._token, "body_bytes": body_bytes, "place": kept}
         self._start_timeout_s = start_timeout_s
         self._open([])
-        processes = [_start({**self._told, "index": i}) for i in range(spec.nodes)]
-        self._lines = [_Line("127.0.0.1", 0, self._token, body_bytes, process) for process in processes]
+        if not loopback:
+            self._folder = tempfile.mkdtemp(prefix="studbook-nodes-")
+        self._lines = [_Line("", self._token, body_bytes, self._started(i)) for i in range(spec.nodes)]
         try:
-            for i in range(spec.nodes):
-                self._lines[i].port = _ready(processes[i], i, start_timeout_s)
+            for i, line in enumerate(self._lines):
+                line.address = _ready(line.process, i, start_timeout_s)
         except BaseException:
             self.close()
             raise
@@ -255,9 +266,9 @@ class HttpCluster:
         if not self._told:
             return False
         self._lines[index].end()
-        process = _start({**self._told, "index": index})
-        self._lines[index] = _Line("127.0.0.1", 0, self._token, self._lines[index].most, process)
-        self._lines[index].port = _ready(process, index, self._start_timeout_s)
+        process = self._started(index)
+        self._lines[index] = _Line("", self._token, self._lines[index].most, process)
+        self._lines[index].address = _ready(process, index, self._start_timeout_s)
         self._lost.discard(index)
         self._back.discard(index)
         return True
@@ -267,6 +278,12 @@ class HttpCluster:
         self._closed.set()
         for line in self._lines:
             line.end()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _started(self, index: int) -> subprocess.Popen[bytes]:
+        listens = None if self._folder is None else str(Path(self._folder, f"{index}.sock"))
+        return _start({**self._told, "index": index, "socket": listens})
 
     def _lose(self, index: int) -> None:
         self._lost.add(index)
@@ -295,8 +312,9 @@ def _start(told: Mapping[str, Any]) -> subprocess.Popen[bytes]:
     return process
 
 
-def _ready(process: subprocess.Popen[bytes], index: int, timeout_s: float) -> int:
-    """The port of a node that was started."""
+def _ready(process: subprocess.Popen[bytes] | None, index: int, timeout_s: float) -> Address:
+    """Where a node that was started listens."""
+    assert process is not None
     assert process.stdout is not None
     deadline, line = time.monotonic() + timeout_s, b""
     while not line.endswith(b"\n"):
@@ -309,7 +327,7 @@ def _ready(process: subprocess.Popen[bytes], index: int, timeout_s: float) -> in
         line += part
     told = json.loads(line)
     raise_error(Message("error" if "code" in told else "ready", told), f"node {index}")
-    return int(urlsplit(str(told["url"])).port or 0)
+    return str(told["socket"]) if "socket" in told else ("127.0.0.1", int(told["port"]))
 
 
 def _address(url: str, token: str) -> _Line:
@@ -320,7 +338,11 @@ def _address(url: str, token: str) -> _Line:
         parts, port = urlsplit(""), None
     if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1") or not port or parts.path not in ("", "/"):
         raise ConfigError(f"{url[:200]!r} is no node's address", hint="such as http://127.0.0.1:8501; other machines by a tunnel")
-    return _Line(parts.hostname, port, token)
+    return _Line((parts.hostname, port), token)
+
+
+def _shown(address: Address) -> str:
+    return address if isinstance(address, str) else f"{address[0]}:{address[1]}"
 
 
 def _plain(text: str) -> str:

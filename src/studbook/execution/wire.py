@@ -14,17 +14,20 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 Buffer: TypeAlias = bytes | memoryview
 """Memoryviews are of single bytes."""
+Address: TypeAlias = tuple[str, int] | str
+"""A host and a port, or the path of a socket on this machine, over which long bodies take half the work."""
 T = TypeVar("T")
 Steps: TypeAlias = Generator[tuple[socket.socket, int], None, T]
 """Yields a socket and what it waits for there (``select.POLLIN``, …), and returns what it was for."""
 
 MAX_HEAD = 1 << 14
+_UNDER_WAY = 1 << 22  # a long body is handed over in few pieces; by default a path's socket takes 200 KB, and a system may grant no more
 _PIECE = 1 << 16
 _AT_ONCE = 512  # a system takes 1,024 buffers in one call
 
@@ -100,7 +103,10 @@ class Wire:
 
     def __init__(self, line: socket.socket) -> None:
         line.settimeout(0.0)
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if line.family == socket.AF_UNIX:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNDER_WAY)
+        else:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._line = line
         self._held = bytearray()
 
@@ -189,18 +195,18 @@ def _open(n: int) -> int:
     return n
 
 
-def connect(host: str, port: int) -> Steps[Wire]:
-    """A line to an address; a name's addresses are tried in order.
+def connect(address: Address) -> Steps[Wire]:
+    """A line to an address; what a host's name stands for is tried in order.
 
     Raises:
         OSError: Nobody answers at any.
     """
-    problem = OSError(f"{host} has no address")
-    for family, kind, number, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        line = socket.socket(family, kind, number)
+    problem = OSError(f"{address} stands for nothing")
+    for family, where in _found(address):
+        line = socket.socket(family, socket.SOCK_STREAM)
         try:
             line.settimeout(0.0)
-            code = line.connect_ex(address)
+            code = line.connect_ex(where)
             if code == errno.EINPROGRESS:
                 yield line, select.POLLOUT
                 code = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -212,6 +218,12 @@ def connect(host: str, port: int) -> Steps[Wire]:
             raise
         line.close()
     raise problem
+
+
+def _found(address: Address) -> list[tuple[int, Any]]:
+    if isinstance(address, str):
+        return [(socket.AF_UNIX, address)]
+    return [(family, where) for family, _, _, _, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)]
 
 
 def side_by_side(tasks: Mapping[int, Steps[T]], deadline: float) -> dict[int, T | Exception]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from studbook.errors import ConfigError, RecordError, StudbookError
@@ -130,20 +131,24 @@ class TrainingNode:
 def main() -> None:
     """Serve one node until standard input ends: it belongs to the process that started it, and goes when that goes.
 
-    The first line of standard input says what to serve, as JSON: ``spec``, ``index``, ``token``, ``body_bytes``, ``place``. Standard output
-    gets one line of JSON: ``url``, or ``code``, ``message`` and ``hint`` of an error.
+    The first line of standard input says what to serve, as JSON: ``spec``, ``index``, ``token``, ``body_bytes``, ``place``, ``socket`` (the
+    path of one to listen on; else it is a port of 127.0.0.1). Standard output gets one line of JSON: ``socket`` or ``port``, or ``code``,
+    ``message`` and ``hint`` of an error.
     """
     try:
         told = read_json(sys.stdin.buffer.readline(_MAX_START), "the first line", max_bytes=_MAX_START)
         node = _open(told)
+        listener, address = _listening(told.get("socket"))
     except StudbookError as error:
         _say({"code": error.code, "message": error.message, "hint": error.hint})
         sys.exit(error.exit_code)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=_LINES)
     threading.Thread(target=node.serve, args=(listener,), daemon=True).start()
-    _say({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"})
+    _say(address)
     while sys.stdin.buffer.read(1 << 16):
         pass
+    with suppress(OSError):  # where who started it was killed, the last to go takes the folder along
+        Path(address.get("socket", "")).unlink()
+        Path(address.get("socket", "")).parent.rmdir()
     os._exit(0)  # a step under way would hold the interpreter up
 
 
@@ -155,6 +160,20 @@ def _open(told: Any) -> TrainingNode:
         raise ConfigError("the first line has no token of 16 or more letters", hint="draw one for each run")
     limits = RequestLimits(body_bytes=told.get("body_bytes", 1 << 28), body_timeout_s=120.0, open_requests=_LINES)
     return TrainingNode(Host(TrainingSpec.of(told["spec"]).node(told["index"]), Place.of(told.get("place"))), Tokens.of([token]), limits)
+
+
+def _listening(path: str | None) -> tuple[socket.socket, dict[str, Any]]:
+    if path is None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=_LINES)
+        return listener, {"port": listener.getsockname()[1]}
+    Path(path).unlink(missing_ok=True)  # a node that was killed leaves it
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(path)
+    except OSError as error:
+        raise ConfigError(f"no node can listen at {path}: {error}", hint="set TMPDIR to a shorter path, or use loopback=True") from error
+    listener.listen(_LINES)
+    return listener, {"socket": path}
 
 
 def _say(value: Mapping[str, Any]) -> None:
