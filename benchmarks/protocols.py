@@ -7,7 +7,6 @@ others wait meanwhile. Flower is in benchmarks/federated.py.
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks._cpu import cpu_s
 from studbook.execution import HttpCluster
 from studbook.protocols import InProcess, Optimiser, Patience, Synchronised, Team, TrainingSpec
 
@@ -59,7 +59,7 @@ def row_of(size: int, steps: int) -> dict:
     with HttpCluster(spec) as cluster, gloo(size, steps) as peers:
         rounds = [(ours(cluster, steps), theirs(peers, steps), ours(alone, steps)) for _ in range(ROUNDS)]
     mine, peer, here = ([seconds for seconds, _ in column] for column in zip(*rounds, strict=True))
-    work = [sum(cpu_s for _, cpu_s in column) / ROUNDS for column in zip(*rounds, strict=True)]
+    work = [sum(worked for _, worked in column) / ROUNDS for column in zip(*rounds, strict=True)]
     ratios = sorted(b / a for a, b in zip(mine, peer, strict=True))
     return {
         "name": f"a synchronised step of 2 processes on loopback, {size:,} parameters, against gloo",
@@ -79,11 +79,11 @@ def ours(cluster, steps: int) -> tuple[float, float]:
     team.begin()
     for k in range(steps + 3):
         if k == 3:
-            start, worked = time.perf_counter(), cpu_s([os.getpid(), *getattr(cluster, "pids", [])])
+            start, worked = time.perf_counter(), cpu_s()
         Synchronised().step(team)
         team.step += 1
     taken = time.perf_counter() - start
-    return taken / steps, (cpu_s([os.getpid(), *getattr(cluster, "pids", [])]) - worked) / steps
+    return taken / steps, (cpu_s() - worked) / steps
 
 
 @contextmanager
@@ -113,9 +113,3 @@ def theirs(peers: list[subprocess.Popen], steps: int) -> tuple[float, float]:
         peer.stdin.flush()
     taken = max(float(peer.stdout.readline()) for peer in peers)
     return taken, (cpu_s(pids) - worked) / steps
-
-
-def cpu_s(pids: list[int]) -> float:
-    """Seconds of CPU that processes have used so far."""
-    stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
-    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
