@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from studbook.learners.vae import Vae
 from studbook.neural.decoder import Decoder
 from studbook.neural.options import Decoding, Training
 from studbook.neural.training import Average
+from studbook.neural.vae import VaeNetwork, mean_bound
 from studbook.protocols.diagnose_sources import Setting
 
 N_PROBED = 16
@@ -203,16 +205,12 @@ class _Encoding(_Pictured):
     """Variational autoencoders; pictures are decoded from fixed latents."""
 
     def __init__(self, learner: Vae, data: Batch, device: torch.device) -> None:
-        from studbook.neural.vae import VaeNetwork
-
         super().__init__(data, device, learner.training)
         self.learner, self.design = learner, learner._design(data.space)
         with torch.random.fork_rng(devices=[]):
             self.gauge = VaeNetwork(self.design).to(device).eval()
 
     def build(self, setting: Setting) -> Trainee:
-        from studbook.neural.vae import VaeNetwork
-
         network = VaeNetwork(self.design).to(self.device)
         shared = network
         if setting.parts > 1 and not setting.own_noise:
@@ -230,12 +228,8 @@ class _Encoding(_Pictured):
         loss = float(self._loss(self.gauge)(self._probed()))
         return loss, self._hashes(sample(self.gauge, N_OUTPUTS, self.options, draw=False, device=self.device))
 
-    def _loss(self, network: Any) -> Callable[[Tensor], Tensor]:
-        def loss(rows: Tensor) -> Tensor:
-            bounds: Tensor = network.negative_elbo(self.pictures.pixels[rows], self.learner.beta) / self.design.n_pixels
-            return (bounds * self.pictures.weights[rows]).mean()
-
-        return loss
+    def _loss(self, network: VaeNetwork) -> Callable[[Tensor], Tensor]:
+        return partial(mean_bound, network, self.pictures, self.learner.beta)
 
 
 class _Writing:

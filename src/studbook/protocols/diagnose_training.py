@@ -245,7 +245,8 @@ class _Run:
 
     def _restore_optimiser(self, tensors: Named) -> None:
         for i, parameter in enumerate(self.stepper.optimizer.param_groups[0]["params"] + self._others()):
-            self.stepper.optimizer.state[parameter] = dict(_under(tensors, f"optimiser.{i}."))
+            held = _under(tensors, f"optimiser.{i}.")
+            self.stepper.optimizer.state[parameter] = {name: _laid_out(value, parameter) for name, value in held.items()}
 
     def _others(self) -> list[torch.nn.Parameter]:
         """Parameters of the other groups."""
@@ -258,6 +259,11 @@ def _cuda(device: torch.device) -> list[torch.device]:
 
 def _under(tensors: Named, prefix: str) -> Named:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _laid_out(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A state as its parameter lies in memory: fused optimisers go through both side by side, and convolutions' channels come last."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _plain(weights: Named) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from studbook.recursion import Continuing, Model, Network, starting_point
 from studbook.rng import stream
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from studbook.neural.lesson import Lesson
 
 FAMILIES = ("vae", "gan", "diffusion", "gpt", "causal_lm")
@@ -137,8 +139,9 @@ class LearnerSteps:
         counted = {} if self.options.optimizer == "sgd" else {"step": torch.tensor(float(number))}
         weights = {f"{_WEIGHT}{name}": weight for name, weight in self.lesson.network.named_parameters()}
         for name, weight in weights.items():
-            weight.grad = torch.from_numpy(np.array(gradient[name]))
-            held = {part: torch.from_numpy(np.array(values[name])) for part, values in state.items()}
+            # As the weight lies in memory: PyTorch's fused optimisers go through all four side by side.
+            weight.grad, *held_parts = (_like(weight, values[name]) for values in (gradient, *state.values()))
+            held = dict(zip(state, held_parts, strict=True))
             stepper.optimizer.state[weight] = {**held, **{key: value.clone() for key, value in counted.items()}}
         with session(self.options, rng=stream(0), doing="a step", batch=self.options.batch, lower="learner.width"):
             stepper.descend()
@@ -153,6 +156,14 @@ class LearnerSteps:
         decay = np.float32(1.0 - min(self.lesson.decay, (1 + steps) / (10 + steps)))
         averages = [name for name in before if name.startswith(_AVERAGE)]
         return {name: before[name] + decay * (after[_WEIGHT + name.removeprefix(_AVERAGE)] - before[name]) for name in averages}
+
+
+def _like(weight: Tensor, values: NDArray[np.float32]) -> Tensor:
+    """An array as a tensor of a weight's layout."""
+    import torch
+
+    with torch.no_grad():
+        return torch.empty_like(weight).copy_(torch.from_numpy(np.array(values)))
 
 
 def read_weights(lesson: Lesson) -> Parameters:
