@@ -109,7 +109,7 @@ class Federated:
     def describe(self) -> Mapping[str, Any]:
         """See ``Protocol``."""
         how = {"clients": self.clients, "epochs": self.epochs, "server": dataclasses.asdict(self.server), "weights": self.weights}
-        return {"protocol": "federated", **how, "keys": self.selection.as_fields(), "average": self.selection.average}
+        return {"protocol": "federated", **how, "keys": self.selection.as_fields(), "average": str(self.selection.average)}
 
     def _round(self, team: Team, drawn: Sequence[int]) -> dict[int, _Update]:
         """What the clients changed; those that are lost are left out."""

@@ -12,12 +12,14 @@ import numpy as np
 from studbook.arrays import Floats, Ints
 from studbook.errors import ConfigError, RecordError
 from studbook.parameters import conform
+from studbook.protocols.aggregation import Aggregator
 from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.objective import Objective, Sliced
 from studbook.protocols.values import Parameters
 from studbook.rng import stream
 
 How: TypeAlias = Literal["frequent", "random", "mixed"]
+Average: TypeAlias = Literal["clients", "coverage"] | Aggregator
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,11 @@ class Selection:
     Attributes:
         groups: By group: which keys. A group that isn't named is whole at every client.
         average: ``clients``: each entry's updates are divided by the weight of all clients of the round, as in the paper. ``coverage``: by
-            the weight of those that had the entry.
+            the weight of those that had the entry. An ``Aggregator`` in their place, such as ``TrimmedMean``, withstands some dishonest
+            clients; all weigh alike in it.
+
+    Raises:
+        ConfigError: Another average.
 
     References:
         Charles et al. 2022, "Federated select: a primitive for communication- and memory-efficient federated learning", arXiv 2208.09432.
@@ -61,11 +67,11 @@ class Selection:
     """
 
     groups: Mapping[str, Choice] = field(default_factory=dict)
-    average: Literal["clients", "coverage"] = "clients"
+    average: Average = "clients"
 
     def __post_init__(self) -> None:
-        if self.average not in ("clients", "coverage"):
-            raise ConfigError(f"select.average is {self.average!r}, expected clients or coverage")
+        if self.average not in ("clients", "coverage") and not callable(getattr(self.average, "combine", None)):
+            raise ConfigError(f"select.average is {self.average!r}, expected clients, coverage or an aggregator")
 
     def check(self, objective: Objective) -> None:
         """Refuse keys that the objective doesn't have, before anything is trained.
@@ -135,7 +141,7 @@ class Gathering:
     Attributes:
         objective: Knows where a slice lies.
         like: The whole parameters, which all updates begin at.
-        average: See ``Selection``.
+        average: See ``Selection``; an aggregator is given all updates at once, and they are kept for it.
 
     Examples:
         >>> import numpy as np
@@ -150,10 +156,11 @@ class Gathering:
 
     objective: Objective
     like: Parameters
-    average: Literal["clients", "coverage"] = "clients"
+    average: Average = "clients"
     _totals: dict[str, Floats] = field(init=False)
     _plain: dict[str, Floats] = field(init=False)
     _seen: dict[str, Floats] = field(init=False)
+    _kept: list[tuple[Parameters, Parameters | None]] = field(default_factory=list)
     _weight: float = 0.0
     _squares: float = 0.0
     _n: int = 0
@@ -176,11 +183,16 @@ class Gathering:
             self._plain[name] += whole[name]
             if self._seen:
                 self._seen[name] += weight if covered is None else weight * covered[name]
+        if not isinstance(self.average, str):
+            self._kept.append((whole, covered))
         self._weight, self._n = self._weight + weight, self._n + 1
         self._squares += math.fsum(float(np.square(part, dtype=np.float64).sum()) for part in update.values())
 
     def mean(self) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        """The weighted mean, as a whole update."""
+        """The weighted mean, or what an aggregator takes for it, as a whole update."""
+        if not isinstance(self.average, str):
+            ones = {name: np.ones_like(value) for name, value in self.like.items()}
+            return self.average.combine([whole for whole, _ in self._kept], [ones if each is None else each for _, each in self._kept])
         shares = {name: np.where(seen > 0, seen, 1.0) for name, seen in self._seen.items()}
         return {name: (self._totals[name] / shares.get(name, self._weight)).astype(np.float32) for name in sorted(self._totals)}
 
