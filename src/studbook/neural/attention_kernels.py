@@ -105,12 +105,8 @@ def attend(
                     beam = i * beams + j
                     for d in range(head_width):
                         query[d] = projected[beam * width + h * head_width + d] * F(scale)
-                    if j == U(0):
-                        _fetch(cache, keys + plane, length * span)
                     _score(query, cache, keys, places, beam * columns, (steps, outside), slopes[h], scores)
                     _soften(scores)
-                    if j == U(0) and (i + U(1) < n or g + U(1) < kv_heads):
-                        _fetch(cache, keys + U(2) * plane, length * span)
                     _mix(scores, cache, keys + plane, places, beam * columns, mixed)
                     for d in range(head_width):
                         out[(beam * heads + h) * head_width + d] = mixed[d]

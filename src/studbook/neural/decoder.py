@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from studbook.errors import ConfigError
 from studbook.neural.decoder_layers import Block, alibi_slopes, norm_of, rotary_tables
-from studbook.neural.kv_cache import Continuation, Products
+from studbook.neural.kv_cache import Continuation
+from studbook.neural.stream import Packed, packable
 
 Positions: TypeAlias = Literal["learned", "rotary", "alibi"]
 Norm: TypeAlias = Literal["layer", "rms"]
@@ -184,7 +185,7 @@ class Decoder(nn.Module):
 
     def prepare(self) -> Prepared:
         """This decoder as it is now, ready to write; it takes the memory of the weights once more."""
-        return Prepared(self, Products.of(self))
+        return Prepared(self, Packed.of(self) if packable(self.embedding.weight) else None)
 
     def prefill(self, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
         """Read prompts ``(b, t)``: the logits ``(b, vocabulary)`` of the next token, and what goes on from there with ``beams`` beams a
@@ -225,8 +226,8 @@ class Prepared:
     """A decoder with its weights laid out for writing; of no use once they have changed."""
 
     decoder: Decoder
-    products: Products
+    packed: Packed | None
 
     def prefill(self, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
         """As ``Decoder.prefill``."""
-        return Continuation.start(self.decoder, self.products, prompts, beams=beams, max_new=max_new)
+        return Continuation.start(self.decoder, self.packed, prompts, beams=beams, max_new=max_new)

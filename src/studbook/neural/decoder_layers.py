@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -37,39 +36,44 @@ class Block(nn.Module):
             rotary: Cosines and sines ``(2, t, head_width)``, or ``None``.
             bias: Added to the attention's scores, ``(heads, t, t)`` with the causal mask in it; ``None``: the causal mask alone.
         """
-        projected = self.qkv(self.attention_norm(x))
-        dropout = self.dropout if self.training else 0.0
-        if rotary is None and bias is None and not dropout and fits(projected):
-            mixed = causal_attention(projected, self.heads, self.kv_heads)
-        else:
-            query, key, value = self._split(projected, rotary)
-            shared = self.heads != self.kv_heads
-            read = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=bias is None, enable_gqa=shared
-            )
-            mixed = read.transpose(1, 2).flatten(2)
+        mixed = self.attend(self.qkv(self.attention_norm(x)), rotary, bias)
         x = x + F.dropout(self.out(mixed), self.dropout, self.training)
         return x + F.dropout(self.mlp(x), self.dropout, self.training)
 
-    def project(self, x: Tensor, rotary: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries ``(b, heads, t, head_width)``, keys and values ``(b, kv_heads, t, head_width)``."""
-        return self._split(self.qkv(self.attention_norm(x)), rotary)
+    def attend(self, projected: Tensor, rotary: Tensor | None, bias: Tensor | None) -> Tensor:
+        """What the heads read, ``(b, t, heads * head_width)``, from queries, keys and values ``(b, t, columns)``."""
+        dropout = self.dropout if self.training else 0.0
+        if rotary is None and bias is None and not dropout and fits(projected):
+            return causal_attention(projected, self.heads, self.kv_heads)
+        query, key, value = self.split(projected)
+        if rotary is not None:
+            query, key = rotate(query, rotary), rotate(key, rotary)
+        shared = self.heads != self.kv_heads
+        read = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=bias is None, enable_gqa=shared
+        )
+        return read.transpose(1, 2).flatten(2)
 
-    def _split(self, projected: Tensor, rotary: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        b, t, _ = projected.shape
-        parts = projected.view(b, t, -1, self.head_width).transpose(1, 2)
+    def turn(self, projected: Tensor, rotary: Tensor) -> None:
+        """Rotary positions ``(2, t, head_width)``, done in place to the queries and keys of ``(..., t, columns)``."""
+        heads = projected.view(*projected.shape[:-1], -1, self.head_width)[..., : self.heads + self.kv_heads, :]
+        heads.copy_(rotate(heads, rotary[:, :, None]))
+
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries ``(b, heads, t, head_width)``, keys and values ``(b, kv_heads, t, head_width)``, of ``(b, t, columns)``."""
+        parts = projected.view(*projected.shape[:2], -1, self.head_width).transpose(1, 2)
         query, key, value = torch.split(parts, [self.heads, self.kv_heads, self.kv_heads], dim=1)
-        return (query, key, value) if rotary is None else (rotate(query, rotary), rotate(key, rotary), value)
+        return query, key, value
 
-    def mlp(self, x: Tensor, *, up: Callable[[Tensor], Tensor] | None = None, down: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """What the MLP adds to the stream; ``up`` and ``down`` stand in for its own products."""
-        inner = (up or self.up)(self.mlp_norm(x).flatten(0, -2))
+    def mlp(self, x: Tensor) -> Tensor:
+        """What the MLP adds to the stream."""
+        inner = self.up(self.mlp_norm(x).flatten(0, -2))
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
             inner = activate(gate, self.activation) * inner
         else:
             inner = inner.relu_() if self.activation == "relu" else activate(inner, self.activation)
-        added: Tensor = (down or self.down)(inner)
+        added: Tensor = self.down(inner)
         return added.view(x.shape)
 
 

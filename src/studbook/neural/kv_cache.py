@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -18,15 +17,13 @@ from torch import Tensor
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import attend, locate, padded
-from studbook.neural.decoder_layers import rotate
+from studbook.neural.stream import Packed, Stream, attend_texts, packable, stream_of, texts_at_once
 
 if TYPE_CHECKING:
     from studbook.neural.decoder import Decoder
 
 FIRST_SLOTS = 96
 """Slots a prompt that the compiled loop begins with; when its beams need more, it takes at least twice as many."""
-
-Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Continuation:
@@ -37,34 +34,30 @@ class Continuation:
     the latter hold the steps of each beam's text: the compiled loop takes the first that no beam reads, other devices those of the step.
     """
 
-    def __init__(self, decoder: Decoder, products: Products, caches: list[Tensor], n_read: int, beams: int, max_new: int) -> None:
+    def __init__(self, decoder: Decoder, packed: Packed | None, caches: list[Tensor], n_read: int, beams: int, max_new: int) -> None:
         self._decoder, self._caches, self._n_read, self._beams, self._written = decoder, caches, n_read, beams, 0
-        self._blocks, self._products = decoder.layers, products
+        self._blocks, self._packed = decoder.layers, packed
+        self._stream: Stream | None = None
         n, device = len(caches[0]), caches[0].device
         self._slots = torch.zeros((n, beams, max_new), dtype=torch.int64, device=device)
         self._own = torch.arange(beams, device=device).expand(n, -1)
-        self._compiled = _compiled(caches[0])
+        self._compiled = packable(caches[0])
+        self._flat = self._flattened()
         self._slopes = caches[0].new_zeros(decoder.config.heads) if decoder.slopes is None else decoder.slopes
 
     @classmethod
-    def start(cls, decoder: Decoder, products: Products, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
+    def start(cls, decoder: Decoder, packed: Packed | None, prompts: Tensor, *, beams: int, max_new: int) -> tuple[Tensor, Continuation]:
         """Read prompts ``(b, t)``: the logits of the next token ``(b, vocabulary)``, and what goes on."""
         n, length = prompts.shape
         _, kv_heads, head_width = decoder.config.sizes()
-        x = decoder.embed(prompts, 0)
-        caches = [_empty_cache((n, kv_heads, 2), length, beams * max_new, head_width, x) for _ in decoder.layers]
-        rotary = None if decoder.rotary is None else decoder.rotary[:, :length]
-        bias = decoder.attention_bias(length)
-        for block, cache in zip(decoder.layers, caches, strict=True):
-            query, key, value = block.project(x, rotary)
-            cache[:, :, 0, :length, :head_width], cache[:, :, 1, :length, :head_width] = key, value
-            shared = block.heads != block.kv_heads
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=bias is None, enable_gqa=shared)
-            if cache is caches[-1]:  # only the last token is asked for its successor
-                x, mixed = x[:, -1:], mixed[:, :, -1:]
-            x = x + block.out(mixed.transpose(1, 2).flatten(2))
-            x = x + block.mlp(x)
-        return decoder.logits(decoder.norm(x[:, -1])), cls(decoder, products, caches, length, beams, max_new)
+        like, layers = decoder.embed(prompts[:1, :1], 0), decoder.layers
+        caches = [_empty_cache((n, kv_heads, 2), length, beams * max_new, head_width, like) for _ in layers]
+        parts = [slice(0, n)] if packed is None else texts_at_once(packed, n, length)
+        read = [_read_texts(decoder, packed, prompts[part], [cache[part] for cache in caches]) for part in parts]
+        x, mixed = (torch.cat(rows) for rows in zip(*read, strict=True))
+        stream = stream_of(decoder, packed, x)
+        stream.finish(len(layers) - 1, mixed)
+        return stream.logits(), cls(decoder, packed, caches, length, beams, max_new)
 
     def step(self, tokens: Tensor, parents: Tensor | None = None) -> Tensor:
         """Write one token a beam.
@@ -86,14 +79,13 @@ class Continuation:
         rotary = None if decoder.rotary is None else decoder.rotary[:, position : position + 1]
         read = self._reader(parents)
         x = decoder.embed(tokens[:, None], position)[:, 0]
-        for layer, (block, multiply) in enumerate(zip(self._blocks, self._products.blocks, strict=True)):
-            projected = multiply.qkv(block.attention_norm(x))
+        stream = self._stream = stream_of(decoder, self._packed, x) if self._stream is None else self._stream.again(x)
+        for layer, block in enumerate(self._blocks):
+            projected = stream.project(layer)
             if rotary is not None:
-                turning = projected.view(len(projected), -1, block.head_width)[:, : block.heads + block.kv_heads]
-                turning.copy_(rotate(turning, rotary))
-            x = x + multiply.out(read(layer, projected))
-            x = x + block.mlp(x, up=multiply.up, down=multiply.down)
-        return self._products.head(decoder.norm(x))
+                block.turn(projected, rotary)
+            stream.finish(layer, read(layer, projected))
+        return stream.logits()
 
     def _reader(self, parents: Tensor | None) -> Callable[[int, Tensor], Tensor]:
         """What puts a step's keys and values into a layer's cache, and gives what the heads read from it, ``(b * beams, heads *
@@ -114,14 +106,13 @@ class Continuation:
     def _compiled_reader(self, parents: Tensor | None) -> Callable[[int, Tensor], Tensor]:
         """The same by the compiled loop."""
         places, slopes = self._place(parents), self._slopes.numpy()
-        caches = [cache.numpy().ravel() for cache in self._caches]
         (n, k, _), heads, (_, kv_heads, width) = self._slots.shape, self._decoder.config.heads, self._decoder.config.sizes()
         sizes = (n, k, heads, kv_heads, width, (heads + 2 * kv_heads) * width, self._caches[0].shape[3], self._n_read + self._written)
         scale, mixed = 1.0 / math.sqrt(width), self._caches[0].new_empty((n * k, heads * width))
         out = mixed.numpy().ravel()
 
         def read(layer: int, projected: Tensor) -> Tensor:
-            attend(projected.numpy().ravel(), caches[layer], places, slopes, sizes, scale, out)
+            attend(projected.numpy().ravel(), self._flat[layer], places, slopes, sizes, scale, out)
             return mixed
 
         return read
@@ -135,8 +126,13 @@ class Continuation:
         if self._n_read + used > self._caches[0].shape[3]:
             slots = self._n_read + max(used, 2 * (self._caches[0].shape[3] - self._n_read))
             self._caches = [_grown(cache, slots) for cache in self._caches]
+            self._flat = self._flattened()
         flat: AnyArray = places.ravel()
         return flat
+
+    def _flattened(self) -> list[AnyArray]:
+        """The caches as the compiled loop takes them."""
+        return [cache.numpy().reshape(-1) for cache in self._caches] if self._compiled else []
 
     def _mask(self, parents: Tensor | None) -> Tensor | None:
         """What is added to the scores ``(b, heads or 1, beams, slots)``: minus infinity where another beam wrote, and ALiBi."""
@@ -158,46 +154,27 @@ class Continuation:
         return bias if mask is None else mask + bias
 
 
-@dataclass(frozen=True, slots=True)
-class BlockProducts:
-    """A block's matrix products."""
+def _read_texts(decoder: Decoder, packed: Packed | None, tokens: Tensor, caches: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Put the keys and values of texts ``(b, t)`` into the caches.
 
-    qkv: Product
-    out: Product
-    up: Product
-    down: Product
-
-
-@dataclass(frozen=True, slots=True)
-class Products:
-    """A decoder's matrix products, prepared for few rows, many times over: its weights once more, as they are now."""
-
-    blocks: list[BlockProducts]
-    head: Product
-
-    @classmethod
-    def of(cls, decoder: Decoder) -> Products:
-        """Those of a decoder."""
-        blocks = [[_product(each.weight, each.bias) for each in (block.qkv, block.out, block.up, block.down)] for block in decoder.layers]
-        return cls([BlockProducts(*products) for products in blocks], _product(decoder.head_weight(), None))
-
-
-def _product(weight: Tensor, bias: Tensor | None) -> Product:
-    """``F.linear`` with this matrix. On a CPU it is transposed here: products of a few rows then take up to a third less time."""
-    if not _compiled(weight):
-        return lambda x: F.linear(x, weight, bias)
-    matrix = weight.t().contiguous()
-    return (lambda x: torch.mm(x, matrix)) if bias is None else (lambda x: torch.addmm(bias, x, matrix))
-
-
-def _compiled(like: Tensor) -> bool:
-    """Whether compiled loops can take such numbers."""
-    return like.device.type == "cpu" and like.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    Returns:
+        Of the last tokens, which alone are asked for their successors: the stream before the end of the last block ``(b, width)``, and what
+        the heads have read ``(b, heads * head_width)``.
+    """
+    n, length = tokens.shape
+    stream = stream_of(decoder, packed, decoder.embed(tokens, 0).flatten(0, 1))
+    for layer, (block, cache) in enumerate(zip(decoder.layers, caches, strict=True)):
+        projected, mixed = attend_texts(decoder, stream, layer, n)
+        _, key, value = block.split(projected)
+        cache[:, :, 0, :length, : block.head_width], cache[:, :, 1, :length, : block.head_width] = key, value
+        if cache is not caches[-1]:
+            stream.finish(layer, mixed.flatten(0, 1))
+    return stream.x.view(n, length, -1)[:, -1], mixed[:, -1]
 
 
 def _empty_cache(sizes: tuple[int, ...], n_read: int, n_new: int, head_width: int, like: Tensor) -> Tensor:
     """Room for the keys and values of prompts, and of ``n_new`` tokens or as many as the compiled loop is likely to need."""
-    if not _compiled(like):
+    if not packable(like):
         return like.new_empty((*sizes, n_read + n_new, head_width))
     cache = like.new_empty((*sizes, n_read + min(n_new, FIRST_SLOTS), padded(head_width)))
     cache[..., head_width:] = 0.0

@@ -42,23 +42,29 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, _FLOATS)
 
 
-def _floats(array: Any) -> Any:
+def floats(array: Any) -> Any:
     """Refuse arrays of anything else: they would be taken for what they aren't."""
     if not isinstance(array, types.Array) or array.dtype != types.float32:
         raise errors.TypingError(f"expected an array of float32, got {array}")
     return array
 
 
+def vector_type() -> Any:
+    """LLVM's type of a vector."""
+    return _FLOATS
+
+
 def _all(number: float) -> Any:
     return ir.Constant(_FLOATS, [number] * LANES)
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def address_of(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Where the vector is that begins at ``index`` of an array."""
     data = cgutils.create_struct_proxy(kind)(context, builder, value=array).data
     return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
 
 
-def _call(builder: Any, name: str, *arguments: Any) -> Any:
+def call(builder: Any, name: str, *arguments: Any) -> Any:
     """A function of vectors that LLVM knows."""
     kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(arguments))
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), arguments)
@@ -68,16 +74,22 @@ def _shuffle(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(first, second, ir.Constant(_INTS, lanes))
 
 
+def spread(builder: Any, number: Any) -> Any:
+    """One number in every lane."""
+    empty = ir.Constant(_FLOATS, ir.Undefined)
+    return _shuffle(builder, builder.insert_element(empty, number, _INT(0)), empty, [0] * LANES)
+
+
 @intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """The vector that begins at ``index`` of a flat array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        found = builder.load(_address(context, builder, signature.args[0], *arguments))
+        found = builder.load(address_of(context, builder, signature.args[0], *arguments))
         found.align = 4
         return found
 
-    return VECTOR(_floats(array), types.uint64), generate
+    return VECTOR(floats(array), types.uint64), generate
 
 
 @intrinsic
@@ -85,10 +97,10 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     """Put a vector at ``index`` of a flat array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[2], _address(context, builder, signature.args[0], *arguments[:2])).align = 4
+        builder.store(arguments[2], address_of(context, builder, signature.args[0], *arguments[:2])).align = 4
         return context.get_dummy_value()
 
-    return types.none(_floats(array), types.uint64, VECTOR), generate
+    return types.none(floats(array), types.uint64, VECTOR), generate
 
 
 @intrinsic
@@ -98,12 +110,12 @@ def prefetch(typing: Any, array: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        address = builder.bitcast(_address(context, builder, signature.args[0], *arguments), pointer)
-        builder.call(call, [address, _INT(0), _INT(3), _INT(1)])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        address = builder.bitcast(address_of(context, builder, signature.args[0], *arguments), pointer)
+        builder.call(function, [address, _INT(0), _INT(3), _INT(1)])
         return context.get_dummy_value()
 
-    return types.none(_floats(array), types.uint64), generate
+    return types.none(floats(array), types.uint64), generate
 
 
 @intrinsic
@@ -111,8 +123,7 @@ def splat(typing: Any, number: Any) -> Any:
     """One number in every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        empty = ir.Constant(_FLOATS, ir.Undefined)
-        return _shuffle(builder, builder.insert_element(empty, arguments[0], _INT(0)), empty, [0] * LANES)
+        return spread(builder, arguments[0])
 
     return VECTOR(types.float32), generate
 
@@ -122,7 +133,7 @@ def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c``, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "fma", *arguments)
+        return call(builder, "fma", *arguments)
 
     return VECTOR(VECTOR, VECTOR, VECTOR), generate
 
@@ -144,6 +155,12 @@ def multiply(typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def divide(typing: Any, a: Any, b: Any) -> Any:
+    """``a / b``."""
+    return VECTOR(VECTOR, VECTOR), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
+
+
+@intrinsic
 def maximum(typing: Any, a: Any, b: Any) -> Any:
     """The larger of each two; the second where one isn't a number."""
     return VECTOR(VECTOR, VECTOR), lambda context, builder, signature, arguments: _larger(builder, *arguments)
@@ -157,11 +174,11 @@ def exp2(typing: Any, vector: Any) -> Any:
         (given,) = arguments
         counts = builder.fcmp_ordered(">", given, _all(_LOWEST))
         x = builder.select(counts, given, _all(_LOWEST))
-        whole = _call(builder, "roundeven", x)
+        whole = call(builder, "roundeven", x)
         f = builder.fsub(x, whole)
         value = _all(_EXP2[-1])
         for coefficient in reversed(_EXP2[:-1]):
-            value = _call(builder, "fma", value, f, _all(coefficient))
+            value = call(builder, "fma", value, f, _all(coefficient))
         raised = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))  # added to the exponent's bits
         return builder.select(counts, builder.bitcast(builder.add(builder.bitcast(value, _INTS), raised), _FLOATS), _all(0.0))
 

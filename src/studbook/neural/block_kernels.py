@@ -1,0 +1,191 @@
+"""Compiled parts of a decoder's block for rows of its stream, on a CPU in single precision: norms, products, activations.
+
+Nothing depends on the number of rows: each gives the same alone and beside others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+from studbook.arrays import AnyArray
+from studbook.neural.attention_kernels import LINE, LOG2_E, F, U
+from studbook.neural.choice_kernels import RUN, scan
+from studbook.neural.product_kernels import ROWS, Matrix, multiply_rows
+from studbook.neural.vectors import add, divide, exp2, load, maximum, multiply, multiply_add, splat, store, total
+
+SCANNED = 4 * ROWS
+"""Rows whose logits are made before they are summed."""
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
+_RELU, _GELU, _GELU_TANH = range(3)
+_LOWEST = F(-126.0)
+_ERFC = tuple(F(each) for each in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592))  # Abramowitz & Stegun 7.1.26
+_ERFC_STEP, _HALF_ROOT = F(0.3275911), F(math.sqrt(0.5))
+_CUBE, _TWICE = F(0.044715), F(2.0 * math.sqrt(2.0 / math.pi) * math.log2(math.e))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def project(x: AnyArray, n: int, norm: AnyArray, how: tuple[float, bool], matrix: Matrix, normed: AnyArray, out: AnyArray) -> None:
+    """A norm, then a product.
+
+    Args:
+        x: ``(n, width)``, flat.
+        n: Rows.
+        norm: ``(2, width)``, flat: factors, and what is added.
+        how: What is added to the variance; whether the mean is taken off.
+        matrix: Packed.
+        normed: As ``x``; written.
+        out: ``(n, columns)``, flat; written.
+    """
+    normalise(x, n, norm, how, normed)
+    multiply_rows(normed, n, matrix, out)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def finish(
+    x: AnyArray,
+    n: int,
+    mixed: AnyArray,
+    norm: tuple[AnyArray, tuple[float, bool]],
+    matrices: tuple[Matrix, Matrix, Matrix],
+    mlp: tuple[int, bool],
+    room: tuple[AnyArray, AnyArray],
+) -> None:
+    """What follows the attention in a block; ``x`` becomes the stream after it.
+
+    Args:
+        x: ``(n, width)``, flat.
+        n: Rows.
+        mixed: ``(n, heads * head_width)``, flat: what the heads have read.
+        norm: Of the MLP, as ``norm`` and ``how`` of ``project``.
+        matrices: Of the attention's output, and the MLP's two; packed.
+        mlp: Its activation, a place in ``ACTIVATIONS``, and whether it is gated.
+        room: As ``x``, and ``(n, columns)`` of the MLP's first matrix, flat; written over.
+    """
+    out, up, down = matrices
+    added, inner = room
+    multiply_rows(mixed, n, out, added)
+    _add(x, added, n * out[2])
+    normalise(x, n, norm[0], norm[1], added)
+    multiply_rows(added, n, up, inner)
+    if mlp[1]:
+        _gate(inner, U(n), U(down[1]), mlp[0])
+    else:
+        _activate(inner, U(0), U(n) * U(down[1]), mlp[0])
+    multiply_rows(inner, n, down, added)
+    _add(x, added, n * down[2])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def likelihoods(normed: AnyArray, head: Matrix, targets: AnyArray, found: AnyArray) -> None:
+    """The log-probability of a token a row; the logits of few rows at a time stay in the cache.
+
+    Args:
+        normed: ``(n, width)``, flat: the stream after the last norm.
+        head: Packed.
+        targets: ``(n,)`` tokens.
+        found: ``(n,)`` natural logarithms; written.
+    """
+    n, (_, width, columns) = targets.size, head
+    logits, totals = np.empty(SCANNED * columns, np.float32), np.empty(SCANNED, np.float32)
+    maxima = np.empty(SCANNED * (columns // RUN), np.float32)
+    for first in range(0, n, SCANNED):
+        rows = min(SCANNED, n - first)
+        multiply_rows(normed[first * width :], rows, head, logits)
+        scan(logits, columns, maxima, totals[:rows])
+        for row in range(rows):
+            found[first + row] = logits[row * columns + targets[first + row]] - totals[row]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def normalise(x: AnyArray, n: int, norm: AnyArray, how: tuple[float, bool], out: AnyArray) -> None:
+    """Layer norm, or where ``how`` doesn't ask for the mean to be taken off, RMS norm."""
+    width = U(norm.size) // U(2)
+    even, share = width // LINE * LINE, F(1.0) / F(width)
+    for i in range(U(n)):
+        start, mean = i * width, F(0.0)
+        if how[1]:
+            sums = splat(F(0.0))
+            for c in range(U(0), even, LINE):
+                sums = add(sums, load(x, start + c))
+            mean = total(sums)
+            for c in range(even, width):
+                mean += x[start + c]
+            mean *= share
+        away, squares = splat(-mean), splat(F(0.0))
+        for c in range(U(0), even, LINE):
+            off = add(load(x, start + c), away)
+            squares = multiply_add(off, off, squares)
+        square = total(squares)
+        for c in range(even, width):
+            square += (x[start + c] - mean) * (x[start + c] - mean)
+        scale = F(1.0) / F(math.sqrt(square * share + F(how[0])))
+        for c in range(U(0), even, LINE):
+            factor = multiply(splat(scale), add(load(x, start + c), away))
+            store(out, start + c, multiply_add(factor, load(norm, c), load(norm, width + c)))
+        for c in range(even, width):
+            out[start + c] = (x[start + c] - mean) * scale * norm[c] + norm[width + c]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add(x: AnyArray, added: AnyArray, size: int) -> None:
+    for place in range(size):
+        x[place] += added[place]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _gate(inner: AnyArray, n: int, depth: int, activation: int) -> None:
+    """Rows of a gate and what it lets through become their product, ``(n, depth)``, in place."""
+    for i in range(n):
+        gate = U(2) * i * depth
+        _activate(inner, gate, depth, activation)
+        for c in range(depth):
+            inner[i * depth + c] = inner[gate + c] * inner[gate + depth + c]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _activate(x: AnyArray, start: int, size: int, activation: int) -> None:
+    """The activation of ``size`` numbers, in place."""
+    even, rest = size // LINE * LINE, np.zeros(LINE, np.float32)
+    for place in range(start, start + even, LINE):
+        store(x, place, _active(load(x, place), activation))
+    for c in range(even, size):
+        rest[c - even] = x[start + c]
+    store(rest, U(0), _active(load(rest, U(0)), activation))
+    for c in range(even, size):
+        x[start + c] = rest[c - even]
+
+
+@numba.njit(nogil=True, error_model="numpy", inline="always")
+def _active(x: Any, activation: int) -> Any:
+    if activation == _RELU:
+        found = maximum(splat(F(0.0)), x)
+    elif activation == _GELU:
+        found = _gelu(x)
+    elif activation == _GELU_TANH:
+        found = _sigmoid_multiply(x, multiply(multiply(x, splat(_TWICE)), multiply_add(multiply(x, x), splat(_CUBE), splat(F(1.0)))))
+    else:
+        found = _sigmoid_multiply(x, multiply(x, splat(LOG2_E)))
+    return found
+
+
+@numba.njit(nogil=True, error_model="numpy", inline="always")
+def _sigmoid_multiply(x: Any, power: Any) -> Any:
+    """``x / (1 + 2 ** -power)``."""
+    return divide(x, add(splat(F(1.0)), exp2(multiply(maximum(power, splat(_LOWEST)), splat(F(-1.0))))))
+
+
+@numba.njit(nogil=True, error_model="numpy", inline="always")
+def _gelu(x: Any) -> Any:
+    """``max(x, 0) - |x| erfc(|x| / sqrt 2) / 2``, right to 2e-7."""
+    size = maximum(multiply(x, splat(F(-1.0))), x)
+    z = multiply(size, splat(_HALF_ROOT))
+    t = divide(splat(F(1.0)), multiply_add(z, splat(_ERFC_STEP), splat(F(1.0))))
+    series = splat(_ERFC[0])
+    for coefficient in _ERFC[1:]:
+        series = multiply_add(series, t, splat(coefficient))
+    left = multiply(multiply(series, t), exp2(multiply(multiply(z, z), splat(-LOG2_E))))
+    return multiply_add(multiply(size, splat(F(-0.5))), left, maximum(splat(F(0.0)), x))
