@@ -16,6 +16,7 @@ from studbook.protocols import (
     Independent,
     InProcess,
     Local,
+    Lost,
     Message,
     Node,
     Optimiser,
@@ -285,6 +286,39 @@ def test_no_commitment_is_no_pass(tmp_path):
     assert found.outcome == "inconclusive"
     assert found.nodes[0].confirmed < found.nodes[0].contacts
     assert "node 2's isn't there" in found.nodes[0].reason
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["through", "killed"])
+def test_a_node_that_rejoined_commits_to_the_steps_before(tmp_path, killed):
+    """Also where the run is stopped afterwards, and goes on: what it committed to stays where it was lost."""
+
+    class Away(InProcess):
+        gone = False
+
+        def ask(self, requests, *, timeout_s):
+            there = {i: each for i, each in requests.items() if i != 2 or not self.gone}
+            found = dict(super().ask(there, timeout_s=timeout_s))
+            return found | {i: Lost("down", "away") for i in requests if i not in there}
+
+        def revive(self, index, *, fresh):
+            return not self.gone
+
+    cluster = Away(site.SPEC.build(), site.place(tmp_path))
+
+    def told(row):
+        cluster.gone = 5 <= row.step < 7
+        if killed and row.step == 11:
+            raise InterruptedError
+
+    if killed:
+        with pytest.raises(InterruptedError):
+            site.commit(tmp_path, Gossip(ring(3)), 14, cluster=cluster, progress=told)
+    site.commit(tmp_path, Gossip(ring(3)), 14, cluster=cluster, progress=None if killed else told)
+    assert [each.steps for each in open_run(tmp_path).roster.record.nodes] == [14, 14, 5]
+    found = site.verify(tmp_path)
+    assert site.outcomes(found) == ["accept", "accept", "inconclusive"]
+    assert found.nodes[2].ballots == 1
+    assert found.nodes[2].reason.startswith("it committed to 5 of 14 steps; lost at step 5: down: away; rejoined at step 7")
 
 
 def test_fewer_replays_than_a_share_needs_say_what_they_find():
