@@ -42,7 +42,7 @@ def compare(data: str, hidden: int, epochs: int) -> list[dict]:
     with HttpCluster(spec, start_timeout_s=START_S) as cluster:
         found["a process for each client, over HTTP"] = ours(cluster, epochs)
     peer = flower(nodes[0].objective, [node.rows for node in nodes], epochs)
-    return [row_of(f"{data}, {hidden} neurons, {epochs} epochs", where, mine, peer) for where, mine in found.items()]
+    return [row_of(f"{data}, {hidden} neurons, epochs: {epochs}", where, mine, peer) for where, mine in found.items()]
 
 
 def ours(cluster, epochs: int) -> dict:

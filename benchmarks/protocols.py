@@ -1,4 +1,4 @@
-"""One synchronised step of two processes on loopback: ours (a coordinator that relays, over HTTP) against PyTorch's gloo all-reduce.
+"""One synchronised step of two processes on a machine: ours (a coordinator that relays, over HTTP) against PyTorch's gloo all-reduce.
 
 Both do the same work besides: a gradient of the quadratic objective, a mean of two, a step of SGD. Gloo's nodes talk to each other and
 trust each other; ours are relayed, checked and counted. Rounds of both alternate, so that what else the machine does meets both; the
@@ -62,7 +62,7 @@ def row_of(size: int, steps: int) -> dict:
     work = [sum(worked for _, worked in column) / ROUNDS for column in zip(*rounds, strict=True)]
     ratios = sorted(b / a for a, b in zip(mine, peer, strict=True))
     return {
-        "name": f"a synchronised step of 2 processes on loopback, {size:,} parameters, against gloo",
+        "name": f"a synchronised step of 2 processes, {size:,} parameters, against gloo",
         "ours_s": statistics.median(mine),
         "peer_s": statistics.median(peer),
         "ratio": statistics.median(ratios),

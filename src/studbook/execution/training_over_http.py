@@ -160,7 +160,7 @@ class HttpCluster:
     Args:
         spec: What the nodes are; each process builds its own from it.
         place: Where nodes may keep records and keys; ``None``: they can't commit to their training.
-        loopback: On ports of 127.0.0.1; large models take half as long again.
+        loopback: On ports of 127.0.0.1; slower where models are large.
         start_timeout_s: Longest wait for a process to be ready.
         body_bytes: Longest message that a node takes, and that is taken from it.
 

@@ -21,7 +21,7 @@ import numpy as np
 Buffer: TypeAlias = bytes | memoryview
 """Memoryviews are of single bytes."""
 Address: TypeAlias = tuple[str, int] | str
-"""A host and a port, or the path of a socket on this machine, over which long bodies take half the work."""
+"""A host and a port, or the path of a socket on this machine, over which long bodies are less work."""
 T = TypeVar("T")
 Steps: TypeAlias = Generator[tuple[socket.socket, int], None, T]
 """Yields a socket and what it waits for there (``select.POLLIN``, …), and returns what it was for."""
