@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from studbook.protocols import Gossip, Independent, InProcess, Local, Patience, 
 from studbook.protocols.cluster import Lost
 from studbook.protocols.contest_digits import Plan as ContestPlan
 from studbook.protocols.contest_digits import contest_rows
-from studbook.protocols.select_study import run_select_study, study_of
+from studbook.protocols.select_study import SelectRow, run_select_study, study_of
 from studbook.protocols.writing import write_run
 from studbook.report.training_attacks import write_attacks_report
 from studbook.report.training_page import write_training_report
@@ -60,13 +61,21 @@ def pages(tmp_path_factory: Any) -> dict[str, Path]:
     experiment = {"name": "a <b> study", "objective": "mlp", "group": "neurons", "m": [2, 8], "clients": 10, "settings": {"hidden": 8}}
     experiment |= {"plan": {"rounds": 2, "clients": 3, "rate": 0.1}}
     study = study_of({"study": {"name": "small", "seeds": 2}, "experiment": [experiment]})
+    rows = run_select_study(study)
+    # What was published is of filters of 64: rows of another name and size, with and without marks beside each other.
+    filters = replace(study.experiments[0], name="filters", objective="cnn", group="filters", m=(16, 64))
+    study, rows = replace(study, experiments=(*study.experiments, filters)), (*rows, *(replace(row, **_as_filters(row)) for row in rows))
     contest = ContestPlan(("none", "backdoor", "sign flip"), ("mean", "coordinate median", "replay"), seeds=2, steps=25)
     return {
         "run": write_training_report([out / "lost"]),
         "comparison": write_training_report([out / name for name in (*protocols, "lost")], out / "all.html"),
-        "select": write_select_report(study, run_select_study(study), [("Code", "none")], out / "select"),
+        "select": write_select_report(study, rows, [("Code", "none")], out / "select"),
         "attacks": write_attacks_report(contest, contest_rows(contest), [("Code", "none")], out / "attacks"),
     }
+
+
+def _as_filters(row: SelectRow) -> dict[str, Any]:
+    return {"experiment": "filters", "m": 8 * row.m, "n": 64}
 
 
 CHARTS = {"run": 4, "comparison": 4, "select": 2, "attacks": 1}
