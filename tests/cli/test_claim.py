@@ -131,7 +131,7 @@ def test_a_changed_byte_is_found_and_named(place: Path, tmp_path: Path):
     changed.write_bytes(data[:-1])
     assert isinstance(error_of("claim", "check", changed), RecordError)
     assert isinstance(error_of("claim", "check", place / "model" / "model.safetensors"), RecordError)
-    assert isinstance(error_of("claim", "show", tmp_path / "nothing"), RecordError)
+    assert isinstance(error_of("claim", "show", tmp_path / "nothing"), ConfigError)
 
 
 def test_show_and_check_every_record(place: Path):
