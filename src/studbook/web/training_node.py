@@ -143,12 +143,12 @@ def main() -> None:
         _say({"code": error.code, "message": error.message, "hint": error.hint})
         sys.exit(error.exit_code)
     threading.Thread(target=node.serve, args=(listener,), daemon=True).start()
-    _say(address)
+    with suppress(OSError):  # who started it may be gone
+        _say(address)
     while sys.stdin.buffer.read(1 << 16):
         pass
-    with suppress(OSError):  # where who started it was killed, the last to go takes the folder along
-        Path(address.get("socket", "")).unlink()
-        Path(address.get("socket", "")).parent.rmdir()
+    if "socket" in address:
+        _tidy(Path(address["socket"]))
     os._exit(0)  # a step under way would hold the interpreter up
 
 
@@ -174,6 +174,13 @@ def _listening(path: str | None) -> tuple[socket.socket, dict[str, Any]]:
         raise ConfigError(f"no node can listen at {path}: {error}", hint="set TMPDIR to a shorter path, or use loopback=True") from error
     listener.listen(_LINES)
     return listener, {"socket": path}
+
+
+def _tidy(path: Path) -> None:
+    """Remove a socket; where who started the nodes was killed, the last of them takes the folder along."""
+    for remove in (path.unlink, path.parent.rmdir):
+        with suppress(OSError):
+            remove()
 
 
 def _say(value: Mapping[str, Any]) -> None:
