@@ -17,7 +17,7 @@ from torch import Tensor
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import U
-from studbook.neural.vectors import LANES, address_of, call, floats, spread, vector_type
+from studbook.neural.vectors import LANES, address_of, call, fetch, floats, spread, vector_type
 
 ROWS, WIDE = (8, 2) if binding.get_host_cpu_features().get("avx512f") else (4, 1)
 """Rows and vectors of a tile, whose sums stay in registers."""
@@ -45,14 +45,18 @@ def _tile_of(n_rows: int) -> Any:
     """The compiled product of ``n_rows`` rows and a panel."""
 
     @intrinsic
-    def tile(typing: Any, left: Any, first: Any, depth: Any, panels: Any, start: Any, out: Any, to: Any, stride: Any) -> Any:
-        """Rows of ``left`` ``(n, depth)`` from the number ``first`` on, times the panel at ``start``, plus its biases: to ``out`` from
-        ``to`` on, its rows ``stride`` apart. The depth is 1 or more.
+    def tile(typing: Any, left: Any, first: Any, depth: Any, panels: Any, steps: Any, out: Any, place: Any) -> Any:
+        """Rows of ``left`` ``(n, depth)`` from the number ``first`` on, times a panel, plus its biases, to ``out``.
+
+        ``steps`` are where the panel begins, and from where on and in which steps numbers are asked for ahead of their use; ``place`` is
+        where the product begins, and how far its rows are apart. The depth is 1 or more.
         """
-        number = types.uint64
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            rows, begin, length, matrix, panel, found, place, step = arguments
+            rows, begin, length, matrix, going, found, target = arguments
+            (panel, ahead, pace), (to, step) = (
+                [builder.extract_value(pair, i) for i in range(size)] for pair, size in ((going, 3), (target, 2))
+            )
             kinds, count, zeros = signature.args, ir.IntType(64), vector_type()([0.0] * LANES)
             before, loop, after = builder.block, builder.append_basic_block("inputs"), builder.append_basic_block("done")
             data = cgutils.create_struct_proxy(kinds[0])(context, builder, value=rows).data
@@ -62,6 +66,7 @@ def _tile_of(n_rows: int) -> Any:
             k, sums = builder.phi(count), [builder.phi(vector_type()) for _ in range(n_rows * WIDE)]
             following = builder.add(k, count(1))
             columns = _loads(context, builder, kinds[3], matrix, builder.add(panel, builder.mul(following, count(PANEL))))
+            fetch(builder, address_of(context, builder, kinds[3], matrix, builder.add(ahead, builder.mul(k, pace))), 2)
             factors = [spread(builder, builder.load(builder.gep(at, [k]))) for at in starts]
             grown = [call(builder, "fma", factors[i // WIDE], columns[i % WIDE], each) for i, each in enumerate(sums)]
             builder.cbranch(builder.icmp_unsigned("<", following, length), loop, after)
@@ -71,11 +76,13 @@ def _tile_of(n_rows: int) -> Any:
             builder.position_at_end(after)
             biases = _loads(context, builder, kinds[3], matrix, panel)
             for i, value in enumerate(grown):
-                at = builder.add(builder.add(place, builder.mul(step, count(i // WIDE))), count(i % WIDE * LANES))
+                at = builder.add(builder.add(to, builder.mul(step, count(i // WIDE))), count(i % WIDE * LANES))
                 builder.store(builder.fadd(value, biases[i % WIDE]), address_of(context, builder, kinds[5], found, at)).align = 4
             return context.get_dummy_value()
 
-        return types.none(floats(left), number, number, floats(panels), number, floats(out), number, number), generate
+        number = types.uint64
+        three, two = (types.containers.UniTuple(number, size) for size in (3, 2))
+        return types.none(floats(left), number, number, floats(panels), three, floats(out), two), generate
 
     return tile
 
@@ -103,14 +110,15 @@ def multiply_rows(left: AnyArray, n: int, matrix: Matrix, out: AnyArray) -> None
         out: ``(n, columns)``, flat; written.
     """
     panels, depth, width, edge = matrix[0], U(matrix[1]), U(matrix[2]), np.empty(ROWS * PANEL, np.float32)
+    pace = U(PANEL) // ((U(n) + U(ROWS - 1)) // U(ROWS))  # while a panel is used, all tiles together ask for the next one
     for first in range(U(0), width, U(PANEL)):
-        panel = first * (depth + U(1))
+        panel, following = first * (depth + U(1)), (first + U(PANEL)) * (depth + U(1))
         for row in range(U(0), U(n), U(ROWS)):
-            rows = min(U(ROWS), U(n) - row)
+            rows, steps = min(U(ROWS), U(n) - row), (panel, following + row // U(ROWS) * pace * depth, pace)
             if first + U(PANEL) <= width:
-                _multiply(left, row * depth, rows, depth, (panels, panel), out, (row * width + first, width))
+                _multiply(left, row * depth, (rows, depth), panels, steps, out, (row * width + first, width))
             else:
-                _multiply(left, row * depth, rows, depth, (panels, panel), edge, (U(0), U(PANEL)))
+                _multiply(left, row * depth, (rows, depth), panels, steps, edge, (U(0), U(PANEL)))
                 for i in range(rows):
                     for column in range(first, width):
                         out[(row + i) * width + column] = edge[i * U(PANEL) + column - first]
@@ -118,19 +126,19 @@ def multiply_rows(left: AnyArray, n: int, matrix: Matrix, out: AnyArray) -> None
 
 @numba.njit(nogil=True, error_model="numpy", inline="always")
 def _multiply(
-    left: AnyArray, first: int, rows: int, depth: int, panel: tuple[AnyArray, int], out: AnyArray, place: tuple[int, int]
+    left: AnyArray, first: int, sizes: tuple[int, int], panels: AnyArray, steps: tuple[int, int, int], out: AnyArray, place: tuple[int, int]
 ) -> None:
-    """Up to ``ROWS`` rows times a panel, in tiles of 4, 2 and 1 where they are fewer."""
-    (panels, start), (to, stride) = panel, place
+    """Up to ``ROWS`` rows times a panel, in tiles of 4, 2 and 1 where they are fewer; ``sizes`` are those rows and the depth."""
+    (rows, depth), (to, stride) = sizes, place
     if rows == U(ROWS):
-        _whole(left, first, depth, panels, start, out, to, stride)
+        _whole(left, first, depth, panels, steps, out, place)
     else:
         done = U(0)
         if rows & U(4):
-            _four(left, first, depth, panels, start, out, to, stride)
+            _four(left, first, depth, panels, steps, out, place)
             done = U(4)
         if rows & U(2):
-            _two(left, first + done * depth, depth, panels, start, out, to + done * stride, stride)
+            _two(left, first + done * depth, depth, panels, steps, out, (to + done * stride, stride))
             done += U(2)
         if rows & U(1):
-            _one(left, first + done * depth, depth, panels, start, out, to + done * stride, stride)
+            _one(left, first + done * depth, depth, panels, steps, out, (to + done * stride, stride))

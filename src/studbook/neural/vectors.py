@@ -103,16 +103,20 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.none(floats(array), types.uint64, VECTOR), generate
 
 
+def fetch(builder: Any, address: Any, level: int) -> None:
+    """Ask for the cache line at an address ahead of its use: into the first cache (3) or the second (2)."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.bitcast(address, pointer), _INT(0), _INT(level), _INT(1)])
+
+
 @intrinsic
 def prefetch(typing: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``index`` ahead of its use, into the second cache."""
+    """Ask for the cache line of ``index`` ahead of its use."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        address = builder.bitcast(address_of(context, builder, signature.args[0], *arguments), pointer)
-        builder.call(function, [address, _INT(0), _INT(3), _INT(1)])
+        fetch(builder, address_of(context, builder, signature.args[0], *arguments), 3)
         return context.get_dummy_value()
 
     return types.none(floats(array), types.uint64), generate
