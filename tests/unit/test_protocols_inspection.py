@@ -335,9 +335,10 @@ def test_a_transcript_is_what_a_checkpoint_was(tmp_path):
     value = {"w": np.ones(2, np.float32)}
     for step in range(5):
         told = Message("adopt", {"peers": [0, 1]}, {"parameters": value})
-        transcript.note(step, {0: told, 1: told, 2: Message("pull")}, [0, 1, 2])
+        transcript.note(step, {0: told, 1: told, 2: Message("pull")}, dict.fromkeys(range(3), Message("done")))
         transcript.append(tmp_path, step + 1)
-    again = Transcript.resumed(tmp_path, transcript.plain(), 4, 3)
+    again = Transcript("", 4)
+    again.resume(tmp_path, transcript.plain(), 3)
     assert (again.run, again.told, again.stopped) == (transcript.run, transcript.told, transcript.stopped)
     assert list(again.of(1, 9)) == [0, 1, 2]
     assert again.of(1, 9)[2].value == digest(value)

@@ -224,7 +224,7 @@ def _show(run: TrainingRun) -> None:
     worst = "–" if summary["contraction_predicted"] is None else f"{summary['contraction_predicted']:.4f}"
     typer.echo(f"an exchange shrinks the spread to {seen} of it, at worst {worst} by theory")
     if run.roster is not None:
-        whole = sum(each.steps == len(curve) for each in run.roster.record.nodes)
+        whole = sum(bool(each.commitment) and not each.why for each in run.roster.record.nodes)
         typer.echo(f"{whole} of {run.settings['nodes']} nodes committed to all of their steps; coordinator: {run.roster.key}")
     for event in run.events:
         typer.echo(f"step {event.step}: node {event.node} {event.what}, {event.why}")

@@ -107,7 +107,7 @@ def _show(run: CommittedRun, draw: Draw, found: Inspection) -> None:
     from studbook.theory.replay import found_share
 
     roster = run.roster.record
-    show_table([_row(roster.steps, each) for each in found.nodes], title=f"{roster.steps:,} steps of {len(found.nodes)} nodes")
+    show_table([_row(each) for each in found.nodes], title=f"{roster.steps:,} steps of {len(found.nodes)} nodes")
     for each in found.nodes:
         if each.reason:
             typer.echo(printable(f"node {each.node}: {each.reason}"))
@@ -118,12 +118,12 @@ def _show(run: CommittedRun, draw: Draw, found: Inspection) -> None:
     typer.echo(found.outcome.upper())
 
 
-def _row(steps: int, found: Inspected) -> dict[str, Any]:
+def _row(found: Inspected) -> dict[str, Any]:
     return {
         "node": found.node,
         "verdict": str(found.outcome),
         "ballots": found.ballots,
-        "committed to": f"{found.covers}/{steps}",
+        "committed to": f"{found.covers}/{found.owed}",
         "replayed": found.replayed,
         "taken again": f"{found.taken / found.covers:.1%}" if found.covers else "–",
         "contacts": f"{found.confirmed}/{found.contacts}",

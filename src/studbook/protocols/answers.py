@@ -27,6 +27,7 @@ _EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "advance": {"losses": lambda losses: isinstance(losses, list) and len(losses) > 0 and all(map(_is_number, losses))},
     "evaluate": {"measures": lambda found: isinstance(found, Mapping) and all(map(_is_number, found.values()))},
     "commit": {"step": _is_step, "key": _is_text, "numerics": _is_text},
+    "enlist": {"step": _is_step, "key": _is_text, "numerics": _is_text},
     "save": {"step": _is_step},
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -58,14 +58,12 @@ def local_epochs(node: Node, start: Parameters, keys: Mapping[str, Ints], *, epo
         epochs: Passes.
         number: Of the round.
     """
-    order = stream(node.seed, "client", node.index, "round", number, "rows")
     noise = stream(node.seed, "client", node.index, "round", number, "noise")
     optimiser = optimiser_of(node)
     part = {name: np.array(value, np.float32) for name, value in start.items()}
     held = {name: dict(each) for name, each in optimiser.begin(start).items()}
     losses: list[float] = []
-    for _ in range(epochs):
-        rows = order.permutation(node.rows)
+    for rows in rows_in_order(node, epochs, number):
         for first in range(0, len(rows), node.batch):
             with np.errstate(over="ignore", invalid="ignore"):  # where it diverges, its update says so
                 found = _gradient(node.objective, part, keys, rows[first : first + node.batch], noise)
@@ -73,6 +71,13 @@ def local_epochs(node: Node, start: Parameters, keys: Mapping[str, Ints], *, epo
             losses.append(found.loss)
             del found  # before the next gradient is made: a client is to hold one
     return {name: part[name] - start[name] for name in sorted(part)}, losses
+
+
+def rows_in_order(node: Node, epochs: int, number: int) -> Iterator[Ints]:
+    """A client's rows in the order of each pass of a round, which its seed and the round determine."""
+    order = stream(node.seed, "client", node.index, "round", number, "rows")
+    for _ in range(epochs):
+        yield order.permutation(node.rows)
 
 
 def _step(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: Parameters, optimiser: Optimiser, number: int) -> None:

@@ -80,11 +80,12 @@ class Committer:
         """The steps so far."""
         return tuple(self._records)
 
-    def begin(self, start: NodeState | None = None) -> NodeState:
+    def begin(self, start: NodeState | None = None, *, until: int | None = None) -> NodeState:
         """The state to go on from: the last one kept of this run, else the first.
 
         Args:
             start: The first state; by default ``node.begin()``.
+            until: Steps from there on are done again, and aren't looked at.
 
         Raises:
             RunFolderError: What is kept there are the steps of another node or run.
@@ -95,7 +96,7 @@ class Committer:
             self._records, self._lines, self._kept, self._written = [], [], set(), 0
             self._keep(first)
             return first
-        for each in self._records:  # alike in their first state, as all nodes of a run are, and yet another's
+        for each in self._records[:until]:  # alike in their first state, as all nodes of a run are, and yet another's
             if (each.path, each.batch) != (self._recording.path(each.step), self._recording.batch(each.step)):
                 raise _another()
         self._lines = [write_step(each) for each in self._records]

@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from studbook.errors import ConfigError, RecordError, VerifierError
+from studbook.parameters import build
 from studbook.protocols.committing import ROSTER
+from studbook.protocols.federated import Federated
 from studbook.protocols.gossip import Gossip
 from studbook.protocols.graphs import Graph
 from studbook.protocols.independent import Independent
 from studbook.protocols.kept import COMMITMENT
 from studbook.protocols.local import Local
-from studbook.protocols.node import Node
+from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.protocols import Protocol
 from studbook.protocols.recorder import Place
 from studbook.protocols.replay import Assignment
+from studbook.protocols.rounds import turns_of
+from studbook.protocols.select import Choice, Selection
 from studbook.protocols.spec import TrainingSpec
 from studbook.protocols.stores import FolderStore
 from studbook.protocols.synchronised import Synchronised
-from studbook.protocols.transcript import TRANSCRIPT, read_transcript
+from studbook.protocols.transcript import TRANSCRIPT, Noted, read_transcript
+from studbook.protocols.turns import FIRST, Client
 from studbook.provenance import PublicKey, Signed, open_signed, read_signed
 from studbook.records import Contact, TrainingCommitment
 from studbook.records.roster import Roster
@@ -38,14 +43,23 @@ class CommittedRun:
         roster: What was to be done, and who committed to what.
         protocol: How nodes trained together.
         nodes: What they were, built here.
-        contacts: By step and node: what each took over from others.
+        noted: What each took over from others, and what clients of a server sent.
     """
 
     folder: Path
     roster: Signed[Roster]
     protocol: Protocol
     nodes: Sequence[Node]
-    contacts: Mapping[int, Mapping[int, Contact]]
+    noted: Noted
+
+    @property
+    def contacts(self) -> Mapping[int, Mapping[int, Contact]]:
+        """By step and node: what each took over from others."""
+        return self.noted.contacts
+
+    def owed(self, node: int) -> int:
+        """Steps that a node has to show: all of the run's, or a client's turns."""
+        return len(turns_of(self.noted, node)) if isinstance(self.protocol, Federated) else self.roster.record.steps
 
     def store(self, node: int) -> FolderStore:
         """What a node shows."""
@@ -69,11 +83,33 @@ class CommittedRun:
         return found
 
     def assignment(self, node: int) -> Assignment:
-        """What a node was to do, as far as it committed to it."""
+        """What a node was to do, as far as it committed to it.
+
+        Raises:
+            VerifierError: It committed to more than the transcript knows of.
+        """
+        if isinstance(self.protocol, Federated):
+            return self._turns(node, self.protocol)
         roster = self.roster.record
         enrolled = roster.nodes[node]
         contacts = {step: taken[node] for step, taken in self.contacts.items() if step < enrolled.steps and node in taken}
         return Assignment(self.nodes[node], roster.run, enrolled.steps, PublicKey(enrolled.key), contacts=contacts, draw=roster.id)
+
+    def _turns(self, node: int, protocol: Federated) -> Assignment:
+        """What a client was to do: each turn with what the server sent, and the update that it got."""
+        roster, turns = self.roster.record, turns_of(self.noted, node)
+        enrolled = roster.nodes[node]
+        if not 1 <= enrolled.steps <= len(turns):
+            message = f"node {node} committed to {enrolled.steps:,} turns, the transcript knows of {len(turns):,}"
+            raise VerifierError(message, hint="ask for the run again: without its turns there is no ballot")
+        rounds = turns[: enrolled.steps]
+        sent = dict(enumerate((self.contacts[number][node] for number in rounds), FIRST))
+        first, seen = sent.pop(FIRST), [self.noted.turns[number][node] for number in rounds]
+        client = Client.of(self.nodes[node], protocol.epochs, protocol.selection.groups, rounds, tuple(each.keys for each in seen))
+        return Assignment(
+            client, roster.run, enrolled.steps, PublicKey(enrolled.key), start=first.value, contacts=sent,
+            sent={turn: each.update for turn, each in enumerate(seen)}, draw=roster.id,
+        )  # fmt: skip
 
 
 def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Mapping[str, Any] | None = None) -> CommittedRun:
@@ -102,6 +138,8 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
         raise RecordError(f"{folder / ROSTER} names {len(roster.record.nodes)} nodes, its run has {len(nodes)}", hint="ask for it again")
     protocol = _protocol_of(roster.record.settings.get("protocol"))
     protocol.check(len(nodes))
+    if isinstance(protocol, Federated):
+        protocol.open_server(nodes)  # refuses keys that the objective doesn't have
     return CommittedRun(folder, roster, protocol, nodes, read_transcript(folder / TRANSCRIPT, roster.record.transcript))
 
 
@@ -130,4 +168,8 @@ def _described(plain: Mapping[str, Any]) -> Protocol:
             return Local(plain["every"])
         case "gossip":
             return Gossip(Graph.of(plain["edges"], plain["nodes"], plain["graph"]), plain["exchange"], plain["every"])
+        case "federated":
+            keys = {str(group): build(Choice, dict(choice), "select") for group, choice in plain["keys"].items()}
+            server = build(Optimiser, dict(plain["server"]), "optimiser")
+            return Federated(plain["clients"], plain["epochs"], server, Selection(keys, plain["average"]), plain["weights"])
     raise ValueError(f"{str(plain['protocol'])[:40]!r}")

@@ -11,7 +11,7 @@ from studbook.errors import ConfigError, RunFolderError, StudbookError
 from studbook.files import write_file
 from studbook.protocols.kept import COMMITMENT
 from studbook.protocols.messages import Message, raise_error
-from studbook.protocols.protocols import Protocol, Served
+from studbook.protocols.rounds import Rounds
 from studbook.protocols.team import Team
 from studbook.protocols.transcript import TRANSCRIPT, Transcript, begin_file, digest_of_file
 from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
@@ -42,15 +42,13 @@ class Commit:
         if type(self.every) is not int or self.every < 1:
             raise ConfigError(f"commit_every is {self.every!r}, expected 1 or more steps between kept states")
 
-    def check(self, protocol: Protocol, folder: Path | None) -> None:
+    @staticmethod
+    def check(folder: Path | None) -> None:
         """Refuse runs whose nodes can't commit.
 
         Raises:
             ConfigError: They can't.
         """
-        if isinstance(protocol, Served):
-            message = f"{protocol.describe()['protocol']} clients keep nothing between steps that they could commit to"
-            raise ConfigError(message, hint="leave out --commit, or take another protocol")
         if folder is None:
             raise ConfigError("a run whose nodes commit needs a folder for its roster and contacts", hint="train(…, folder=…)")
 
@@ -63,16 +61,17 @@ class Commit:
         """
         canonical_bytes(settings)
         begin_file(folder)
-        team.transcript = Transcript(new_round(), self.every)
+        team.transcript = self._transcript(team, new_round(), settings)
         _enrol(team, team.transcript)
 
-    def resume(self, team: Team, folder: Path, plain: Mapping[str, Any]) -> None:
+    def resume(self, team: Team, folder: Path, settings: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
         """Nodes go on from what they keep, at the step of a checkpoint.
 
         Raises:
             RunFolderError: A node's records don't lead there, or what the run wrote isn't whole.
         """
-        team.transcript = Transcript.resumed(folder, plain, self.every, team.step)
+        team.transcript = self._transcript(team, "", settings)
+        team.transcript.resume(folder, plain, team.step)
         _enrol(team, team.transcript)
 
     def end(self, team: Team, folder: Path, settings: Mapping[str, Any]) -> Signed[Roster]:
@@ -83,7 +82,7 @@ class Commit:
         """
         transcript = team.transcript
         assert transcript is not None
-        wanted = {i: transcript.stopped.get(i, team.step) for i in team.live}
+        wanted = {i: transcript.stopped.get(i, transcript.owed(i, team.step)) for i in team.live}
         requests = {i: transcript.message("seal", i, steps) for i, steps in wanted.items() if steps}
         answers = team.ask(requests, check=lambda _i, _request, _answer: None)
         roster = Roster(
@@ -94,12 +93,19 @@ class Commit:
         write_file(folder / ROSTER, data)
         return open_signed(data, Roster, ROSTER)
 
+    def _transcript(self, team: Team, run: str, settings: Mapping[str, Any]) -> Transcript:
+        if team.server is None:
+            return Transcript(run, self.every)
+        how = settings["protocol"]
+        return Rounds(run, self.every, epochs=how["epochs"], groups=how["keys"])
+
 
 def _enrol(team: Team, transcript: Transcript) -> None:
     going = [i for i in team.live if i not in transcript.stopped]
-    for i, answer in team.ask({i: transcript.message("commit", i, team.step) for i in going}).items():
-        if answer.fields["step"] != team.step:
-            message = f"the records of node {i} end at step {answer.fields['step']}, the checkpoint is at {team.step}"
+    owed = {i: transcript.owed(i, team.step) for i in going}
+    for i, answer in team.ask({i: transcript.message("commit", i, steps) for i, steps in owed.items()}).items():
+        if answer.fields["step"] != owed[i]:
+            message = f"the records of node {i} end at step {answer.fields['step']}, the checkpoint is at {owed[i]}"
             raise RunFolderError(message, hint="begin anew in another folder with --out")
         told = answer.fields["key"], answer.fields["numerics"]
         key, computes = transcript.told.setdefault(i, told)
@@ -113,7 +119,9 @@ def _enrol(team: Team, transcript: Transcript) -> None:
 def _enrolled(team: Team, transcript: Transcript, i: int, answer: Message | None) -> Enrolled:
     """What a node committed to, once its signature is its own; else why it didn't."""
     key, computes = transcript.told.get(i, ("", ""))
-    none = Enrolled(node=i, key=key, commitment="", steps=0, numerics=computes, why=_story(team, i))
+    owed = transcript.owed(i, team.step)
+    why = _story(team, i) if owed else "it took part in no round"
+    none = Enrolled(node=i, key=key, commitment="", steps=0, numerics=computes, why=why)
     if answer is None:
         return none
     try:
@@ -122,7 +130,7 @@ def _enrolled(team: Team, transcript: Transcript, i: int, answer: Message | None
     except StudbookError as error:
         return replace(none, why=f"{none.why}; {error.message}" if none.why else error.message)
     steps = signed.record.steps
-    return replace(none, commitment=signed.record.id, steps=steps, why="" if steps == team.step else none.why)
+    return replace(none, commitment=signed.record.id, steps=steps, why="" if steps == owed else none.why)
 
 
 def _story(team: Team, i: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from studbook.errors import ConfigError, RecordError
-from studbook.protocols import client
+from studbook.protocols import client, turns
 from studbook.protocols.messages import Message, error_message
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.numerics import numerics
@@ -41,6 +41,7 @@ class Host:
     def __init__(self, node: Node, place: Place | None = None) -> None:
         self.node, self.place = node, place
         self.recorder: Recorder | None = None
+        self.turns: turns.TurnRecorder | None = None
 
     @functools.cached_property
     def state(self) -> NodeState:
@@ -185,7 +186,7 @@ def _step_of(message: Message) -> int:
 OPERATIONS: Mapping[str, Callable[[Host, Message], Message]] = {
     "begin": _begin, "gradient": _gradient, "apply": _apply, "advance": _advance, "pull": _pull, "adopt": _adopt,
     "evaluate": _evaluate, "save": _save, "restore": _restore, "commit": _commit, "seal": _seal,
-    "choose": client.choose, "train": client.train,
+    "choose": client.choose, "train": turns.train, "enlist": turns.enlist, "sign": turns.sign_turns,
 }  # fmt: skip
 """All that a node can be asked for. A further protocol's operation is one function here: a message in, a message out."""
 CHANGING = frozenset({"apply", "advance", "adopt", "restore", "begin"})

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from studbook.errors import ConfigError, EvidenceError, StudbookError
 from studbook.protocols.committed_run import CommittedRun
 from studbook.protocols.numerics import numerics
-from studbook.protocols.protocols import Exchanging
+from studbook.protocols.protocols import Exchanging, Served
 from studbook.protocols.replay import ReplayExamination, ReplayVerifier, bit_for_bit, check_taken_over
 from studbook.protocols.retrace import Retraced
 from studbook.protocols.values import Parameters, decode, encode, mean
@@ -72,10 +72,11 @@ class Inspected:
 
     Attributes:
         node: Which.
-        outcome: ``accept``: enough verifiers found all that they looked at to be so, and the commitment covers the whole run.
+        outcome: ``accept``: enough verifiers found all that they looked at to be so, and the commitment covers all that it owes.
             ``reject``: enough found what isn't so. Else ``inconclusive``.
         ballots: Verifiers that could vote.
         covers: Steps that the commitment covers.
+        owed: Steps that it had to cover: the run's, or a client's turns.
         replayed: Steps that were drawn.
         taken: Steps that a verifier took again, those on the way from kept states among them.
         confirmed: Contacts in drawn steps that were made again of what the peers had.
@@ -89,6 +90,7 @@ class Inspected:
     outcome: Outcome
     ballots: int
     covers: int
+    owed: int
     replayed: int
     taken: int
     confirmed: int
@@ -114,8 +116,10 @@ class Inspection:
 
     @property
     def outcome(self) -> Outcome:
-        """``reject`` where a node is rejected, ``accept`` where all are accepted."""
-        found = {each.outcome for each in self.nodes}
+        """``reject`` where a node is rejected, ``accept`` where all are accepted; a client that was never drawn owes nothing."""
+        found = {each.outcome for each in self.nodes if each.owed}
+        if not found:
+            return Outcome.INCONCLUSIVE
         return next((each for each in (Outcome.REJECT, Outcome.INCONCLUSIVE) if each in found), Outcome.ACCEPT)
 
 
@@ -146,7 +150,7 @@ def inspect_run(run: CommittedRun, draw: Draw, voters: Sequence[SigningKey], *, 
             notes = [found.reason] if found.reason else []
             receipts[i] = make_receipt(signed.data, ballots, quorum, round_, voters[0], notes=notes, made=now())
             outcome = quorum.judge(signed, ballots, round_=round_).outcome
-            whole = outcome is not Outcome.ACCEPT or found.covers == run.roster.record.steps
+            whole = outcome is not Outcome.ACCEPT or found.covers == found.owed
             found = replace(found, outcome=outcome if whole else Outcome.INCONCLUSIVE)
         nodes.append(found)
     return Inspection(round_, nodes, receipts)
@@ -219,13 +223,16 @@ class _Verifier:
 
         try:
             verifier = ReplayVerifier(self._run.assignment(i), bit_for_bit(node, self._draw.of(signed.record.steps)))
-            found = verifier.examine(signed, self._run.store(i), self._round, self._electorate, seen=seen)
+            shown = None if isinstance(self._run.protocol, Served) else seen
+            found = verifier.examine(signed, self._run.store(i), self._round, self._electorate, seen=shown)
         except StudbookError as error:
             return _Look(error.message, cpu_s=time.process_time() - began)
         return _Look(found.contradiction, found, cpu_s=time.process_time() - began)
 
     def _confirm(self, i: int, look: _Look, steps: Sequence[int]) -> None:
-        """What a node took over in drawn steps, made again of what its peers had."""
+        """What a node took over in drawn steps, made again of what its peers had; a server is no peer, it is taken at its signed word."""
+        if isinstance(self._run.protocol, Served):
+            return
         for step in steps:
             taken = self._run.contacts.get(step, {})
             if i not in taken:
@@ -284,11 +291,12 @@ def _counted(run: CommittedRun, draw: Draw, node: int, looks: Sequence[_Look]) -
     enrolled, first = run.roster.record.nodes[node], looks[0]
     examined = [each.examined for each in looks if each.examined is not None]
     reason = next((each.reason for each in looks if each.reason), "")
-    if enrolled.commitment and enrolled.steps < run.roster.record.steps:
-        short = f"it committed to {enrolled.steps:,} of {run.roster.record.steps:,} steps; {enrolled.why}"
+    owed = run.owed(node)
+    if enrolled.commitment and enrolled.steps < owed:
+        short = f"it committed to {enrolled.steps:,} of {owed:,} steps; {enrolled.why}"
         reason = f"{reason}; {short}" if reason else short
     return Inspected(
-        node=node, outcome=Outcome.INCONCLUSIVE, ballots=len(examined), covers=enrolled.steps,
+        node=node, outcome=Outcome.INCONCLUSIVE, ballots=len(examined), covers=enrolled.steps, owed=owed,
         replayed=max((each.cost.drawn for each in examined), default=0), taken=max((each.cost.taken for each in examined), default=0),
         confirmed=min(each.confirmed for each in looks), contacts=first.contacts,
         detects=draw.detects(enrolled.steps) if examined else 0.0, cpu_s=sum(each.cpu_s for each in looks) / len(looks), reason=reason,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -33,7 +32,7 @@ def task_of(node: Node, start: str | None = None) -> TrainingTask:
         start: Digest of the parameters that it begins with; by default those of ``node.begin()``.
     """
     return TrainingTask(
-        objective=digest_of(dict(node.objective.describe())), optimiser=digest_of(asdict(node.optimiser)), rows=rows_digest(node.rows),
+        objective=digest_of(dict(node.objective.describe())), optimiser=digest_of(node.stepping()), rows=rows_digest(node.rows),
         batch=node.batch, seed=node.seed, node=node.index, start=digest(node.begin().parameters) if start is None else start,
     )  # fmt: skip
 
@@ -63,14 +62,16 @@ class Recording:
         self._known: tuple[NodeState | None, StateDigests] = (None, ("", ""))
 
     def batch(self, step: int) -> str:
-        """The commitment to a step's rows and to the data that they are rows of."""
+        """The commitment to a step's rows, to the data that they are rows of, and to the keys of its slice."""
         # As digest_of has it, and ten times faster: a digest needs no JSON library.
-        named = f'{{"data":"{self._data}","rows":"{rows_digest(self.node.rows_at(step))}"}}'
+        keys = self.node.keys_at(step)
+        sliced = f'"keys":"{keys_digest(keys)}",' if keys else ""
+        named = f'{{"data":"{self._data}",{sliced}"rows":"{rows_digest(self.node.rows_at(step))}"}}'
         return f"sha256:{hashlib.sha256(named.encode()).hexdigest()}"
 
     def path(self, step: int) -> str:
         """The path of a step's random streams."""
-        return f"{self.node.seed}/node/{self.node.index}/step/{step}"
+        return self.node.path_at(step)
 
     def digests(self, state: NodeState) -> StateDigests:
         """A state's digests. No state is digested twice in turn: where one step ends the next begins, and is kept."""
@@ -94,6 +95,11 @@ class Recording:
 def rows_digest(rows: NDArray[np.int64]) -> str:
     """Digest of row numbers, in their order."""
     return "sha256:" + hashlib.sha256(np.ascontiguousarray(rows, "<i8").tobytes()).hexdigest()
+
+
+def keys_digest(keys: Mapping[str, NDArray[np.int64]]) -> str:
+    """Digest of the keys of a slice, by group."""
+    return digest_of({group: rows_digest(chosen) for group, chosen in keys.items()})
 
 
 def state_name(step: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -163,6 +163,18 @@ class Node:
             self._drawn.clear()
             self._drawn[step] = rows
         return rows
+
+    def keys_at(self, step: int) -> Mapping[str, Ints]:
+        """The keys of the slice that a step is on, where each has its own; none here."""
+        return {}
+
+    def path_at(self, step: int) -> str:
+        """The path of a step's random streams, as its record has it."""
+        return f"{self.seed}/node/{self.index}/step/{step}"
+
+    def stepping(self) -> dict[str, Any]:
+        """What determines how it steps, as JSON's types; its digest goes into commitments."""
+        return asdict(self.optimiser)
 
     def gradient_at(self, state: NodeState) -> Gradient:
         """The gradient of its next step."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from studbook.errors import ConfigError, RunFolderError, VerifierError
 from studbook.protocols.commit import Committer
-from studbook.protocols.kept import COMMITMENT, load_committed, load_state, received_name
+from studbook.protocols.kept import COMMITMENT, load_committed, load_state, received_name, state_name
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.objective import Gradient
 from studbook.protocols.stores import FolderStore
@@ -97,12 +97,13 @@ class Recorder:
         self._open: tuple[NodeState, Parameters, NodeState] | None = None
         self.key = place.key(node.index)
 
-    def begin(self, until: int, contacts: Mapping[int, Contact]) -> NodeState:
+    def begin(self, until: int, contacts: Mapping[int, Contact], *, reopen: bool = False) -> NodeState:
         """The state before a step, from what is kept: the steps after the last kept state are taken again.
 
         Args:
             until: The step; 0 begins a run, and what a run that was stopped before its first checkpoint left goes.
             contacts: What the node took over in the steps before.
+            reopen: Leave the last step before open, whatever was taken over after it: it is done again.
 
         Returns:
             The state; before an earlier step, where what was taken over isn't kept any more.
@@ -111,10 +112,13 @@ class Recorder:
             RunFolderError: What is kept is another node's or run's.
         """
         if not until:
-            self._clear()
-        state = self._committer.begin()
-        if state.step > until:
-            kept = until - until % self._every
+            self.clear()
+        closed = until - reopen
+        if reopen:
+            self._forget(closed)
+        state = self._committer.begin(until=until)
+        if state.step > closed:
+            kept = closed - closed % self._every
             self._committer.rewind(kept)
             state = load_state(self._store, kept, state)
         try:
@@ -173,7 +177,18 @@ class Recorder:
             self._open = None
             self._committer.record(before, update, after)
 
-    def _clear(self) -> None:
+    def _forget(self, step: int) -> None:
+        """Remove states behind a step: what the node takes over next may make others of them."""
+        for name in self._store.names():
+            if name.startswith("state-") and name > state_name(step):
+                (self._store.folder / name).unlink()
+
+    def clear(self) -> None:
+        """Remove what a run left that was stopped before its first checkpoint.
+
+        Raises:
+            RunFolderError: It came to its end.
+        """
         names = self._store.names()
         if COMMITMENT in names:
             message = f"{self._store.folder} holds the commitment of a run that ended"

@@ -46,6 +46,7 @@ class Assignment:
         optimiser: Digest of the optimiser's state that it was to begin with; empty: that before any step.
         contacts: What it was to take over from others, by step; a step that isn't here must have taken over nothing. Kind and value
             count: a gradient that is adopted as parameters is another step. The peers don't.
+        sent: Digest of the update that others had of it, by step; a step that isn't here isn't compared.
         draw: Digest of all commitments of a run: what the draw is bound to where the same steps of several nodes are drawn, so that
             what they took over from each other can be checked; empty: the node's own commitment.
     """
@@ -57,6 +58,7 @@ class Assignment:
     start: str = ""
     optimiser: str = ""
     contacts: Mapping[int, Contact] = field(default_factory=lambda: MappingProxyType({}))
+    sent: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     draw: str = ""
 
 
@@ -216,6 +218,8 @@ class ReplayVerifier:
                 raise EvidenceError(f"step {step} doesn't begin where the last one ended", hint="reject it")
             if link.contact != _taken_over(self.assignment.contacts.get(step)):
                 raise EvidenceError(f"step {step} took over from others what they didn't give", hint="reject it")
+            if link.update != self.assignment.sent.get(step, link.update):
+                raise EvidenceError(f"in step {step} it sent another update than it committed to", hint="reject it")
             before = link.left
         if (commitment.end.parameters, commitment.end.optimiser) != before:
             raise EvidenceError("the last state isn't where the last step ended", hint="reject it")

@@ -93,7 +93,7 @@ def train(
     """
     protocol.check(cluster.n)
     if commit is not None:
-        commit.check(protocol, folder)
+        commit.check(folder)
     by_default = Patience(on_loss="stop" if protocol.describe().get("protocol") == "synchronised" else "leave_out")
     session = _Session(cluster, protocol, plan, patience or by_default, folder, progress, commit)
     if folder is None:
@@ -149,8 +149,13 @@ class _Session:
         With a server, nodes hold nothing that could begin; where everything mixes in every step, theory needs no noise.
         """
         team = self._team()
-        if team.server is not None:
-            return team
+        if team.server is None:
+            self._begin(team)
+        if self.commit is not None and self.folder is not None:
+            self.commit.begin(team, self.folder, self.settings)
+        return team
+
+    def _begin(self, team: Team) -> None:
         digests = {i: digest(parameters) for i, parameters in team.begin().items()}
         first = min(digests, default=0)
         for i, found in digests.items():
@@ -159,9 +164,6 @@ class _Session:
                     f"node {i} begins with other parameters than node {first}", hint="one objective and one seed for all nodes"
                 )
         self.noise = _noise_of(team)
-        if self.commit is not None and self.folder is not None:
-            self.commit.begin(team, self.folder, self.settings)
-        return team
 
     def _record(self, team: Team, losses: Mapping[int, float]) -> None:
         known = not math.isnan(team.before)
@@ -210,7 +212,7 @@ class _Session:
         team.resume(saved.states, saved.step, saved.fields["sent"], saved.events)
         self.rows, self.evaluations, self.noise = saved.rows, saved.evaluations, saved.fields["noise"]
         if self.commit is not None and self.folder is not None:
-            self.commit.resume(team, self.folder, saved.fields["transcript"])
+            self.commit.resume(team, self.folder, self.settings, saved.fields["transcript"])
         return team
 
     def _finished(self, team: Team) -> TrainingRun:

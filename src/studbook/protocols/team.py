@@ -227,7 +227,7 @@ class Team:
                 if answer is not None:
                     found[i] = answer
         if self.transcript is not None:
-            self.transcript.note(self.step, requests, [i for i in found if found[i].kind != "restored"])
+            self.transcript.note(self.step, requests, {i: each for i, each in found.items() if each.kind != "restored"})
         return {i: found[i] for i in sorted(found)}
 
     def welcome(self) -> None:
@@ -238,7 +238,7 @@ class Team:
         for i in sorted(set(range(self.cluster.n)) - set(self.live) - self._distrusted):
             if self.patience.on_loss == "leave_out" and self.cluster.revive(i, fresh=False):
                 try:
-                    if not (self.recovers == "alone" and self._recalled(i)):
+                    if self.recovers == "peer" or not self._recalled(i):
                         self._recover(i, self.live, self._at)
                 except StudbookError:
                     continue
@@ -323,8 +323,9 @@ class Team:
         """Whether a node came back to where the others are by what it keeps of its own steps."""
         if self.transcript is None or i in self.transcript.stopped:
             return False
-        found = self._one(i, self.transcript.message("commit", i, self._at)).fields
-        return found.get("step") == self._at and (found.get("key"), found.get("numerics")) == self.transcript.told.get(i)
+        owed = self.transcript.owed(i, self._at)
+        found = self._one(i, self.transcript.message("commit", i, owed)).fields
+        return found.get("step") == owed and (found.get("key"), found.get("numerics")) == self.transcript.told.get(i)
 
     def _recover(self, i: int, peers: Iterable[int], step: int) -> None:
         """Bring a node to a step: with a peer's state, or by its own steps from the start.
@@ -333,6 +334,8 @@ class Team:
             WorkerLostError: It was lost again, or its peers were.
         """
         if self.recovers == "nothing":
+            if self.transcript is not None:  # it has lost its records, and commits to no more than it may still find of them
+                self.transcript.stopped.setdefault(i, self.transcript.owed(i, self.step))
             return
         if self.recovers == "alone":
             self._one(i, Message("begin"))

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from studbook.errors import RecordError, RunFolderError, VerifierError
 from studbook.files import storage, write_file
 from studbook.protocols.messages import Message
 from studbook.protocols.values import digest
-from studbook.records import Contact, canonical_bytes, from_plain, read_json, to_plain
+from studbook.records import Contact, Turn, canonical_bytes, from_plain, read_json, to_plain
 
 TRANSCRIPT = "contacts.jsonl"
+T = TypeVar("T")
 _MAX_LINE = 1 << 16
 _TAKEN: Mapping[str, Literal["gradient", "parameters"]] = {"apply": "gradient", "adopt": "parameters"}
 """By a message's kind: what a node takes over with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a transcript's file says.
+
+    Attributes:
+        contacts: By step and node: what each took over from others.
+        turns: By round and client: what each named and sent; none where no server is.
+    """
+
+    contacts: dict[int, dict[int, Contact]] = field(default_factory=dict)
+    turns: dict[int, dict[int, Turn]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +50,7 @@ class Transcript:
         >>> from studbook.protocols.transcript import Transcript
         >>> transcript = Transcript(32 * "0", 10)
         >>> told = Message("adopt", {"step": 5, "peers": [0, 1]}, {"parameters": {"w": np.ones(2, np.float32)}})
-        >>> transcript.note(4, {0: told, 1: told}, [0, 1])
+        >>> transcript.note(4, {0: told, 1: told}, {0: Message("done"), 1: Message("done")})
         >>> transcript.of(1, 9)[4].peers, transcript.of(1, 4)
         ((0, 1), {})
     """
@@ -45,28 +59,32 @@ class Transcript:
     every: int
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
     stopped: dict[int, int] = field(default_factory=dict)
-    _steps: dict[int, dict[int, Contact]] = field(default_factory=dict)
+    _noted: Noted = field(default_factory=Noted)
     _written: int = 0
 
-    def note(self, step: int, requests: Mapping[int, Message], answered: Collection[int]) -> None:
+    def note(self, step: int, requests: Mapping[int, Message], answers: Mapping[int, Message]) -> None:
         """Write down what nodes took over in a step: those that were told, and said that they did."""
         contacts: dict[int, Contact] = {}
-        for i in answered:
+        for i in answers:
             message = requests[i]
             if message.kind in _TAKEN:
                 kind = _TAKEN[message.kind]
                 if id(message) not in contacts:
                     value = digest(message.arrays[kind])
                     contacts[id(message)] = Contact(kind=kind, value=value, peers=tuple(message.fields["peers"]))
-                self._steps.setdefault(step, {})[i] = contacts[id(message)]
+                self._noted.contacts.setdefault(step, {})[i] = contacts[id(message)]
 
     def of(self, node: int, until: int) -> dict[int, Contact]:
         """What a node took over, by step, in the steps before one."""
-        return {step: taken[node] for step, taken in self._steps.items() if step < until and node in taken}
+        return {step: taken[node] for step, taken in self._noted.contacts.items() if step < until and node in taken}
 
     def at(self, step: int) -> Mapping[int, Contact]:
         """What nodes took over in a step."""
-        return self._steps.get(step, {})
+        return self._noted.contacts.get(step, {})
+
+    def owed(self, node: int, step: int) -> int:
+        """Steps that a node has to show for the run's first so many."""
+        return step
 
     def message(self, kind: str, node: int, until: int) -> Message:
         """A message by which a node begins, or ends, its commitment at a step: with what it takes to do its steps up to there again."""
@@ -87,29 +105,32 @@ class Transcript:
         Raises:
             StorageError: The disk refused.
         """
-        lines = [_lines(each, taken) for each, taken in sorted(self._steps.items()) if self._written <= each < step]
+        steps = [each for each in sorted(self._noted.contacts) if self._written <= each < step]
         path = folder / TRANSCRIPT
         with storage(path), path.open("ab") as file:
-            file.writelines(line for several in lines for line in several)
+            file.writelines(line for each in steps for line in _lines(self._noted, each))
         self._written = step
 
-    @classmethod
-    def resumed(cls, folder: Path, plain: Mapping[str, Any], every: int, step: int) -> Transcript:
-        """As it was after ``step`` steps; what the file has beyond them goes.
+    def resume(self, folder: Path, plain: Mapping[str, Any], step: int) -> None:
+        """Become what it was after ``step`` steps; what the file has beyond them goes.
 
         Raises:
             RunFolderError: It isn't whole.
         """
         try:
             told = {i: (str(key), str(computes)) for i, key, computes in plain["told"]}
-            found = cls(str(plain["run"]), every, told, dict(plain["stopped"]))
-            found._steps = {each: taken for each, taken in read_contacts(folder / TRANSCRIPT, torn=True).items() if each < step}
+            self.run, self.told, self.stopped = str(plain["run"]), told, dict(plain["stopped"])
+            read = read_contacts(folder / TRANSCRIPT, torn=True)
+            kept = Noted(_before(read.contacts, step), _before(read.turns, step))
         except (RecordError, VerifierError, KeyError, TypeError, ValueError) as error:
             message = f"{folder / TRANSCRIPT} isn't what the run wrote: {error}"
             raise RunFolderError(message, hint="begin anew in another folder with --out") from error
-        write_file(folder / TRANSCRIPT, b"".join(line for each, taken in sorted(found._steps.items()) for line in _lines(each, taken)))
-        found._written = step
-        return found
+        self._noted, self._written = kept, step
+        write_file(folder / TRANSCRIPT, b"".join(line for each in sorted(kept.contacts) for line in _lines(self._noted, each)))
+
+
+def _before(noted: dict[int, dict[int, T]], step: int) -> dict[int, dict[int, T]]:
+    return {each: by for each, by in noted.items() if each < step}
 
 
 def begin_file(folder: Path) -> None:
@@ -121,8 +142,8 @@ def begin_file(folder: Path) -> None:
     write_file(folder / TRANSCRIPT, b"")
 
 
-def read_transcript(path: Path, expected: str) -> dict[int, dict[int, Contact]]:
-    """What nodes took over, by step and node.
+def read_transcript(path: Path, expected: str) -> Noted:
+    """What nodes took over, and clients sent.
 
     Args:
         path: The file.
@@ -152,8 +173,8 @@ def digest_of_file(path: Path) -> str:
         raise VerifierError(f"{path} can't be read: {error.strerror or error}", hint="ask for it again") from error
 
 
-def read_contacts(path: Path, *, torn: bool = False) -> dict[int, dict[int, Contact]]:
-    """The contacts in a file.
+def read_contacts(path: Path, *, torn: bool = False) -> Noted:
+    """The contacts in a file, and the turns.
 
     Args:
         path: Which.
@@ -163,7 +184,7 @@ def read_contacts(path: Path, *, torn: bool = False) -> dict[int, dict[int, Cont
         VerifierError: The file can't be read.
         RecordError: A line that is no contact.
     """
-    found: dict[int, dict[int, Contact]] = {}
+    found = Noted()
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), 1):
@@ -177,22 +198,27 @@ def read_contacts(path: Path, *, torn: bool = False) -> dict[int, dict[int, Cont
     return found
 
 
-def _add(found: dict[int, dict[int, Contact]], line: bytes, what: str) -> None:
+def _add(found: Noted, line: bytes, what: str) -> None:
     plain = read_json(line, what, max_bytes=_MAX_LINE)
-    if not isinstance(plain, dict) or set(plain) != {"contact", "nodes", "step"} or type(plain["step"]) is not int or plain["step"] < 0:
+    known = isinstance(plain, dict) and {"contact", "nodes", "step"} <= set(plain) <= {"contact", "nodes", "step", "turn"}
+    if not isinstance(plain, dict) or not known or type(plain["step"]) is not int or plain["step"] < 0:
         raise RecordError(f"{what} has no step, nodes and contact", hint="ask for it again")
-    contact, nodes, taken = from_plain(Contact, plain["contact"], what), plain["nodes"], found.setdefault(plain["step"], {})
+    contact, nodes, taken = from_plain(Contact, plain["contact"], what), plain["nodes"], found.contacts.setdefault(plain["step"], {})
     if not isinstance(nodes, list) or any(type(i) is not int or i < 0 or i in taken for i in nodes):
         raise RecordError(f"{what} names nodes that can't be, or that took over something else in this step", hint="ask for it again")
     taken.update(dict.fromkeys(nodes, contact))
+    if "turn" in plain:
+        found.turns.setdefault(plain["step"], {}).update(dict.fromkeys(nodes, from_plain(Turn, plain["turn"], what)))
 
 
-def _lines(step: int, taken: Mapping[int, Contact]) -> list[bytes]:
-    """A step's lines: one for each different contact, with the nodes that had it."""
-    several: dict[Contact, list[int]] = {}
-    for i, contact in sorted(taken.items()):
-        several.setdefault(contact, []).append(i)
-    return [canonical_bytes({"contact": to_plain(each), "nodes": nodes, "step": step}) + b"\n" for each, nodes in several.items()]
+def _lines(noted: Noted, step: int) -> list[bytes]:
+    """A step's lines: one for each different contact and turn, with the nodes that had it."""
+    several: dict[tuple[Contact, Turn | None], list[int]] = {}
+    turns = noted.turns.get(step, {})
+    for i, contact in sorted(noted.contacts.get(step, {}).items()):
+        several.setdefault((contact, turns.get(i)), []).append(i)
+    rows = [({"contact": to_plain(each), "nodes": nodes, "step": step}, turn) for (each, turn), nodes in several.items()]
+    return [canonical_bytes(row if turn is None else {**row, "turn": to_plain(turn)}) + b"\n" for row, turn in rows]
 
 
 def contacts_of(fields: Mapping[str, Any]) -> dict[int, Contact]:
