@@ -97,6 +97,20 @@ def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(tmp_path):
     assert site.verify(tmp_path / "run").outcome == "accept"
 
 
+def test_a_cluster_goes_on_without_commitments_after_a_run_that_was_stopped(tmp_path):
+    def stop(row):
+        if row.step == 4:
+            raise InterruptedError
+
+    cluster = InProcess(SPEC.build(), site.place(tmp_path))
+    with pytest.raises(InterruptedError):
+        run(tmp_path, SLICES, cluster=cluster, progress=stop)
+    kept = sorted(each.name for each in (tmp_path / "nodes").rglob("*"))
+    again = train(cluster, SLICES, Plan(9, settings={"spec": SPEC.plain()}))
+    assert again.digests == train(InProcess(SPEC.build()), SLICES, Plan(9)).digests
+    assert sorted(each.name for each in (tmp_path / "nodes").rglob("*")) == kept
+
+
 def test_clients_that_were_never_drawn_owe_nothing(tmp_path):
     run(tmp_path, WHOLE, 1)
     found = site.verify(tmp_path)

@@ -114,7 +114,7 @@ class Federated:
     def _round(self, team: Team, drawn: Sequence[int]) -> dict[int, _Update]:
         """What the clients changed; those that are lost are left out."""
         node, parameters = _server_of(team)
-        how = {"round": team.step, "epochs": self.epochs}
+        how = {"round": team.step, "epochs": self.epochs, "run": "" if team.transcript is None else team.transcript.run}
         if not self.selection.groups:
             request = Message("train", {**how, "keys": {}}, {"slice": parameters})
             return team.collect(dict.fromkeys(drawn, request), lambda i, answer: _read(answer, team.cluster.nodes[i], parameters, {}))

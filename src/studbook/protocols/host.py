@@ -96,7 +96,7 @@ class Host:
 
 
 def _begin(host: Host, _message: Message) -> Message:
-    host.state, host.recorder = host.node.begin(), None
+    host.state, host.recorder, host.turns = host.node.begin(), None, None
     return _parameters(host, {})
 
 

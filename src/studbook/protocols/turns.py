@@ -112,7 +112,7 @@ class TurnRecorder:
     """
 
     def __init__(self, client: Client, place: Place, *, run: str, every: int) -> None:
-        self._client, self._place, self._run, self._every = client, place, run, every
+        self._client, self._place, self.run, self._every = client, place, run, every
         self._recorder = self._follow(client)
         self._state: NodeState | None = None
         self.key = self._recorder.key
@@ -188,7 +188,7 @@ class TurnRecorder:
         return self._recorder.finish(self._state).data.decode()
 
     def _follow(self, client: Client) -> Recorder:
-        return Recorder(client, self._place, run=self._run, every=self._every)
+        return Recorder(client, self._place, run=self.run, every=self._every)
 
 
 class HasTurns(Protocol):
@@ -207,8 +207,9 @@ def enlist(host: HasTurns, message: Message) -> Message:
 
 
 def train(host: HasTurns, message: Message) -> Message:
-    """See ``client.train``; recorded, where the client commits to its turns."""
-    if host.turns is None:
+    """See ``client.train``; recorded, where the client commits to its turns. Fields: ``run`` as well, that which commits, or none."""
+    if host.turns is None or message.fields.get("run") != host.turns.run:
+        host.turns = None  # of a run that is over
         return client.train(host, message)
     number = message.fields.get("round")
     if "slice" not in message.arrays or type(number) is not int or number < 0:
