@@ -125,6 +125,9 @@ class Node:
         ConfigError: No rows, rows that aren't there, or an impossible batch.
     """
 
+    FORGETS: ClassVar[bool] = False
+    """Whether each step begins with what was taken over before it, and nothing else."""
+
     index: int
     objective: Objective
     rows: Ints

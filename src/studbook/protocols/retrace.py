@@ -67,6 +67,9 @@ class Walk:
             VerifierError: No state is there to begin with, or one isn't what was committed to.
             EvidenceError: The way leads elsewhere.
         """
+        if step and self._node.FORGETS:
+            self._at = self._received(step)
+            return self._at
         promised = step - step % self._every
         kept = next((each for each in range(step, promised, -1) if state_name(each) in self._shown), promised)
         # A kept state is looked at even where the walk has come to it: one that is missing or changed must not go unnoticed.
@@ -78,6 +81,14 @@ class Walk:
             if state_digests(self._at) != self._committed(step):
                 raise EvidenceError(f"the steps up to {step} lead to another state than was committed to", hint="reject it")
         return self._at
+
+    def _received(self, step: int) -> NodeState:
+        """The state of a node that begins each step with what it took over: the way to it makes no difference."""
+        record = self._records[step - 1]
+        if record.contact is None:
+            raise EvidenceError(f"step {step} begins with nothing that was taken over", hint="reject it")
+        received = load_committed(self._store, received_name(step - 1), record.contact.value, self._form.parameters)
+        return NodeState(step, received, self._form.optimiser)
 
     def replay(self, step: int) -> Retraced:
         """A step again, and the walk goes on behind it.

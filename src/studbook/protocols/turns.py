@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Client(Node):
         first: What it was sent in its first turn; ``None``: not known here.
         served: By turn: digest of the keys that its slice was cut by, as the coordinator has it; empty: not known here.
     """
+
+    FORGETS: ClassVar[bool] = True
 
     epochs: int = 1
     groups: Mapping[str, Choice] = field(default_factory=dict)

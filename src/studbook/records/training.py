@@ -33,7 +33,8 @@ class Contact:
     """What a node took over from others in a step.
 
     Attributes:
-        kind: ``gradient``: it stepped along one that several nodes agreed on; ``parameters``: it adopted these after its own step.
+        kind: ``gradient``: it stepped along one that several nodes agreed on; ``parameters``: it adopted these after its own step; a
+            client of federated training those that it was sent in its next turn.
         value: Digest of what it took over.
         peers: Nodes whose values went into it, in the order of summation; empty where it doesn't know them.
     """
@@ -77,9 +78,9 @@ class StepRecord:
         step: Its number, from 0.
         before: Digest of the parameters, or of the slice that the node holds, before the step.
         optimiser: Digest of the optimiser's state before it.
-        batch: Digest of the rows and of the data that they are rows of.
+        batch: Digest of the rows, of the data that they are rows of, and of the keys of a client's slice.
         path: Path of the random streams, beginning with the root seed: ``7/node/0/step/12``.
-        update: Digest of the gradient that the node computed.
+        update: Digest of the gradient that the node computed, or of the update that a client sent.
         after: Digest of the parameters after its step, before it adopts anybody's.
         optimiser_after: Digest of the optimiser's state after it.
         contact: What it took over from others, or ``None``.
