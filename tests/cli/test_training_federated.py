@@ -68,3 +68,16 @@ def test_a_model_that_cannot_be_sliced(tmp_path):
     whole = ["training", "run", "--protocol", "federated", "--objective", "digits-softmax", "--out", str(tmp_path / "run")]
     failed = CliRunner().invoke(app, [*whole, "--slices", "neurons=3"])
     assert "can't be sliced" in str(failed.exception)
+
+
+def test_clients_commit_and_are_verified(tmp_path):
+    shown = run("--out", str(tmp_path / "run"), "--steps", "5", "--slices", "neurons=4:random", "--clients", "3", "--commit")
+    assert shown.exit_code == 0, shown.output
+    assert "6 of 6 nodes committed to all of their steps" in shown.stdout
+    verify = ["training", "verify", str(tmp_path / "run"), "--out", str(tmp_path / "verified"), "--format", "json"]
+    found = CliRunner().invoke(app, verify)
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["outcome"] == "accept"
+    assert [each["covers"] for each in told["nodes"]] == [each["owed"] for each in told["nodes"]]
+    assert sum(each["owed"] for each in told["nodes"]) == 15

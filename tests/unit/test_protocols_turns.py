@@ -27,6 +27,7 @@ from studbook.protocols import (
     TrainingSpec,
     train,
 )
+from studbook.protocols.aggregation import TrimmedMean
 from studbook.protocols.committed_run import open_run
 from studbook.protocols.inspection import Draw
 from studbook.protocols.kept import received_name, state_name
@@ -43,9 +44,10 @@ SPEC = TrainingSpec(
 )
 WHOLE = Federated(clients=2, epochs=2)
 SLICES = Federated(clients=2, selection=Selection({"neurons": Choice(3, "random")}), server=Optimiser("adam", 0.05, epsilon=1e-3))
+ROBUST = Federated(clients=3, selection=Selection({"neurons": Choice(4, "mixed")}, TrimmedMean(0.2)))
 FREQUENT = Federated(clients=3, selection=Selection({"neurons": Choice(3)}, "coverage"), weights="equal")
-ALL = [WHOLE, SLICES, FREQUENT]
-IDS = ["whole", "random", "frequent"]
+ALL = [WHOLE, SLICES, FREQUENT, ROBUST]
+IDS = ["whole", "random", "frequent", "robust"]
 
 
 def run(folder, protocol, steps=9, **how):

@@ -111,8 +111,9 @@ def _show(run: CommittedRun, draw: Draw, found: Inspection) -> None:
     for each in found.nodes:
         if each.reason:
             typer.echo(printable(f"node {each.node}: {each.reason}"))
-    n = draw.of(roster.steps)
-    seen = f"{n:,} steps of each find {draw.share:.3g} of false ones with probability {draw.detects(roster.steps):.4f}"
+    longest = max((each.owed for each in found.nodes), default=0) or roster.steps  # a client has only the rounds that it was drawn for
+    n = draw.of(longest)
+    seen = f"{n:,} steps of each find {draw.share:.3g} of false ones with probability {draw.detects(longest):.4f}"
     typer.echo(f"{seen}; in a run without end with {found_share(n, draw.share):.4f}")
     typer.echo(f"the run is signed by {run.roster.key}")
     typer.echo(found.outcome.upper())
