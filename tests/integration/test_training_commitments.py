@@ -14,7 +14,7 @@ import pytest
 
 from studbook.errors import WorkerLostError
 from studbook.execution import HttpCluster
-from studbook.protocols import Gossip, Independent, Local, Optimiser, Patience, Synchronised, TrainingSpec, ring
+from studbook.protocols import Federated, Gossip, Independent, Local, Optimiser, Patience, Synchronised, TrainingSpec, ring
 from studbook.protocols.committed_run import open_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -36,7 +36,11 @@ def run(folder: Path, protocol, cluster=None, **how):
     return site.commit(folder, protocol, STEPS, spec=SPEC, every=5, checkpoint_every=10, cluster=cluster, **how)
 
 
-@pytest.mark.parametrize("protocol", [Synchronised(), Local(4), Gossip(ring(3)), Independent()], ids=["sync", "local", "gossip", "alone"])
+@pytest.mark.parametrize(
+    "protocol",
+    [Synchronised(), Local(4), Gossip(ring(3)), Independent(), Federated(2)],
+    ids=["sync", "local", "gossip", "alone", "federated"],
+)
 def test_a_replaced_node_commits_to_all_its_steps(protocol, tmp_path):
     """The new process goes on from what the old one kept, and takes over again what the transcript says: as if nothing had been."""
     whole = run(tmp_path / "whole", protocol)
@@ -124,15 +128,18 @@ RUN = """
 import sys
 from studbook.cli.main import main
 sys.argv = ["studbook", "training", "run", "--objective", "quadratic", "--nodes", "3", "--steps", "300", "--checkpoint-every", "20",
-            "--evaluate-every", "0", "--cluster", sys.argv[2], "--out", sys.argv[1], "--format", "json", "--commit", "--commit-every", "7"]
+            "--evaluate-every", "0", "--cluster", sys.argv[2], "--out", sys.argv[1], "--format", "json", "--commit", "--commit-every", "7",
+            *sys.argv[3:]]
 main()
 """
 
 
-@pytest.mark.parametrize("cluster", ["process", "http"])
-def test_a_killed_coordinator_goes_on_to_the_same_commitments(tmp_path, cluster):
+@pytest.mark.parametrize(
+    ("cluster", "how"), [("process", []), ("http", []), ("process", ["--protocol", "federated", "--clients", "2"])]
+)  # fmt: skip
+def test_a_killed_coordinator_goes_on_to_the_same_commitments(tmp_path, cluster, how):
     folder = tmp_path / "run"
-    command = [sys.executable, "-c", RUN, str(folder), cluster]
+    command = [sys.executable, "-c", RUN, str(folder), cluster, *how]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120.0
     while not (folder / "checkpoint.bin").exists() and time.monotonic() < deadline:
@@ -141,7 +148,7 @@ def test_a_killed_coordinator_goes_on_to_the_same_commitments(tmp_path, cluster)
     process.wait()
     assert not (folder / "roster.json").exists()
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    whole = [sys.executable, "-c", RUN, str(tmp_path / "whole"), "process"]
+    whole = [sys.executable, "-c", RUN, str(tmp_path / "whole"), "process", *how]
     assert json.loads(subprocess.run(whole, capture_output=True, text=True, check=True).stdout)["digests"] == told["digests"]
     assert site.roots(folder) == site.roots(tmp_path / "whole")
-    assert [each["steps"] for each in told["commitments"]] == [300] * 3
+    assert sum(each["steps"] for each in told["commitments"]) == 300 * (2 if how else 3)

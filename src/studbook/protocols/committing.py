@@ -97,6 +97,9 @@ class Commit:
         if team.server is None:
             return Transcript(run, self.every)
         how = settings["protocol"]
+        if how["protocol"] != "federated":
+            message = f"clients of {how['protocol']} training have no turns that they could commit to"
+            raise ConfigError(message, hint="leave out --commit, or take another protocol")
         return Rounds(run, self.every, epochs=how["epochs"], groups=how["keys"])
 
 
