@@ -18,6 +18,7 @@ from studbook.protocols.committing import ROSTER
 from studbook.protocols.kept import COMMITMENT
 from studbook.protocols.transcript import TRANSCRIPT, digest_of_file
 from studbook.provenance import open_signed, sign
+from studbook.records import TrainingCommitment
 from studbook.records.roster import Enrolled, Roster
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -221,20 +222,54 @@ def test_a_key_that_others_can_read_stops_the_run_before_it_begins(tmp_path):
         site.commit(tmp_path / "run", Synchronised(), 4)
 
 
-def test_a_node_that_seals_garbage_has_no_commitment(tmp_path):
+def forged(answer: Message, folder: Path, **changes) -> Message:
+    record = open_signed(answer.fields["commitment"].encode(), TrainingCommitment, "it").record
+    if "steps" in changes:
+        changes["end"] = replace(record.end, step=changes["steps"])
+    return Message("commitment", {"commitment": sign(replace(record, **changes), site.place(folder).key(0)).decode()})
+
+
+SEALED = [
+    lambda _answer, _folder: Message("commitment", {"commitment": "{}"}),
+    lambda _answer, _folder: Message("commitment", {"commitment": 7}),
+    lambda _answer, _folder: Message("commitment", {"commitment": "\ud800"}),
+    lambda _answer, _folder: Message("error", {"code": "\ud800", "message": "\ud800" * 3000, "hint": None}),
+    lambda _answer, _folder: Message("commitment"),
+    lambda answer, folder: forged(answer, folder, steps=17),  # more steps than the run has
+    lambda answer, folder: forged(answer, folder, run=32 * "0"),
+]
+
+
+@pytest.mark.parametrize("how", SEALED)
+def test_a_node_that_seals_garbage_has_no_commitment(how, tmp_path):
+    """Nor does it keep the others from theirs: the roster is signed, and the run's events name it."""
+
+    class Odd(InProcess):
+        def ask(self, requests, *, timeout_s):
+            answers = dict(super().ask(requests, timeout_s=timeout_s))
+            return {i: how(each, tmp_path) if requests[i].kind == "seal" and i == 0 else each for i, each in answers.items()}
+
+    done = site.commit(tmp_path, Gossip(ring(3)), cluster=Odd(site.SPEC.build(), site.place(tmp_path)))
+    assert [(each.node, each.what) for each in done.events] == [(0, "uncommitted")]
+    enrolled = open_run(tmp_path).roster.record.nodes
+    assert [bool(each.commitment) for each in enrolled] == [False, True, True]
+    assert enrolled[0].why
+    assert site.verify(tmp_path).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("field", ["key", "numerics"])
+def test_a_node_that_tells_what_no_roster_can_hold(field, tmp_path):
     class Odd(InProcess):
         def ask(self, requests, *, timeout_s):
             answers = dict(super().ask(requests, timeout_s=timeout_s))
             for i, request in requests.items():
-                if request.kind == "seal" and i < 2:
-                    answers[i] = Message("commitment", {"commitment": ["{}", 7][i]})
+                if request.kind == "commit" and i == 0:
+                    answers[i] = Message("recording", {**answers[i].fields, field: "\ud800"})
             return answers
 
-    site.commit(tmp_path, Gossip(ring(3)), cluster=Odd(site.SPEC.build(), site.place(tmp_path)))
-    enrolled = open_run(tmp_path).roster.record.nodes
-    assert [bool(each.commitment) for each in enrolled] == [False, False, True]
-    assert all(each.why for each in enrolled[:2])
-    assert site.verify(tmp_path).outcome == "inconclusive"
+    done = site.commit(tmp_path, Gossip(ring(3)), cluster=Odd(site.SPEC.build(), site.place(tmp_path)))
+    assert [(each.node, each.what, each.why.partition(":")[0]) for each in done.events] == [(0, "lost", "garbage")]
+    assert [bool(each.commitment) for each in open_run(tmp_path).roster.record.nodes] == [False, True, True]
 
 
 def test_a_node_that_is_lost_as_it_signs(tmp_path):

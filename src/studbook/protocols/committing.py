@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from studbook.errors import ConfigError, RunFolderError, StudbookError
+from studbook.errors import ConfigError, RecordError, RunFolderError, StudbookError
 from studbook.files import write_file
+from studbook.protocols.answers import require_fields
 from studbook.protocols.kept import COMMITMENT
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.protocols import Protocol, Served
-from studbook.protocols.team import Team
+from studbook.protocols.team import Event, Team
 from studbook.protocols.transcript import TRANSCRIPT, Transcript, begin_file, digest_of_file
 from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.records import TrainingCommitment, canonical_bytes
@@ -21,6 +22,7 @@ from studbook.verification.calibration import now
 from studbook.verification.quorum import new_round
 
 ROSTER = "roster.json"
+_LONGEST_WHY = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +90,7 @@ class Commit:
         answers = team.ask(requests, check=lambda _i, _request, _answer: None)
         roster = Roster(
             settings=dict(settings), steps=team.step, run=transcript.run, transcript=digest_of_file(folder / TRANSCRIPT),
-            nodes=tuple(_enrolled(team, transcript, i, answers.get(i)) for i in range(team.cluster.n)), made=now(),
+            nodes=tuple(_enrolled(team, transcript, i, wanted.get(i, 0), answers.get(i)) for i in range(team.cluster.n)), made=now(),
         )  # fmt: skip
         data = sign(roster, self.key)
         write_file(folder / ROSTER, data)
@@ -110,21 +112,30 @@ def _enrol(team: Team, transcript: Transcript) -> None:
             raise RunFolderError(message, hint="go on where it began, or begin anew")
 
 
-def _enrolled(team: Team, transcript: Transcript, i: int, answer: Message | None) -> Enrolled:
-    """What a node committed to, once its signature is its own; else why it didn't."""
+def _enrolled(team: Team, transcript: Transcript, i: int, wanted: int, answer: Message | None) -> Enrolled:
+    """What a node committed to, once its signature is its own; else why it didn't: no node keeps the others from a signed roster."""
     key, computes = transcript.told.get(i, ("", ""))
     none = Enrolled(node=i, key=key, commitment="", steps=0, numerics=computes, why=_story(team, i))
     if answer is None:
         return none
     try:
-        raise_error(answer, f"node {i}")
-        signed = open_signed(str(answer.fields.get("commitment")).encode(), TrainingCommitment, COMMITMENT, keys=[PublicKey(none.key)])
+        found = _sealed(answer, i, PublicKey(key), transcript.run, wanted)
+        return replace(none, commitment=found.id, steps=found.steps, why="" if found.steps == team.step else none.why)
     except StudbookError as error:
-        return replace(none, why=f"{none.why}; {error.message}" if none.why else error.message)
-    steps = signed.record.steps
-    return replace(none, commitment=signed.record.id, steps=steps, why="" if steps == team.step else none.why)
+        team.events.append(Event(team.step, i, "uncommitted", error.message[:_LONGEST_WHY]))
+        return replace(none, why=(f"{none.why}; {error.message}" if none.why else error.message)[: 2 * _LONGEST_WHY])
+
+
+def _sealed(answer: Message, i: int, key: PublicKey, run: str, wanted: int) -> TrainingCommitment:
+    """The commitment in a node's answer: to this run, and to no more steps than it was asked for."""
+    raise_error(answer, f"node {i}")
+    require_fields("seal", answer.fields)
+    found = open_signed(answer.fields["commitment"].encode(), TrainingCommitment, COMMITMENT, keys=[key]).record
+    if found.run != run or found.steps > wanted:
+        raise RecordError(f"node {i} committed to {found.steps:,} steps of the run {found.run}, asked for {wanted:,} of {run}")
+    return found
 
 
 def _story(team: Team, i: int) -> str:
     told = [f"{each.what} at step {each.step}: {each.why}" for each in team.events if each.node == i and each.what != "cut off"]
-    return "; ".join(told)[:500]
+    return "; ".join(told)[:_LONGEST_WHY]
