@@ -184,15 +184,16 @@ def test_a_folder_that_is_elsewhere(copy, tmp_path):
 # Messages to nodes that commit
 
 
+BEGUN = {"step": 0, "run": 32 * "0", "every": 4, "since": 0, "contacts": []}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
-        {}, {"step": 0}, {"step": 0, "run": 32 * "0"}, {"step": 0, "run": 32 * "0", "every": 4}, {"step": -1, "run": 32 * "0", "every": 4},
-        {"step": 0, "run": 32 * "0", "every": 0, "contacts": []}, {"step": 0, "run": 7, "every": 4, "contacts": []},
-        {"step": 1 << 60, "run": 32 * "0", "every": 4, "contacts": []}, {"step": 0, "run": 32 * "0", "every": 4, "contacts": [[0]]},
-        {"step": 0, "run": 32 * "0", "every": 4, "contacts": [[0, "x", "y", []]]},
-        {"step": 0, "run": 32 * "0", "every": 4, "contacts": [["0", "gradient", "blake3:" + 64 * "0", [0]]]},
-        {"step": 0, "run": 32 * "0", "every": 4, "contacts": {"0": 1}},
+        {}, *({name: value for name, value in BEGUN.items() if name != left_out} for left_out in BEGUN), {**BEGUN, "step": -1},
+        {**BEGUN, "step": 1 << 60}, {**BEGUN, "every": 0}, {**BEGUN, "every": 1 << 40}, {**BEGUN, "run": 7}, {**BEGUN, "since": -1},
+        {**BEGUN, "contacts": [[0]]}, {**BEGUN, "contacts": [[0, "x", "y", []]]}, {**BEGUN, "contacts": {"0": 1}},
+        {**BEGUN, "contacts": [["0", "gradient", "blake3:" + 64 * "0", [0]]]},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["commit", "seal"])
@@ -204,12 +205,11 @@ def test_odd_messages(kind, fields, tmp_path):
 
 def test_odd_peers_and_contacts_out_of_turn(tmp_path):
     host = Host(site.SPEC.node(0), site.place(tmp_path))
-    begun = {"step": 0, "run": 32 * "0", "every": 4, "contacts": []}
-    assert host.answer(Message("commit", begun)).kind == "recording"
+    assert host.answer(Message("commit", BEGUN)).kind == "recording"
     parameters = host.state.parameters
     assert host.answer(Message("adopt", {"step": 0}, {"parameters": parameters})).kind == "error"  # before a step of its own
     for peers in ("01", [0, 0], [-1], [None], 7):
-        host.answer(Message("commit", begun))
+        host.answer(Message("commit", BEGUN))
         answer = host.answer(Message("apply", {"step": 0, "peers": peers}, {"gradient": parameters}))
         assert answer.kind == "error", peers
 
@@ -285,7 +285,7 @@ def test_a_node_that_is_lost_as_it_signs(tmp_path):
 def test_a_coordinator_may_not_name_a_folder(tmp_path):
     """Where records go is said when a node is started, not in messages."""
     host = Host(site.SPEC.node(0), site.place(tmp_path / "run"))
-    begun = {"step": 0, "run": 32 * "0", "every": 4, "contacts": [], "place": {"records": str(tmp_path / "x"), "keys": str(tmp_path / "y")}}
+    begun = {**BEGUN, "place": {"records": str(tmp_path / "x"), "keys": str(tmp_path / "y")}}
     assert host.answer(Message("commit", begun)).kind == "recording"
     assert not (tmp_path / "x").exists()
     with pytest.raises(ConfigError, match="no place"):

@@ -13,7 +13,7 @@ from studbook.protocols.answers import require_fields
 from studbook.protocols.kept import COMMITMENT
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.protocols import Protocol, Served
-from studbook.protocols.team import Event, Team
+from studbook.protocols.team import Check, Event, Team
 from studbook.protocols.transcript import TRANSCRIPT, Transcript, begin_file, digest_of_file
 from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.records import TrainingCommitment, canonical_bytes
@@ -86,8 +86,8 @@ class Commit:
         transcript = team.transcript
         assert transcript is not None
         wanted = {i: transcript.stopped.get(i, team.step) for i in team.live}
-        requests = {i: transcript.message("seal", i, steps) for i, steps in wanted.items() if steps}
-        answers = team.ask(requests, check=lambda _i, _request, _answer: None)
+        requests = {i: transcript.message("seal", i, steps, since=steps) for i, steps in wanted.items() if steps}
+        answers = _ask(team, transcript, requests, check=lambda _i, _request, _answer: None)
         roster = Roster(
             settings=dict(settings), steps=team.step, run=transcript.run, transcript=digest_of_file(folder / TRANSCRIPT),
             nodes=tuple(_enrolled(team, transcript, i, wanted.get(i, 0), answers.get(i)) for i in range(team.cluster.n)), made=now(),
@@ -99,7 +99,7 @@ class Commit:
 
 def _enrol(team: Team, transcript: Transcript) -> None:
     going = [i for i in team.live if i not in transcript.stopped]
-    for i, answer in team.ask({i: transcript.message("commit", i, team.step) for i in going}).items():
+    for i, answer in _ask(team, transcript, {i: transcript.message("commit", i, team.step) for i in going}).items():
         if answer.fields["step"] != team.step:
             message = f"the records of node {i} end at step {answer.fields['step']}, the checkpoint is at {team.step}"
             raise RunFolderError(message, hint="begin anew in another folder with --out")
@@ -110,6 +110,17 @@ def _enrol(team: Team, transcript: Transcript) -> None:
         if computes != told[1]:
             message = f"node {i} began with {computes}, and would go on with {told[1]}: nobody could replay all of it"
             raise RunFolderError(message, hint="go on where it began, or begin anew")
+
+
+def _ask(team: Team, transcript: Transcript, requests: Mapping[int, Message], check: Check | None = None) -> Mapping[int, Message]:
+    """Nodes' answers; whoever keeps too little is asked again, with what it took over since. All contacts of a run would fit no message."""
+    answers = team.ask(requests, check=check)
+    behind = {}
+    for i, answer in answers.items():
+        at = answer.fields.get("step")
+        if answer.kind == "recording" and type(at) is int and 0 <= at < requests[i].fields["since"]:
+            behind[i] = transcript.message(requests[i].kind, i, requests[i].fields["step"], since=at)
+    return {**answers, **(team.ask(behind, check=check) if behind else {})}
 
 
 def _enrolled(team: Team, transcript: Transcript, i: int, wanted: int, answer: Message | None) -> Enrolled:

@@ -97,15 +97,16 @@ class Recorder:
         self._open: tuple[NodeState, Parameters, NodeState] | None = None
         self.key = place.key(node.index)
 
-    def begin(self, until: int, contacts: Mapping[int, Contact]) -> NodeState:
+    def begin(self, until: int, contacts: Mapping[int, Contact], *, since: int = 0) -> NodeState:
         """The state before a step, from what is kept: the steps after the last kept state are taken again.
 
         Args:
             until: The step; 0 begins a run, and what a run that was stopped before its first checkpoint left goes.
             contacts: What the node took over in the steps before.
+            since: Contacts of steps before this one may be missing.
 
         Returns:
-            The state; before an earlier step, where what was taken over isn't kept any more.
+            The state; before an earlier step, where what was taken over isn't kept any more, or contacts of the steps after it are missing.
 
         Raises:
             RunFolderError: What is kept is another node's or run's.
@@ -117,6 +118,8 @@ class Recorder:
             kept = until - until % self._every
             self._committer.rewind(kept)
             state = load_state(self._store, kept, state)
+        if state.step < since:
+            return state
         try:
             while state.step < until:
                 state = self._again(state, contacts.get(state.step))

@@ -68,10 +68,20 @@ class Transcript:
         """What nodes took over in a step."""
         return self._steps.get(step, {})
 
-    def message(self, kind: str, node: int, until: int) -> Message:
-        """A message by which a node begins, or ends, its commitment at a step: with what it takes to do its steps up to there again."""
-        contacts = [[step, each.kind, each.value, list(each.peers)] for step, each in self.of(node, until).items()]
-        return Message(kind, {"step": until, "run": self.run, "every": self.every, "contacts": contacts})
+    def message(self, kind: str, node: int, until: int, since: int | None = None) -> Message:
+        """A message by which a node begins, or ends, its commitment at a step: with what it takes to do its steps up to there again.
+
+        Args:
+            kind: ``commit`` or ``seal``.
+            node: Which.
+            until: The step.
+            since: The contacts of the steps from there on are in it; by default from the last state that the node was to keep.
+        """
+        first = max(0, until - 1) // self.every * self.every if since is None else since
+        taken = self.of(node, until)
+        contacts = [[step, each.kind, each.value, list(each.peers)] for step, each in taken.items() if step >= first]
+        whole = len(contacts) == len(taken)
+        return Message(kind, {"step": until, "since": 0 if whole else first, "run": self.run, "every": self.every, "contacts": contacts})
 
     def plain(self) -> dict[str, Any]:
         """What of it belongs into a checkpoint; the contacts have a file of their own."""

@@ -1,0 +1,67 @@
+"""The coordinator's part where nodes commit: what it tells them when a run goes on, and what it keeps when it is repeated."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studbook.protocols import Gossip, Message, Synchronised, ring
+from studbook.protocols.commit import Committer
+from studbook.protocols.kept import load_state
+from studbook.protocols.replay import Assignment, ReplayVerifier, bit_for_bit
+from studbook.protocols.retrace import show_steps
+from studbook.protocols.stores import FolderStore
+from studbook.protocols.transcript import Transcript
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import committed_site as site
+import training_site
+
+
+@pytest.mark.parametrize("protocol", [Synchronised(), Gossip(ring(3))])
+def test_a_node_that_keeps_too_little_is_told_again(protocol, tmp_path):
+    """Its last states are torn: it goes on from an earlier one, with what it took over since."""
+    site.commit(tmp_path / "run", protocol, 14)
+    for step in (8, 12, 14):
+        (tmp_path / f"run/nodes/001/state-{step:08d}.bin").write_bytes(b"torn")
+    site.commit(tmp_path / "run", protocol, 17)
+    site.commit(tmp_path / "whole", protocol, 17)
+    assert site.roots(tmp_path / "run") == site.roots(tmp_path / "whole")
+    assert site.outcomes(site.verify(tmp_path / "run")) == ["accept"] * 3
+
+
+def test_contacts_of_a_long_run_fit_its_messages():
+    """All of them wouldn't: 1,024 nodes and 14,000 steps are more than a message may have."""
+    told = Message("apply", {"step": 0, "peers": list(range(1024))}, {"gradient": {"w": np.zeros(2, np.float32)}})
+    transcript = Transcript(32 * "0", 10)
+    for step in range(14_000):
+        transcript.note(step, {0: told}, [0], sent={})
+    for message in (transcript.message("commit", 0, 14_000), transcript.message("seal", 0, 14_000, since=14_000)):
+        assert len(message.encode()) < 100_000
+    assert [row[0] for row in transcript.message("commit", 0, 14_000).fields["contacts"]] == list(range(13_990, 14_000))
+    assert len(transcript.message("commit", 0, 40, since=0).fields["contacts"]) == 40
+
+
+def test_states_from_before_a_node_was_sent_back(tmp_path):
+    """It had shown states of drawn steps, and took these steps otherwise since: what is left of the former way is nobody's evidence."""
+    node, store = training_site.node(), FolderStore(tmp_path)
+    committer = Committer(node, store, every=10, run=training_site.RUN)
+
+    def go_on(state, factor: float):
+        while state.step < 20:
+            update = node.gradient_at(state).parameters
+            agreed = {name: value * np.float32(factor) for name, value in update.items()}
+            state = committer.record(state, update, node.apply(state, agreed), agreed=agreed, peers=[0])
+        return committer.finish(state, training_site.KEY)
+
+    show_steps(node, store, go_on(committer.begin(), 1.0).record, [13, 17])
+    committer.rewind(10)
+    signed = go_on(load_state(store, 10, node.begin()), 0.5)
+    contacts = {each.step: each.contact for each in committer.records if each.contact}
+    found = ReplayVerifier(Assignment(node, training_site.RUN, 20, training_site.KEY.public, contacts=contacts), bit_for_bit(node, 20))
+    assert found.examine(signed, store, training_site.ROUND).ballot.accepts
+    assert show_steps(node, store, signed.record, [13]) > 0
+    assert found.examine(signed, store, training_site.ROUND).ballot.accepts
