@@ -33,6 +33,26 @@ def test_a_node_that_keeps_too_little_is_told_again(protocol, tmp_path):
     assert site.outcomes(site.verify(tmp_path / "run")) == ["accept"] * 3
 
 
+def test_a_run_that_is_repeated_keeps_what_was_signed(tmp_path, monkeypatch):
+    """What was published of it stays good; a longer run signs anew."""
+
+    def signed() -> dict[str, bytes]:
+        return {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in sorted(tmp_path.rglob("*.json"))}
+
+    site.commit(tmp_path, Gossip(ring(3)), 9)
+    first = signed()
+    for clock in ("studbook.verification.calibration.now", "studbook.protocols.committing.now"):
+        monkeypatch.setattr(clock, lambda: "2099-01-01T00:00:00Z")
+    site.commit(tmp_path, Gossip(ring(3)), 9)
+    assert signed() == first
+    assert len(first) == 4
+    (tmp_path / "roster.json").write_bytes(b"torn")
+    site.commit(tmp_path, Gossip(ring(3)), 9)
+    assert {name for name, data in signed().items() if data != first[name]} == {"roster.json"}
+    site.commit(tmp_path, Gossip(ring(3)), 11)
+    assert all(data != first[name] for name, data in signed().items())
+
+
 def test_contacts_of_a_long_run_fit_its_messages():
     """All of them wouldn't: 1,024 nodes and 14,000 steps are more than a message may have."""
     told = Message("apply", {"step": 0, "peers": list(range(1024))}, {"gradient": {"w": np.zeros(2, np.float32)}})

@@ -13,6 +13,7 @@ A run that was killed goes on from the last state that is whole, and comes to th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from studbook.errors import ConfigError, RunFolderError, StudbookError
 from studbook.protocols.kept import (
@@ -31,7 +32,7 @@ from studbook.protocols.kept import (
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, digest, encode
-from studbook.provenance import Signed, SigningKey, open_signed, sign
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.records import Checkpoint, Contact, Environment, StepRecord, TrainingCommitment, merkle_root
 from studbook.records.step_lines import write_step
 from studbook.records.training import MAX_STEPS
@@ -162,7 +163,7 @@ class Committer:
         return self.finish(state, key)
 
     def finish(self, state: NodeState, key: SigningKey) -> Signed[TrainingCommitment]:
-        """Sign the commitment to all steps so far; it is what verifiers are sent.
+        """Sign the commitment to all steps so far; it is what verifiers are sent. One to the same that was signed before stays.
 
         Raises:
             RecordError: No step was taken: a commitment to nothing proves nothing.
@@ -176,9 +177,20 @@ class Committer:
             training=task_of(self.node, self._records[0].before), steps=len(self._records), root=root, every=self.every,
             end=Checkpoint(state.step, *self._recording.digests(state)), environment=self.environment, run=self.run, made=now(),
         )  # fmt: skip
+        before = self._signed(key.public)
+        if before is not None and replace(before.record, made=commitment.made) == commitment:
+            return before
         data = sign(commitment, key)
         self._store.put(COMMITMENT, data)
         return open_signed(data, TrainingCommitment, COMMITMENT)
+
+    def _signed(self, key: PublicKey) -> Signed[TrainingCommitment] | None:
+        """The commitment that is kept, if this key signed one."""
+        try:
+            data = self._store.get(COMMITMENT, max_bytes=TrainingCommitment.MAX_BYTES)
+            return open_signed(data, TrainingCommitment, COMMITMENT, keys=[key])
+        except StudbookError:
+            return None
 
     def rewind(self, step: int) -> None:
         """Forget the steps from a kept state on: all do them again, without a node that was excluded.

@@ -15,7 +15,7 @@ from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.protocols import Protocol, Served
 from studbook.protocols.team import Check, Event, Team
 from studbook.protocols.transcript import TRANSCRIPT, Transcript, begin_file, digest_of_file
-from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, read_signed, sign
 from studbook.records import TrainingCommitment, canonical_bytes
 from studbook.records.roster import Enrolled, Roster
 from studbook.verification.calibration import now
@@ -78,7 +78,7 @@ class Commit:
         _enrol(team, team.transcript)
 
     def end(self, team: Team, folder: Path, settings: Mapping[str, Any]) -> Signed[Roster]:
-        """Nodes sign; the roster says who committed to what.
+        """Nodes sign; the roster says who committed to what. One that says the same stays: verifiers may have it already.
 
         Raises:
             StorageError: The disk refused.
@@ -92,9 +92,19 @@ class Commit:
             settings=dict(settings), steps=team.step, run=transcript.run, transcript=digest_of_file(folder / TRANSCRIPT),
             nodes=tuple(_enrolled(team, transcript, i, wanted.get(i, 0), answers.get(i)) for i in range(team.cluster.n)), made=now(),
         )  # fmt: skip
+        before = self._signed(folder / ROSTER)
+        if before is not None and replace(before.record, made=roster.made).id == roster.id:
+            return before
         data = sign(roster, self.key)
         write_file(folder / ROSTER, data)
         return open_signed(data, Roster, ROSTER)
+
+    def _signed(self, path: Path) -> Signed[Roster] | None:
+        """The roster that is there, if this key signed it."""
+        try:
+            return read_signed(path, Roster, keys=[self.key.public])
+        except StudbookError:
+            return None
 
 
 def _enrol(team: Team, transcript: Transcript) -> None:
