@@ -179,7 +179,7 @@ def test_steps_out_of_turn_are_refused(trained):
     committer.train(8, site.KEY)
     with pytest.raises(ConfigError, match="taken already"):
         committer.train(4, site.KEY)
-    with pytest.raises(ConfigError, match="1 or more"):
+    with pytest.raises(ConfigError, match="1 to 4,095"):
         Committer(trained.node, MemoryStore(), every=0, run=site.RUN)
     with pytest.raises(RecordError, match="one value or more"):
         empty = Committer(trained.node, MemoryStore(), every=4, run=site.RUN)

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studbook.protocols import Gossip, Message, Synchronised, ring
+from studbook.errors import ConfigError
+from studbook.protocols import Gossip, Message, Synchronised, kept, ring
 from studbook.protocols.commit import Committer
-from studbook.protocols.kept import load_state
+from studbook.protocols.committing import Commit
+from studbook.protocols.kept import MAX_SEGMENT, MOST_EVERY, load_records, load_state
 from studbook.protocols.replay import Assignment, ReplayVerifier, bit_for_bit
 from studbook.protocols.retrace import show_steps
-from studbook.protocols.stores import FolderStore
+from studbook.protocols.stores import FolderStore, MemoryStore
 from studbook.protocols.transcript import Transcript
+from studbook.records import StepRecord
+from studbook.records.step_lines import read_step
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import committed_site as site
@@ -85,3 +89,34 @@ def test_states_from_before_a_node_was_sent_back(tmp_path):
     assert found.examine(signed, store, training_site.ROUND).ballot.accepts
     assert show_steps(node, store, signed.record, [13]) > 0
     assert found.examine(signed, store, training_site.ROUND).ballot.accepts
+
+
+def test_going_on_reads_each_record_once(monkeypatch):
+    """However often a state was kept: the work grows with the steps, and not with their square."""
+    seen: list[int] = []
+    store = MemoryStore()
+    Committer(training_site.node(), store, every=1, run=training_site.RUN).train(60, training_site.KEY)
+    monkeypatch.setattr(kept, "read_step", lambda line, what: seen.append(len(line)) or read_step(line, what))
+    committer = Committer(training_site.node(), store, every=1, run=training_site.RUN)
+    assert committer.begin().step == 60
+    assert len(seen) == len(committer.records) == 60
+
+
+def test_no_more_is_read_than_the_steps_can_have(monkeypatch):
+    """A node that promised states far apart shows one file: no longer than its steps could be."""
+    store, asked = MemoryStore(), []
+    signed = Committer(training_site.node(), store, every=MOST_EVERY, run=training_site.RUN).train(3, training_site.KEY)
+
+    class Counting(MemoryStore):
+        def get(self, name, *, max_bytes):
+            asked.append(max_bytes)
+            return MemoryStore(self.kept).get(name, max_bytes=max_bytes)
+
+    assert len(load_records(Counting(store.kept), signed.record)) == 3
+    assert asked == [3 * (StepRecord.MAX_BYTES + 1)]
+    assert MOST_EVERY * (StepRecord.MAX_BYTES + 1) <= MAX_SEGMENT
+    for every in (0, MOST_EVERY + 1):
+        with pytest.raises(ConfigError, match="expected 1 to 4,095"):
+            Committer(training_site.node(), store, every=every, run=training_site.RUN)
+        with pytest.raises(ConfigError, match="expected 1 to 4,095"):
+            Commit(every, training_site.KEY)

@@ -10,7 +10,7 @@ from typing import Any
 from studbook.errors import ConfigError, RecordError, RunFolderError, StudbookError
 from studbook.files import write_file
 from studbook.protocols.answers import require_fields
-from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.kept import COMMITMENT, MOST_EVERY
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.protocols import Protocol, Served
 from studbook.protocols.team import Check, Event, Team
@@ -41,8 +41,7 @@ class Commit:
     key: SigningKey
 
     def __post_init__(self) -> None:
-        if type(self.every) is not int or self.every < 1:
-            raise ConfigError(f"commit_every is {self.every!r}, expected 1 or more steps between kept states")
+        require_every(self.every)
 
     def check(self, protocol: Protocol, folder: Path | None) -> None:
         """Refuse runs whose nodes can't commit.
@@ -105,6 +104,16 @@ class Commit:
             return read_signed(path, Roster, keys=[self.key.public])
         except StudbookError:
             return None
+
+
+def require_every(every: object) -> None:
+    """Refuse a number of steps between kept states that can't be.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if type(every) is not int or not 1 <= every <= MOST_EVERY:
+        raise ConfigError(f"commit_every is {every!r}, expected 1 to {MOST_EVERY:,} steps between kept states")
 
 
 def _enrol(team: Team, transcript: Transcript) -> None:
