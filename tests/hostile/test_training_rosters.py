@@ -103,6 +103,7 @@ def test_a_newer_roster(copy):
 
 
 LINE = {"contact": {"kind": "parameters", "peers": [0, 1], "value": "blake3:" + 64 * "0"}, "nodes": [0], "step": 0}
+SENT = {"node": 0, "sent": "blake3:" + 64 * "0", "step": 0}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,13 @@ LINE = {"contact": {"kind": "parameters", "peers": [0, 1], "value": "blake3:" + 
         b"{", b"{}\n", b"[]\n", b"\xff\n", b'{"a":' * 5000 + b"\n", json.dumps(LINE).encode(), b"x" * (1 << 20) + b"\n",
         json.dumps({**LINE, "step": -1}).encode() + b"\n", json.dumps({**LINE, "step": "0"}).encode() + b"\n",
         json.dumps({**LINE, "nodes": [True]}).encode() + b"\n", json.dumps({**LINE, "nodes": "all"}).encode() + b"\n",
-        2 * (json.dumps(LINE).encode() + b"\n"),
+        2 * (json.dumps(LINE).encode() + b"\n"), 2 * (json.dumps(SENT).encode() + b"\n"),
+        json.dumps({**LINE, "step": 12}).encode() + b"\n", json.dumps({**LINE, "nodes": [3]}).encode() + b"\n",
+        json.dumps({**LINE, "contact": {**LINE["contact"], "peers": [999]}}).encode() + b"\n",
+        json.dumps({**SENT, "step": 12}).encode() + b"\n", json.dumps({**SENT, "node": 3}).encode() + b"\n",
+        json.dumps({**SENT, "node": "0"}).encode() + b"\n", json.dumps({**SENT, "node": -1}).encode() + b"\n",
+        json.dumps({**SENT, "sent": 7}).encode() + b"\n", json.dumps({**SENT, "sent": "sha256:" + 64 * "0"}).encode() + b"\n",
+        json.dumps({**SENT, **LINE}).encode() + b"\n",
         json.dumps({**LINE, "contact": {**LINE["contact"], "kind": "weights"}}).encode() + b"\n",
         json.dumps({**LINE, "contact": {**LINE["contact"], "peers": [0, 0]}}).encode() + b"\n",
     ],
@@ -142,6 +149,31 @@ def test_contacts_that_others_did_not_have(copy):
     found = site.verify(copy)
     assert found.outcome == "reject"
     assert any("took over from others what they didn't give" in each.reason for each in found.nodes)
+
+
+def test_contacts_of_nobody(copy):
+    """A coordinator that hands out what it likes, and names no peers."""
+    lines = [json.loads(line) for line in (copy / TRANSCRIPT).read_bytes().splitlines()]
+    lines = [{**each, "contact": {**each["contact"], "peers": []}} if "contact" in each else each for each in lines]
+    write_file(copy / TRANSCRIPT, b"".join(json.dumps(each).encode() + b"\n" for each in lines))
+    sign_again(copy, transcript=digest_of_file(copy / TRANSCRIPT))
+    found = site.verify(copy)
+    assert (found.outcome, set(site.outcomes(found))) == ("reject", {"inconclusive"})
+    assert "took over parameters of nobody" in found.fault
+
+
+@pytest.mark.parametrize("seed", [None, "0", -1, 0.5, True])
+def test_a_seed_that_cannot_be(copy, seed):
+    sign_again(copy, settings={**roster_of(copy).settings, "seed": seed})
+    with pytest.raises(RecordError, match="seed"):
+        open_run(copy)
+
+
+def test_settings_that_are_no_table_take_no_others(copy):
+    settings = roster_of(copy).settings
+    sign_again(copy, settings={**settings, "spec": {**settings["spec"], "settings": [1]}})
+    with pytest.raises(RecordError, match="expected a table"):
+        open_run(copy, settings={"data": "x"})
 
 
 def test_a_neighbours_commitment(copy):
