@@ -52,6 +52,7 @@ def sign_again(folder: Path, **changes) -> None:
         {}, {"spec": "x"}, {"spec": {}}, {"spec": {"objective": "os.system"}}, {"spec": {"objective": "softmax", "nodes": 10**9}},
         {"spec": {"objective": "softmax", "nodes": -1}}, {"spec": {"objective": "softmax", "extra": 1}},
         {"spec": {"objective": "softmax", "settings": {"data": "../../etc/passwd"}}}, {"spec": {"objective": "softmax", "settings": []}},
+        {"commit_every": None}, {"commit_every": 0}, {"commit_every": 1 << 20},
         {"protocol": None}, {"protocol": {}}, {"protocol": {"protocol": "federated"}}, {"protocol": {"protocol": "local", "every": 0}},
         {"protocol": {"protocol": "local", "every": "3"}}, {"protocol": {"protocol": "synchronised", "x": 1}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": [[0, 9]], "nodes": 3, "every": 1, "exchange": "pairs"}},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from studbook.errors import ConfigError
-from studbook.protocols import Gossip, Message, Synchronised, kept, ring
+from studbook.protocols import Gossip, Independent, Message, Synchronised, host, kept, ring
 from studbook.protocols.commit import Committer
 from studbook.protocols.committing import Commit
 from studbook.protocols.kept import MAX_SEGMENT, MOST_EVERY, load_records, load_state
@@ -120,3 +120,13 @@ def test_no_more_is_read_than_the_steps_can_have(monkeypatch):
             Committer(training_site.node(), store, every=every, run=training_site.RUN)
         with pytest.raises(ConfigError, match="expected 1 to 4,095"):
             Commit(every, training_site.KEY)
+
+
+def test_how_often_a_state_is_kept_is_the_runs_word(tmp_path, monkeypatch):
+    """A node that keeps fewer states would have its verifiers take nearly all of its steps again for each that is drawn."""
+    asked = host.recorder_of
+    monkeypatch.setattr(host, "recorder_of", lambda node, place, told: asked(node, place, {**told, "every": 4 + 8 * (node.index == 1)}))
+    site.commit(tmp_path, Independent(), 24, every=4)
+    found = site.verify(tmp_path)
+    assert site.outcomes(found) == ["accept", "inconclusive", "accept"]
+    assert (found.nodes[1].ballots, found.nodes[1].reason) == (0, "it kept a state every 12 steps, expected every 4")

@@ -13,7 +13,7 @@ from studbook.protocols.exchange import Exchange, Exchanged
 from studbook.protocols.gossip import Gossip
 from studbook.protocols.graphs import Graph
 from studbook.protocols.independent import Independent
-from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.kept import COMMITMENT, MOST_EVERY
 from studbook.protocols.local import Local
 from studbook.protocols.node import Node
 from studbook.protocols.protocols import Exchanging, Protocol
@@ -41,6 +41,7 @@ class CommittedRun:
         protocol: How nodes trained together.
         nodes: What they were, built here.
         seed: The run's root seed, of what the protocol draws.
+        every: Nodes were to keep a state every so many steps.
         exchanges: By step: what nodes sent, and what each took over from others.
     """
 
@@ -49,6 +50,7 @@ class CommittedRun:
     protocol: Protocol
     nodes: Sequence[Node]
     seed: int
+    every: int
     exchanges: Mapping[int, Exchanged]
 
     def store(self, node: int) -> FolderStore:
@@ -81,7 +83,7 @@ class CommittedRun:
         takes = self.protocol.takes if isinstance(self.protocol, Exchanging) else None
         sent = {step: (takes, each.sent[node]) for step, each in noted.items() if takes and node in each.sent}
         key = PublicKey(enrolled.key)
-        return Assignment(self.nodes[node], roster.run, enrolled.steps, key, contacts=contacts, sent=sent, draw=roster.id)
+        return Assignment(self.nodes[node], roster.run, enrolled.steps, key, contacts=contacts, sent=sent, draw=roster.id, every=self.every)
 
     def exchange(self, step: int) -> Exchange:
         """A step's exchange as it has to be taken again.
@@ -124,9 +126,12 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
     seed = roster.record.settings.get("seed")
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
         raise RecordError(f"the roster's seed is {str(seed)[:40]!r}, expected 0 to 2^53 - 1", hint="ask for it again")
+    every = roster.record.settings.get("commit_every")
+    if type(every) is not int or not 1 <= every <= MOST_EVERY:
+        raise RecordError(f"the roster's commit_every is {str(every)[:40]!r}, expected 1 to {MOST_EVERY:,}", hint="ask for it again")
     exchanges = read_transcript(folder / TRANSCRIPT, roster.record.transcript)
     _require_known(exchanges, len(nodes), roster.record.steps)
-    return CommittedRun(folder, roster, protocol, nodes, seed, exchanges)
+    return CommittedRun(folder, roster, protocol, nodes, seed, every, exchanges)
 
 
 def _settings_of(plain: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -52,6 +52,7 @@ class Assignment:
         sent: What others have from it, by step: kind and digest. A step that isn't here may have been sent to nobody.
         draw: Digest of all commitments of a run: what the draw is bound to where the same steps of several nodes are drawn, so that
             what they took over from each other can be checked; empty: the node's own commitment.
+        every: How often it was to keep a state, as that is what a replay costs; 0: as it likes.
     """
 
     node: Node
@@ -63,6 +64,7 @@ class Assignment:
     contacts: Mapping[int, Contact] = field(default_factory=lambda: MappingProxyType({}))
     sent: Mapping[int, tuple[Kind, str]] = field(default_factory=lambda: MappingProxyType({}))
     draw: str = ""
+    every: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,8 @@ class ReplayVerifier:
             if got != expected:
                 message = f"the commitment is to another {name}: {str(got)[:30]}, the node was assigned {str(expected)[:30]}"
                 raise VerifierError(message, hint="there is no ballot on work that nobody asked for")
+        if wanted.every and found.every != wanted.every:
+            raise VerifierError(f"it kept a state every {found.every:,} steps, expected every {wanted.every:,}")
         if found.steps != wanted.steps:
             raise VerifierError(f"the commitment is to {found.steps:,} steps, expected {wanted.steps:,}")
         if found.environment != self.calibration.committed:
