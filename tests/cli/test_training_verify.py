@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from studbook.cli.main import app
-from studbook.errors import ConfigError, KeyFileError, RecordError, SignatureError, VerifierError
+from studbook.errors import ConfigError, KeyFileError, RecordError, RunFolderError, SignatureError, VerifierError
 from studbook.provenance import SigningKey
 from studbook.records import TrainingCommitment
 from studbook.verification.quorum import check_receipt_of
@@ -168,4 +168,33 @@ def test_the_switch_and_its_options(tmp_path):
     assert [each["steps"] for each in json.loads(done.stdout)["commitments"]] == [20] * 3
     assert sorted(key.name for key in keys.iterdir()) == ["coordinator.pem", "node-000.pem", "node-001.pem", "node-002.pem"]
     assert not (tmp_path / "b/keys").exists()
-    assert run("run", *SMALL, "--out", str(tmp_path / "c"), "--commit-every", "0").exception.message.startswith("commit_every is 0")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--commit-every", "0"], "commit_every is 0"),
+        (["--commit-every", "4096"], "commit_every is 4096, expected 1 to 4,095"),
+        (["--protocol", "federated", "--clients", "2"], "federated clients keep nothing"),
+        (["--set", "rows=1"], "nodes"),
+    ],
+)
+def test_no_key_is_drawn_for_a_run_that_cannot_be(extra, message, tmp_path):
+    failed = run("run", *SMALL, "--out", str(tmp_path / "c"), *extra)
+    assert failed.exit_code != 0
+    assert message in str(failed.exception)
+    assert not list(tmp_path.rglob("*.pem"))
+
+
+def test_no_key_is_drawn_for_a_folder_of_another_run(committed, copy, tmp_path):
+    assert run("run", *SMALL[:-1], "--out", str(tmp_path / "plain")).exit_code == 0
+    failed = run("run", *SMALL, "--out", str(tmp_path / "plain"))
+    assert isinstance(failed.exception, RunFolderError)
+    assert "holds a run already" in str(failed.exception)
+    # Nor for one that began with other keys.
+    assert isinstance(
+        run("run", *SMALL, "--out", str(copy), "--commit-every", "4", "--key-dir", str(tmp_path / "k")).exception, RunFolderError
+    )
+    assert not (tmp_path / "plain/keys").exists()
+    assert not (tmp_path / "k").exists()
+    assert run("run", *again, "--key-dir", str(committed / "keys")).exit_code == 0

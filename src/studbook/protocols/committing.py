@@ -43,7 +43,8 @@ class Commit:
     def __post_init__(self) -> None:
         require_every(self.every)
 
-    def check(self, protocol: Protocol, folder: Path | None) -> None:
+    @staticmethod
+    def check(protocol: Protocol, folder: Path | None) -> None:
         """Refuse runs whose nodes can't commit.
 
         Raises:

@@ -51,10 +51,14 @@ class Place:
             KeyFileError: The file holds no such key, or others can read it.
             StorageError: The disk refused.
         """
-        path = self.keys / f"{who}.pem"
+        path = self.file_of(who)
         if not path.exists():
             SigningKey.generate().save(path)
         return SigningKey.load(path)
+
+    def file_of(self, who: str) -> Path:
+        """The file of somebody's key, whether it is there or not."""
+        return self.keys / f"{who}.pem"
 
     def plain(self) -> dict[str, str]:
         """As JSON's types, for a process that works in another folder."""
