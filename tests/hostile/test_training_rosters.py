@@ -56,6 +56,7 @@ def sign_again(folder: Path, **changes) -> None:
         {"protocol": None}, {"protocol": {}}, {"protocol": {"protocol": "federated"}}, {"protocol": {"protocol": "local", "every": 0}},
         {"protocol": {"protocol": "local", "every": "3"}}, {"protocol": {"protocol": "synchronised", "x": 1}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": [[0, 9]], "nodes": 3, "every": 1, "exchange": "pairs"}},
+        {"protocol": {**dict(Gossip(ring(3)).describe()), "graph": ["ring"]}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": "all", "nodes": 3, "every": 1, "exchange": "pairs"}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": [[0, 1]], "nodes": 2, "every": 1, "exchange": "pairs"}},
     ],
