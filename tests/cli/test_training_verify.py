@@ -47,6 +47,16 @@ def test_an_honest_run_is_accepted(committed, tmp_path):
     assert (signed.record.verdict.outcome, signed.record.verdict.n) == ("accept", 3)
 
 
+def test_private_keys_in_the_folder_are_told(copy, tmp_path):
+    """Who is given a folder can sign as its nodes if their keys are in it: whoever handed it on should know."""
+    shown = run("verify", str(copy), "--out", str(tmp_path / "v"), "--replays", "2")
+    assert shown.exit_code == 0, shown.output
+    assert f"4 private keys lie in {copy}" in shown.stderr
+    assert "private keys" not in shown.stdout
+    shutil.rmtree(copy / "keys")
+    assert "private keys" not in run("verify", str(copy), "--out", str(tmp_path / "w"), "--replays", "2").stderr
+
+
 def test_json_is_what_is_written(committed, tmp_path):
     keys = []
     for i in range(2):
@@ -192,9 +202,8 @@ def test_no_key_is_drawn_for_a_folder_of_another_run(committed, copy, tmp_path):
     assert isinstance(failed.exception, RunFolderError)
     assert "holds a run already" in str(failed.exception)
     # Nor for one that began with other keys.
-    assert isinstance(
-        run("run", *SMALL, "--out", str(copy), "--commit-every", "4", "--key-dir", str(tmp_path / "k")).exception, RunFolderError
-    )
+    again = [*SMALL, "--out", str(copy), "--commit-every", "4"]
+    assert isinstance(run("run", *again, "--key-dir", str(tmp_path / "k")).exception, RunFolderError)
     assert not (tmp_path / "plain/keys").exists()
     assert not (tmp_path / "k").exists()
     assert run("run", *again, "--key-dir", str(committed / "keys")).exit_code == 0

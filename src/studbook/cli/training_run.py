@@ -185,14 +185,14 @@ def _committing(out: Path, protocol: Protocol, commit: bool, every: int | None, 
     from studbook.errors import ConfigError, RunFolderError
     from studbook.protocols.committed_run import NODES
     from studbook.protocols.committing import ROSTER, Commit, require_every
-    from studbook.protocols.recorder import Place
+    from studbook.protocols.recorder import KEYS, Place
     from studbook.protocols.saving import NAME
 
     if not commit:
         if every is not None or key_dir is not None:
             raise ConfigError("--commit-every and --key-dir are of nodes that commit to their steps", hint="add --commit")
         return _Committing()
-    found = _Committing(Place(out / NODES, key_dir or out / "keys"), _EVERY if every is None else every)
+    found = _Committing(Place(out / NODES, key_dir or out / KEYS), _EVERY if every is None else every)
     require_every(found.every)
     Commit.check(protocol, out)
     assert found.place is not None

@@ -44,6 +44,7 @@ def verify_command(
     from studbook.protocols.inspection import Draw, inspect_run
 
     _require_new(out)
+    _warn_of_keys(folder)
     draw, voters = Draw(replays, detect, false_share), _voters(key or [], verifiers)
     known = resolve_keys([coordinator] if coordinator else None)
     with single_threaded(), _Progress() as progress:
@@ -60,6 +61,16 @@ def _require_new(out: Path) -> None:
 
     if out.exists():
         raise ConfigError(f"{out} is there already", hint="choose another name: a verification is never overwritten")
+
+
+def _warn_of_keys(folder: Path) -> None:
+    """Say that private keys are in a folder that may be handed on: its signatures would be anybody's."""
+    from studbook.errors import printable
+    from studbook.protocols.recorder import KEYS
+
+    n = len(list((folder / KEYS).glob("*.pem")))
+    if n:
+        typer.echo(printable(f"{n} private keys lie in {folder / KEYS}: leave them out when you hand the folder on"), err=True)
 
 
 def _voters(files: list[Path], n: int) -> list[SigningKey]:

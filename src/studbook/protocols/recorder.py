@@ -17,6 +17,9 @@ from studbook.protocols.values import Parameters
 from studbook.provenance import Signed, SigningKey
 from studbook.records import Contact, TrainingCommitment
 
+KEYS = "keys"
+"""Folder of the private keys in a run's own, where no other is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
