@@ -22,6 +22,7 @@ from studbook.protocols import (
     Message,
     Node,
     Optimiser,
+    Patience,
     Plan,
     Synchronised,
     TrainingSpec,
@@ -387,6 +388,43 @@ def test_a_node_that_rejoined_commits_to_the_steps_before(tmp_path, killed):
     assert all("node 2's isn't there" in each.reason for each in found.nodes[:2])
     assert found.nodes[2].ballots == 1
     assert found.nodes[2].reason.startswith("it committed to 5 of 14 steps; lost at step 5: down: away; rejoined at step 7")
+
+
+class Flaky(InProcess):
+    """Its nodes are lost and come back as a seed has it, in the middle of steps and of exchanges."""
+
+    def __init__(self, nodes, place, seed):
+        super().__init__(nodes, place)
+        self.rng, self.gone, self.lost = np.random.default_rng(seed), set(), 0
+
+    def ask(self, requests, *, timeout_s):
+        if self.rng.random() < 0.1:
+            self.gone = set() if self.gone else {int(self.rng.integers(self.n))}
+        away = {i for i in self.gone if i in requests and requests[i].kind not in ("begin", "commit", "seal")}
+        self.lost += len(away)
+        there = {i: each for i, each in requests.items() if i not in away}
+        return dict(super().ask(there, timeout_s=timeout_s)) | {i: Lost("down", "away") for i in away}
+
+    def revive(self, index, *, fresh):
+        self.gone = set() if fresh else self.gone
+        return index not in self.gone and super().revive(index, fresh=fresh)
+
+
+@pytest.mark.parametrize("on_loss", ["leave_out", "replace"])
+@pytest.mark.parametrize("protocol", [*PROTOCOLS[1:], Gossip(ring(3), "neighbours")], ids=names)
+def test_losses_are_nobodys_fault(protocol, on_loss, tmp_path):
+    spec = TrainingSpec("quadratic", {"dimension": 3}, nodes=3)
+    lost = 0
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        cluster = Flaky(spec.build(), site.place(folder), seed)
+        site.commit(folder, protocol, spec=spec, cluster=cluster, patience=Patience(on_loss=on_loss, replacements=99))
+        found = site.verify(folder)
+        assert found.fault == ""
+        assert "reject" not in site.outcomes(found)
+        assert on_loss == "leave_out" or site.outcomes(found) == ["accept"] * 3
+        lost += cluster.lost
+    assert lost
 
 
 def test_fewer_replays_than_a_share_needs_say_what_they_find():
