@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studbook.errors import VerifierError
+from studbook.errors import RecordError, VerifierError
 from studbook.files import write_file
 from studbook.protocols import (
     Choice,
@@ -24,6 +24,7 @@ from studbook.protocols import (
     Patience,
     Plan,
     Selection,
+    Synchronised,
     TrainingSpec,
     train,
 )
@@ -146,13 +147,45 @@ class Poisoner(Host):
         return Message("update", found.fields, {"update": {name: -3 * each for name, each in found.arrays["update"].items()}})
 
 
+class Sparing(Host):
+    """Keeps fewer states than it was told to: each replay of it would take long."""
+
+    def answer(self, message):
+        return Host.answer(
+            self, Message(message.kind, {**message.fields, "every": 8}, message.arrays) if "every" in message.fields else message
+        )
+
+
+class Alien(Host):
+    """Commits to a run of its own."""
+
+    def answer(self, message):
+        return Host.answer(
+            self, Message(message.kind, {**message.fields, "run": 32 * "f"}, message.arrays) if "run" in message.fields else message
+        )
+
+
+@pytest.mark.parametrize(
+    ("host", "why", "what"),
+    [(Sparing, "every 8 steps, expected every 2", []), (Alien, "of the run f", ["uncommitted"])],
+    ids=["every", "run"],
+)
+def test_who_commits_to_another_run_or_keeps_less_gets_no_ballot(host, why, what, tmp_path):
+    """And keeps nobody from theirs."""
+    ended = run(tmp_path, SLICES, cluster=Cheat(tmp_path, host))
+    found = site.verify(tmp_path)
+    assert site.outcomes(found) == ["accept", "inconclusive", "accept", "accept"]
+    assert why in found.nodes[1].reason
+    assert [each.what for each in ended.events] == what
+
+
 @pytest.mark.parametrize("protocol", ALL, ids=IDS)
 def test_who_sends_another_update_than_it_committed_to_is_named(protocol, tmp_path):
     """Without any luck in the draw: one replay of each."""
     run(tmp_path, protocol, cluster=Cheat(tmp_path, Poisoner))
     found = site.verify(tmp_path, Draw(1, 0.99, 0.05), n=3)
     assert list(told(found)) == [1]
-    assert "sent another update than it committed to" in told(found)[1]
+    assert "it sent something else than the step gave" in told(found)[1]
     assert found.outcome == "reject"
 
 
@@ -229,13 +262,72 @@ def test_what_is_missing_leaves_no_ballot(name, tmp_path):
 def test_a_transcript_without_a_turn_leaves_no_ballot(tmp_path):
     """The coordinator signs that a client took part less often than it committed to: nobody can say what it was to do."""
     run(tmp_path, WHOLE)
-    lines = [line for line in (tmp_path / TRANSCRIPT).read_bytes().splitlines(keepends=True) if b'"nodes":[1]' not in line]
-    write_file(tmp_path / TRANSCRIPT, b"".join(lines))
-    roster = open_signed((tmp_path / "roster.json").read_bytes(), Roster, "it").record
-    write_file(tmp_path / "roster.json", sign(replace(roster, transcript=digest_of_file(tmp_path / TRANSCRIPT)), site.COORDINATOR))
+    noted = [json.loads(line) for line in (tmp_path / TRANSCRIPT).read_bytes().splitlines()]
+    for each in noted:
+        if "nodes" in each:
+            each["nodes"] = [i for i in each["nodes"] if i != 1]
+    transcribe(tmp_path, [each for each in noted if each.get("node") != 1])
     found = site.verify(tmp_path)
-    assert str(found.nodes[1].outcome) == "inconclusive"
+    assert str(found.nodes[1].outcome) == str(found.outcome) == "inconclusive"
     assert "the transcript knows of 0" in found.nodes[1].reason
+
+
+@pytest.mark.parametrize("kept", [{"contact"}, {"sent"}, {"sent", "contact"}])
+def test_a_half_turn_is_refused(kept, tmp_path):
+    """What a client was sent without what it sent, or the reverse, or not by which keys."""
+    run(tmp_path, SLICES)
+    noted = [json.loads(line) for line in (tmp_path / TRANSCRIPT).read_bytes().splitlines()]
+    for each in noted:
+        each.pop("keys", None)
+    transcribe(tmp_path, [each for each in noted if kept & set(each)])
+    with pytest.raises(RecordError, match="isn't one of clients' turns"):
+        site.verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda noted: [each for each in noted if each["step"] != 4],
+        lambda noted: [each | {"step": each["step"] - (each["step"] == 4)} for each in noted],
+        lambda noted: [each | {"step": each["step"] + 1} for each in noted],
+        lambda noted: [each | {"nodes": [9]} if each.get("nodes") == [1] else each for each in noted],
+    ],
+    ids=["without a round", "more clients than are drawn", "beyond the end", "another node"],
+)
+def test_rounds_that_the_protocol_hasnt_are_refused(change, tmp_path):
+    run(tmp_path, SLICES)
+    transcribe(tmp_path, change([json.loads(line) for line in (tmp_path / TRANSCRIPT).read_bytes().splitlines()]))
+    with pytest.raises(RecordError, match=r"transcript|another|something else"):
+        site.verify(tmp_path)
+
+
+def test_turns_where_no_server_is_are_refused(tmp_path):
+    site.commit(tmp_path, Synchronised(), 4, spec=SPEC, every=2)
+    noted = [json.loads(line) for line in (tmp_path / TRANSCRIPT).read_bytes().splitlines()]
+    transcribe(tmp_path, [each | ({"keys": "sha256:" + 64 * "0"} if "sent" in each else {}) for each in noted])
+    with pytest.raises(RecordError, match="isn't one of clients' turns"):
+        site.verify(tmp_path)
+
+
+@pytest.mark.parametrize("gone", [[], [2, 4, 6], [6]], ids=["kept", "back to the first", "back to one"])
+def test_a_run_that_ended_is_sealed_again_as_it_was(gone, tmp_path):
+    """Its processes are others. They are told no contacts at first; who keeps too little is told them then. No roster is made anew."""
+    run(tmp_path, FREQUENT)
+    roster = (tmp_path / "roster.json").read_bytes()
+    for step in gone:
+        for each in (tmp_path / "nodes").glob(f"*/{state_name(step)}"):
+            each.unlink()
+    run(tmp_path, FREQUENT)
+    assert (tmp_path / "roster.json").read_bytes() == roster
+    assert site.verify(tmp_path).outcome == "accept"
+
+
+def transcribe(folder, noted):
+    """Another transcript, signed by the coordinator."""
+    data = "".join(json.dumps(each, sort_keys=True, separators=(",", ":")) + "\n" for each in noted)
+    write_file(folder / TRANSCRIPT, data.encode())
+    roster = open_signed((folder / "roster.json").read_bytes(), Roster, "it").record
+    write_file(folder / "roster.json", sign(replace(roster, transcript=digest_of_file(folder / TRANSCRIPT)), site.COORDINATOR))
 
 
 class Losing(InProcess):
@@ -273,18 +365,18 @@ def test_a_lost_answer(number, gone, loss, tmp_path):
 def test_the_transcript_has_what_was_sent_and_came_back(tmp_path):
     run(tmp_path, SLICES, 3)
     noted = read_contacts(tmp_path / TRANSCRIPT)
-    assert sorted(noted.turns) == sorted(noted.contacts) == [0, 1, 2]
-    assert all(set(noted.turns[each]) == set(noted.contacts[each]) for each in noted.turns)
-    assert len({turn.update for by in noted.turns.values() for turn in by.values()}) == 6
-    assert len({turn.keys for by in noted.turns.values() for turn in by.values()}) > 1
+    assert sorted(noted) == [0, 1, 2]
+    assert all(set(each.taken) == set(each.sent) == set(each.keys) for each in noted.values())
+    assert len({sent for each in noted.values() for sent in each.sent.values()}) == 6
+    assert len({keys for each in noted.values() for keys in each.keys.values()}) > 1
 
 
 @pytest.mark.parametrize(
     "change", [{"run": 3}, {"epochs": 0}, {"rounds": "x"}, {"rounds": [-1]}, {"groups": []}, {"groups": {"neurons": 3}}, {"contacts": None},
-               {"groups": {"neurons": {"m": 0}}}, {"every": 0}],
+               {"groups": {"neurons": {"m": 0}}}, {"every": 0}, {"since": -1}, {"since": 1}],
 )  # fmt: skip
 def test_odd_messages(change, tmp_path):
-    sound = {"run": 32 * "0", "every": 2, "epochs": 1, "groups": {}, "rounds": [], "contacts": []}
+    sound = {"run": 32 * "0", "every": 2, "epochs": 1, "groups": {}, "rounds": [], "since": 0, "contacts": []}
     host = Host(SPEC.build()[0], site.place(tmp_path))
     assert host.answer(Message("enlist", sound)).kind == "recording"
     for kind in ("enlist", "sign"):

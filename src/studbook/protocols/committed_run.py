@@ -10,14 +10,15 @@ from typing import Any
 from studbook.errors import ConfigError, RecordError, VerifierError
 from studbook.parameters import build
 from studbook.protocols.committing import ROSTER
+from studbook.protocols.exchange import Exchange, Exchanged, Kind
 from studbook.protocols.federated import Federated
 from studbook.protocols.gossip import Gossip
 from studbook.protocols.graphs import Graph
 from studbook.protocols.independent import Independent
-from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.kept import COMMITMENT, MOST_EVERY
 from studbook.protocols.local import Local
 from studbook.protocols.node import Node, Optimiser
-from studbook.protocols.protocols import Protocol
+from studbook.protocols.protocols import Exchanging, Protocol
 from studbook.protocols.recorder import Place
 from studbook.protocols.replay import Assignment
 from studbook.protocols.rounds import turns_of
@@ -25,10 +26,11 @@ from studbook.protocols.select import Choice, Selection
 from studbook.protocols.spec import TrainingSpec
 from studbook.protocols.stores import FolderStore
 from studbook.protocols.synchronised import Synchronised
-from studbook.protocols.transcript import TRANSCRIPT, Noted, read_transcript
+from studbook.protocols.transcript import TRANSCRIPT, read_transcript
 from studbook.protocols.turns import FIRST, Client
 from studbook.provenance import PublicKey, Signed, open_signed, read_signed
-from studbook.records import Contact, TrainingCommitment
+from studbook.records import TrainingCommitment
+from studbook.records.claim import MAX_SEED
 from studbook.records.roster import Roster
 
 NODES = "nodes"
@@ -43,23 +45,22 @@ class CommittedRun:
         roster: What was to be done, and who committed to what.
         protocol: How nodes trained together.
         nodes: What they were, built here.
-        noted: What each took over from others, and what clients of a server sent.
+        seed: The run's root seed, of what the protocol draws.
+        every: Nodes were to keep a state every so many steps.
+        exchanges: By step: what nodes sent, and what each took over from others.
     """
 
     folder: Path
     roster: Signed[Roster]
     protocol: Protocol
     nodes: Sequence[Node]
-    noted: Noted
-
-    @property
-    def contacts(self) -> Mapping[int, Mapping[int, Contact]]:
-        """By step and node: what each took over from others."""
-        return self.noted.contacts
+    seed: int
+    every: int
+    exchanges: Mapping[int, Exchanged]
 
     def owed(self, node: int) -> int:
         """Steps that a node has to show: all of the run's, or a client's turns."""
-        return len(turns_of(self.noted, node)) if isinstance(self.protocol, Federated) else self.roster.record.steps
+        return len(turns_of(self.exchanges, node)) if isinstance(self.protocol, Federated) else self.roster.record.steps
 
     def store(self, node: int) -> FolderStore:
         """What a node shows."""
@@ -92,23 +93,39 @@ class CommittedRun:
             return self._turns(node, self.protocol)
         roster = self.roster.record
         enrolled = roster.nodes[node]
-        contacts = {step: taken[node] for step, taken in self.contacts.items() if step < enrolled.steps and node in taken}
-        return Assignment(self.nodes[node], roster.run, enrolled.steps, PublicKey(enrolled.key), contacts=contacts, draw=roster.id)
+        noted = {step: each for step, each in self.exchanges.items() if step < enrolled.steps}
+        contacts = {step: each.taken[node] for step, each in noted.items() if node in each.taken}
+        takes = self.protocol.takes if isinstance(self.protocol, Exchanging) else None
+        sent = {step: (takes, each.sent[node]) for step, each in noted.items() if takes and node in each.sent}
+        key = PublicKey(enrolled.key)
+        return Assignment(self.nodes[node], roster.run, enrolled.steps, key, contacts=contacts, sent=sent, draw=roster.id, every=self.every)
+
+    def exchange(self, step: int) -> Exchange:
+        """A step's exchange as it has to be taken again.
+
+        All nodes were there in the steps that all commitments cover, as one that is lost commits to the steps before.
+        """
+        noted = self.exchanges.get(step, Exchanged())
+        whole = step < min(each.steps for each in self.roster.record.nodes)
+        present = range(len(self.nodes)) if whole else sorted(noted.sent)
+        return Exchange(step, self.seed, self.nodes, present, whole, sorted({each.peers for each in noted.taken.values()}))
 
     def _turns(self, node: int, protocol: Federated) -> Assignment:
         """What a client was to do: each turn with what the server sent, and the update that it got."""
-        roster, turns = self.roster.record, turns_of(self.noted, node)
+        roster, turns = self.roster.record, turns_of(self.exchanges, node)
         enrolled = roster.nodes[node]
         if not 1 <= enrolled.steps <= len(turns):
             message = f"node {node} committed to {enrolled.steps:,} turns, the transcript knows of {len(turns):,}"
             raise VerifierError(message, hint="ask for the run again: without its turns there is no ballot")
         rounds = turns[: enrolled.steps]
-        sent = dict(enumerate((self.contacts[number][node] for number in rounds), FIRST))
-        first, seen = sent.pop(FIRST), [self.noted.turns[number][node] for number in rounds]
-        client = Client.of(self.nodes[node], protocol.epochs, protocol.selection.groups, rounds, tuple(each.keys for each in seen))
+        noted = [self.exchanges[number] for number in rounds]
+        contacts = dict(enumerate((each.taken[node] for each in noted), FIRST))
+        first, keys = contacts.pop(FIRST), tuple(each.keys[node] for each in noted)
+        client = Client.of(self.nodes[node], protocol.epochs, protocol.selection.groups, rounds, keys)
+        sent: Mapping[int, tuple[Kind, str]] = {turn: ("gradient", each.sent[node]) for turn, each in enumerate(noted)}
         return Assignment(
-            client, roster.run, enrolled.steps, PublicKey(enrolled.key), start=first.value, contacts=sent,
-            sent={turn: each.update for turn, each in enumerate(seen)}, draw=roster.id,
+            client, roster.run, enrolled.steps, PublicKey(enrolled.key), start=first.value, contacts=contacts, sent=sent, draw=roster.id,
+            every=self.every,
         )  # fmt: skip
 
 
@@ -122,7 +139,8 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
 
     Raises:
         ConfigError: Nodes of this run made no commitments, or it can't be built here.
-        RecordError: Files that aren't what they should be; ``SchemaVersionError`` where they are of a newer version.
+        RecordError: Files that aren't what they should be, or name what the run doesn't have; ``SchemaVersionError`` where they are of a
+            newer version.
         SignatureError: The roster was changed, or signed by somebody else.
         VerifierError: The file of contacts is missing, or was changed.
     """
@@ -132,7 +150,7 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
     if not isinstance(plain, dict):
         raise ConfigError(f"{folder / ROSTER} doesn't say what was trained", hint='name it in Plan(settings={"spec": spec.plain()})')
     if settings:
-        plain = {**plain, "settings": {**plain.get("settings", {}), **settings}}
+        plain = {**plain, "settings": {**_settings_of(plain), **settings}}
     nodes = TrainingSpec.of(plain).build()
     if len(nodes) != len(roster.record.nodes):
         raise RecordError(f"{folder / ROSTER} names {len(roster.record.nodes)} nodes, its run has {len(nodes)}", hint="ask for it again")
@@ -140,7 +158,45 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
     protocol.check(len(nodes))
     if isinstance(protocol, Federated):
         protocol.open_server(nodes)  # refuses keys that the objective doesn't have
-    return CommittedRun(folder, roster, protocol, nodes, read_transcript(folder / TRANSCRIPT, roster.record.transcript))
+    seed = roster.record.settings.get("seed")
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise RecordError(f"the roster's seed is {str(seed)[:40]!r}, expected 0 to 2^53 - 1", hint="ask for it again")
+    every = roster.record.settings.get("commit_every")
+    if type(every) is not int or not 1 <= every <= MOST_EVERY:
+        raise RecordError(f"the roster's commit_every is {str(every)[:40]!r}, expected 1 to {MOST_EVERY:,}", hint="ask for it again")
+    exchanges = read_transcript(folder / TRANSCRIPT, roster.record.transcript)
+    _require_known(exchanges, len(nodes), roster.record.steps)
+    _require_turns(exchanges, protocol.clients if isinstance(protocol, Federated) else 0, roster.record.steps)
+    return CommittedRun(folder, roster, protocol, nodes, seed, every, exchanges)
+
+
+def _settings_of(plain: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = plain.get("settings", {})
+    if not isinstance(settings, dict):
+        raise RecordError(f"the roster's settings of the objective are {str(settings)[:40]!r}, expected a table", hint="ask for it again")
+    return settings
+
+
+def _require_known(exchanges: Mapping[int, Exchanged], n: int, steps: int) -> None:
+    """Refuse a transcript of steps or nodes that the run doesn't have."""
+    for step, each in exchanges.items():
+        named = {*each.sent, *each.taken, *(peer for contact in set(each.taken.values()) for peer in contact.peers)}
+        if step >= steps or any(i >= n for i in named):
+            message = f"the transcript names step {step} and node {max(named, default=0)}, the run has {steps:,} steps of {n} nodes"
+            raise RecordError(message, hint="ask for it again")
+
+
+def _require_turns(exchanges: Mapping[int, Exchanged], clients: int, steps: int) -> None:
+    """Refuse turns where no server is; where one is, every round has those of some clients, and no more than are drawn.
+
+    Of each there has to be what it was sent, by which keys, and its update.
+    """
+    for number, each in exchanges.items():
+        whole = set(each.taken) == set(each.sent) == set(each.keys) and 1 <= len(each.taken) <= clients
+        if not (whole if clients else not each.keys):
+            raise RecordError(f"the transcript of round {number} isn't one of clients' turns", hint="ask for it again")
+    if clients and len(exchanges) < steps:
+        raise RecordError(f"the transcript has {len(exchanges):,} of {steps:,} rounds", hint="ask for it again")
 
 
 def _protocol_of(plain: Any) -> Protocol:

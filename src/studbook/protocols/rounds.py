@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studbook.protocols.client import read_keys
+from studbook.protocols.exchange import Exchanged
 from studbook.protocols.kept import keys_digest
 from studbook.protocols.messages import Message
-from studbook.protocols.transcript import Noted, Transcript
+from studbook.protocols.transcript import Transcript
 from studbook.protocols.turns import FIRST
-from studbook.protocols.values import digest
-from studbook.records import Contact, Turn
+from studbook.protocols.values import Parameters, digest
+from studbook.records import Contact
+
+_KINDS = {"commit": "enlist", "seal": "sign"}
+"""What clients are asked for in the place of what other nodes are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,31 +31,32 @@ class Rounds(Transcript):
     epochs: int = 1
     groups: Mapping[str, Any] = field(default_factory=dict)
 
-    def note(self, step: int, requests: Mapping[int, Message], answers: Mapping[int, Message]) -> None:
-        """Write down what was sent to clients, by which keys, and what they sent."""
-        sent: dict[int, str] = {}  # where all have the whole model, it is one message
+    def note(self, step: int, requests: Mapping[int, Message], answers: Mapping[int, Message], sent: Mapping[int, Parameters]) -> None:
+        """Write down what was sent to clients, by which keys, and what they sent; nodes have nothing for each other here."""
+        values: dict[int, str] = {}  # where all have the whole model, it is one message
         for i, answer in answers.items():
             request = requests[i]
             if request.kind == "train":
-                value = sent.setdefault(id(request), "") or digest(request.arrays["slice"])
-                sent[id(request)] = value
-                self._noted.contacts.setdefault(step, {})[i] = Contact(kind="parameters", value=value)
-                turn = Turn(keys=keys_digest(read_keys(request)), update=digest(answer.arrays["update"]))
-                self._noted.turns.setdefault(step, {})[i] = turn
+                value = values.setdefault(id(request), "") or digest(request.arrays["slice"])
+                values[id(request)] = value
+                noted = self._steps.setdefault(step, Exchanged())
+                noted.taken[i] = Contact(kind="parameters", value=value)
+                noted.sent[i], noted.keys[i] = digest(answer.arrays["update"]), keys_digest(read_keys(request))
 
     def owed(self, node: int, step: int) -> int:
         """The turns that a client took, all that were noted."""
-        return len(turns_of(self._noted, node))
+        return len(turns_of(self._steps, node))
 
-    def message(self, kind: str, node: int, until: int) -> Message:
-        """See ``Transcript``; ``until`` counts turns."""
-        rounds = turns_of(self._noted, node)[:until]
-        sent = enumerate((self._noted.contacts[number][node] for number in rounds), FIRST)
-        fields = {"run": self.run, "every": self.every, "epochs": self.epochs, "groups": dict(self.groups), "rounds": rounds}
-        contacts = [[turn, each.kind, each.value, list(each.peers)] for turn, each in sent]
-        return Message({"commit": "enlist", "seal": "sign"}[kind], {**fields, "contacts": contacts})
+    def message(self, kind: str, node: int, until: int, since: int | None = None) -> Message:
+        """See ``Transcript``; ``until`` and ``since`` count turns, and what a client was sent in the first one is always in it."""
+        rounds = turns_of(self._steps, node)[:until]
+        first = max(0, until - 1) // self.every * self.every if since is None else since
+        taken = enumerate((self._steps[number].taken[node] for number in rounds), FIRST)
+        contacts = [[turn, each.kind, each.value, list(each.peers)] for turn, each in taken if turn == FIRST or turn >= first]
+        fields = {"step": until, "since": first, "run": self.run, "every": self.every, "contacts": contacts}
+        return Message(_KINDS.get(kind, kind), {**fields, "rounds": rounds, "epochs": self.epochs, "groups": dict(self.groups)})
 
 
-def turns_of(noted: Noted, node: int) -> list[int]:
+def turns_of(exchanges: Mapping[int, Exchanged], node: int) -> list[int]:
     """The rounds that a client took part in."""
-    return sorted(number for number, by in noted.turns.items() if node in by)
+    return sorted(number for number, each in exchanges.items() if node in each.keys)

@@ -93,7 +93,7 @@ def train(
     """
     protocol.check(cluster.n)
     if commit is not None:
-        commit.check(folder)
+        commit.check(protocol, folder)
     by_default = Patience(on_loss="stop" if protocol.describe().get("protocol") == "synchronised" else "leave_out")
     session = _Session(cluster, protocol, plan, patience or by_default, folder, progress, commit)
     if folder is None:

@@ -1,37 +1,32 @@
-"""The coordinator's transcript of a run: who took over what from whom, step by step. Verifiers hold it against what nodes committed to."""
+"""The coordinator's transcript of a run: who sent what, and who took over what from whom, step by step.
+
+Verifiers hold it against what nodes committed to.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from studbook.errors import RecordError, RunFolderError, VerifierError
 from studbook.files import storage, write_file
+from studbook.protocols.exchange import Exchanged, Kind
 from studbook.protocols.messages import Message
-from studbook.protocols.values import digest
-from studbook.records import Contact, Turn, canonical_bytes, from_plain, read_json, to_plain
+from studbook.protocols.values import Parameters, digest
+from studbook.records import Contact, canonical_bytes, from_plain, read_json, to_plain
+from studbook.records.claim import require_sha
 
 TRANSCRIPT = "contacts.jsonl"
-T = TypeVar("T")
 _MAX_LINE = 1 << 16
-_TAKEN: Mapping[str, Literal["gradient", "parameters"]] = {"apply": "gradient", "adopt": "parameters"}
+_ARRAYS = re.compile(r"blake3:[0-9a-f]{64}")
+_FORMS = ({"contact", "nodes", "step"}, {"node", "sent", "step"}, {"keys", "node", "sent", "step"})
+"""Keys of a line: what nodes took over; what a node sent; what a client of a server sent."""
+_TAKEN: Mapping[str, Kind] = {"apply": "gradient", "adopt": "parameters"}
 """By a message's kind: what a node takes over with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """What a transcript's file says.
-
-    Attributes:
-        contacts: By step and node: what each took over from others.
-        turns: By round and client: what each named and sent; none where no server is.
-    """
-
-    contacts: dict[int, dict[int, Contact]] = field(default_factory=dict)
-    turns: dict[int, dict[int, Turn]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +44,9 @@ class Transcript:
         >>> from studbook.protocols.messages import Message
         >>> from studbook.protocols.transcript import Transcript
         >>> transcript = Transcript(32 * "0", 10)
-        >>> told = Message("adopt", {"step": 5, "peers": [0, 1]}, {"parameters": {"w": np.ones(2, np.float32)}})
-        >>> transcript.note(4, {0: told, 1: told}, {0: Message("done"), 1: Message("done")})
+        >>> value = {"w": np.ones(2, np.float32)}
+        >>> told = Message("adopt", {"step": 5, "peers": [0, 1]}, {"parameters": value})
+        >>> transcript.note(4, {0: told, 1: told}, dict.fromkeys([0, 1], Message("done")), {0: value, 1: value})
         >>> transcript.of(1, 9)[4].peers, transcript.of(1, 4)
         ((0, 1), {})
     """
@@ -59,11 +55,11 @@ class Transcript:
     every: int
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
     stopped: dict[int, int] = field(default_factory=dict)
-    _noted: Noted = field(default_factory=Noted)
+    _steps: dict[int, Exchanged] = field(default_factory=dict)
     _written: int = 0
 
-    def note(self, step: int, requests: Mapping[int, Message], answers: Mapping[int, Message]) -> None:
-        """Write down what nodes took over in a step: those that were told, and said that they did."""
+    def note(self, step: int, requests: Mapping[int, Message], answers: Mapping[int, Message], sent: Mapping[int, Parameters]) -> None:
+        """Write down what nodes took over in a step: those that were told, and said that they did; and what each had sent for it."""
         contacts: dict[int, Contact] = {}
         for i in answers:
             message = requests[i]
@@ -72,24 +68,33 @@ class Transcript:
                 if id(message) not in contacts:
                     value = digest(message.arrays[kind])
                     contacts[id(message)] = Contact(kind=kind, value=value, peers=tuple(message.fields["peers"]))
-                self._noted.contacts.setdefault(step, {})[i] = contacts[id(message)]
+                self._steps.setdefault(step, Exchanged()).taken[i] = contacts[id(message)]
+        if contacts:
+            known = self._steps[step].sent
+            known.update({i: digest(value) for i, value in sorted(sent.items()) if i not in known})
 
     def of(self, node: int, until: int) -> dict[int, Contact]:
         """What a node took over, by step, in the steps before one."""
-        return {step: taken[node] for step, taken in self._noted.contacts.items() if step < until and node in taken}
-
-    def at(self, step: int) -> Mapping[int, Contact]:
-        """What nodes took over in a step."""
-        return self._noted.contacts.get(step, {})
+        return {step: each.taken[node] for step, each in self._steps.items() if step < until and node in each.taken}
 
     def owed(self, node: int, step: int) -> int:
         """Steps that a node has to show for the run's first so many."""
         return step
 
-    def message(self, kind: str, node: int, until: int) -> Message:
-        """A message by which a node begins, or ends, its commitment at a step: with what it takes to do its steps up to there again."""
-        contacts = [[step, each.kind, each.value, list(each.peers)] for step, each in self.of(node, until).items()]
-        return Message(kind, {"step": until, "run": self.run, "every": self.every, "contacts": contacts})
+    def message(self, kind: str, node: int, until: int, since: int | None = None) -> Message:
+        """A message by which a node begins, or ends, its commitment at a step: with what it takes to do its steps up to there again.
+
+        Args:
+            kind: ``commit`` or ``seal``.
+            node: Which.
+            until: The step.
+            since: The contacts of the steps from there on are in it; by default from the last state that the node was to keep.
+        """
+        first = max(0, until - 1) // self.every * self.every if since is None else since
+        taken = self.of(node, until)
+        contacts = [[step, each.kind, each.value, list(each.peers)] for step, each in taken.items() if step >= first]
+        whole = len(contacts) == len(taken)
+        return Message(kind, {"step": until, "since": 0 if whole else first, "run": self.run, "every": self.every, "contacts": contacts})
 
     def plain(self) -> dict[str, Any]:
         """What of it belongs into a checkpoint; the contacts have a file of their own."""
@@ -105,10 +110,10 @@ class Transcript:
         Raises:
             StorageError: The disk refused.
         """
-        steps = [each for each in sorted(self._noted.contacts) if self._written <= each < step]
+        lines = [_lines(each, noted) for each, noted in sorted(self._steps.items()) if self._written <= each < step]
         path = folder / TRANSCRIPT
         with storage(path), path.open("ab") as file:
-            file.writelines(line for each in steps for line in _lines(self._noted, each))
+            file.writelines(line for several in lines for line in several)
         self._written = step
 
     def resume(self, folder: Path, plain: Mapping[str, Any], step: int) -> None:
@@ -120,17 +125,12 @@ class Transcript:
         try:
             told = {i: (str(key), str(computes)) for i, key, computes in plain["told"]}
             self.run, self.told, self.stopped = str(plain["run"]), told, dict(plain["stopped"])
-            read = read_contacts(folder / TRANSCRIPT, torn=True)
-            kept = Noted(_before(read.contacts, step), _before(read.turns, step))
+            self._steps = {each: noted for each, noted in read_contacts(folder / TRANSCRIPT, torn=True).items() if each < step}
         except (RecordError, VerifierError, KeyError, TypeError, ValueError) as error:
             message = f"{folder / TRANSCRIPT} isn't what the run wrote: {error}"
             raise RunFolderError(message, hint="begin anew in another folder with --out") from error
-        self._noted, self._written = kept, step
-        write_file(folder / TRANSCRIPT, b"".join(line for each in sorted(kept.contacts) for line in _lines(self._noted, each)))
-
-
-def _before(noted: dict[int, dict[int, T]], step: int) -> dict[int, dict[int, T]]:
-    return {each: by for each, by in noted.items() if each < step}
+        write_file(folder / TRANSCRIPT, b"".join(line for each, noted in sorted(self._steps.items()) for line in _lines(each, noted)))
+        self._written = step
 
 
 def begin_file(folder: Path) -> None:
@@ -142,8 +142,8 @@ def begin_file(folder: Path) -> None:
     write_file(folder / TRANSCRIPT, b"")
 
 
-def read_transcript(path: Path, expected: str) -> Noted:
-    """What nodes took over, and clients sent.
+def read_transcript(path: Path, expected: str) -> dict[int, Exchanged]:
+    """What nodes sent and took over, by step.
 
     Args:
         path: The file.
@@ -173,8 +173,8 @@ def digest_of_file(path: Path) -> str:
         raise VerifierError(f"{path} can't be read: {error.strerror or error}", hint="ask for it again") from error
 
 
-def read_contacts(path: Path, *, torn: bool = False) -> Noted:
-    """The contacts in a file, and the turns.
+def read_contacts(path: Path, *, torn: bool = False) -> dict[int, Exchanged]:
+    """What a file has of each step.
 
     Args:
         path: Which.
@@ -182,9 +182,9 @@ def read_contacts(path: Path, *, torn: bool = False) -> Noted:
 
     Raises:
         VerifierError: The file can't be read.
-        RecordError: A line that is no contact.
+        RecordError: A line that is neither a contact nor what a node sent.
     """
-    found = Noted()
+    found: dict[int, Exchanged] = {}
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), 1):
@@ -198,27 +198,41 @@ def read_contacts(path: Path, *, torn: bool = False) -> Noted:
     return found
 
 
-def _add(found: Noted, line: bytes, what: str) -> None:
+def _add(found: dict[int, Exchanged], line: bytes, what: str) -> None:
     plain = read_json(line, what, max_bytes=_MAX_LINE)
-    known = isinstance(plain, dict) and {"contact", "nodes", "step"} <= set(plain) <= {"contact", "nodes", "step", "turn"}
-    if not isinstance(plain, dict) or not known or type(plain["step"]) is not int or plain["step"] < 0:
-        raise RecordError(f"{what} has no step, nodes and contact", hint="ask for it again")
-    contact, nodes, taken = from_plain(Contact, plain["contact"], what), plain["nodes"], found.contacts.setdefault(plain["step"], {})
-    if not isinstance(nodes, list) or any(type(i) is not int or i < 0 or i in taken for i in nodes):
+    keys = set(plain) if isinstance(plain, dict) else set()
+    if keys not in _FORMS or type(plain["step"]) is not int or plain["step"] < 0:
+        raise RecordError(f"{what} has no step with nodes and contact, or with what a node sent", hint="ask for it again")
+    noted = found.setdefault(plain["step"], Exchanged())
+    if "sent" in keys:
+        _add_sent(noted, plain, what)
+        return
+    contact, nodes = from_plain(Contact, plain["contact"], what), plain["nodes"]
+    if not isinstance(nodes, list) or any(type(i) is not int or i < 0 or i in noted.taken for i in nodes):
         raise RecordError(f"{what} names nodes that can't be, or that took over something else in this step", hint="ask for it again")
-    taken.update(dict.fromkeys(nodes, contact))
-    if "turn" in plain:
-        found.turns.setdefault(plain["step"], {}).update(dict.fromkeys(nodes, from_plain(Turn, plain["turn"], what)))
+    noted.taken.update(dict.fromkeys(nodes, contact))
 
 
-def _lines(noted: Noted, step: int) -> list[bytes]:
-    """A step's lines: one for each different contact and turn, with the nodes that had it."""
-    several: dict[tuple[Contact, Turn | None], list[int]] = {}
-    turns = noted.turns.get(step, {})
-    for i, contact in sorted(noted.contacts.get(step, {}).items()):
-        several.setdefault((contact, turns.get(i)), []).append(i)
-    rows = [({"contact": to_plain(each), "nodes": nodes, "step": step}, turn) for (each, turn), nodes in several.items()]
-    return [canonical_bytes(row if turn is None else {**row, "turn": to_plain(turn)}) + b"\n" for row, turn in rows]
+def _add_sent(noted: Exchanged, plain: Mapping[str, Any], what: str) -> None:
+    i, sent, named = plain["node"], plain["sent"], plain.get("keys", "")
+    if type(i) is not int or i < 0 or i in noted.sent or not isinstance(sent, str) or not _ARRAYS.fullmatch(sent):
+        raise RecordError(f"{what} names a node that can't be, or that sent something else in this step", hint="ask for it again")
+    noted.sent[i] = sent
+    if "keys" in plain:
+        require_sha(named, f"keys in {what}")
+        noted.keys[i] = named
+
+
+def _lines(step: int, noted: Exchanged) -> list[bytes]:
+    """A step's lines: one for each different contact, with the nodes that had it; then one for each node that sent something."""
+    several: dict[Contact, list[int]] = {}
+    for i, contact in sorted(noted.taken.items()):
+        several.setdefault(contact, []).append(i)
+    plain: list[dict[str, Any]] = [{"contact": to_plain(each), "nodes": nodes, "step": step} for each, nodes in several.items()]
+    for i, sent in sorted(noted.sent.items()):
+        named = {"keys": noted.keys[i]} if i in noted.keys else {}
+        plain.append({**named, "node": i, "sent": sent, "step": step})
+    return [canonical_bytes(each) + b"\n" for each in plain]
 
 
 def contacts_of(fields: Mapping[str, Any]) -> dict[int, Contact]:

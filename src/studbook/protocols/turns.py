@@ -124,14 +124,15 @@ class TurnRecorder:
         """Turns so far."""
         return 0 if self._state is None else self._state.step
 
-    def begin(self, contacts: Mapping[int, Contact]) -> int:
+    def begin(self, contacts: Mapping[int, Contact], since: int = 0) -> int:
         """Come to the end of the turns that count, by what is kept of them.
 
         Args:
             contacts: What it was sent: by the turn before it, ``FIRST`` for the first.
+            since: Contacts of turns before this one may be missing, but for the first.
 
         Returns:
-            How many turns are kept; fewer than count where something is gone.
+            How many turns are kept; fewer than count where something is gone, or contacts of the turns after them are missing.
 
         Raises:
             RunFolderError: What is kept is another client's or run's.
@@ -149,7 +150,9 @@ class TurnRecorder:
         until = len(self._client.rounds)
         self._recorder = self._follow(replace(self._client, first=first))
         between = {turn: each for turn, each in contacts.items() if FIRST < turn < until - 1}
-        state = self._recorder.begin(until, between, reopen=True)
+        state = self._recorder.begin(until, between, since=min(since, until - 1), reopen=True)
+        if state.step < since:
+            return state.step
         if state.step < until:  # the turn before a hole is the last one that can be shown
             self._client = replace(self._client, rounds=self._client.rounds[: state.step])
             return self.begin(contacts) if state.step else 0
@@ -202,10 +205,10 @@ class HasTurns(Protocol):
 
 
 def enlist(host: HasTurns, message: Message) -> Message:
-    """Begin to record, or go on. Fields: ``run``, ``every``, ``epochs``, ``groups``, ``rounds``, ``contacts``."""
+    """Begin to record, or go on. Fields: ``run``, ``every``, ``epochs``, ``groups``, ``rounds``, ``since``, ``contacts``."""
     recorder, step = _recorder_of(host, message)
     host.turns = recorder if step == len(message.fields["rounds"]) else None  # what can't be shown isn't gone on with
-    return Message("recording", {"step": step, "key": str(recorder.key.public), "numerics": numerics()})
+    return _recording(recorder, step)
 
 
 def train(host: HasTurns, message: Message) -> Message:
@@ -221,11 +224,17 @@ def train(host: HasTurns, message: Message) -> Message:
 
 
 def sign_turns(host: HasTurns, message: Message) -> Message:
-    """Sign the commitment to the turns that count. Fields: as for ``enlist``."""
+    """Sign the commitment to the turns that count, or say where it stands, as for ``seal``. Fields: as for ``enlist``."""
     recorder = host.turns
     if recorder is None or recorder.taken != len(message.fields.get("rounds", ())):
-        recorder, _ = _recorder_of(host, message)
+        recorder, step = _recorder_of(host, message)
+        if step < message.fields["since"]:
+            return _recording(recorder, step)
     return Message("commitment", {"commitment": recorder.finish()})
+
+
+def _recording(recorder: TurnRecorder, step: int) -> Message:
+    return Message("recording", {"step": step, "key": str(recorder.key.public), "numerics": numerics()})
 
 
 def _recorder_of(host: HasTurns, message: Message) -> tuple[TurnRecorder, int]:
@@ -237,13 +246,15 @@ def _recorder_of(host: HasTurns, message: Message) -> tuple[TurnRecorder, int]:
     given = message.fields
     if host.place is None:
         raise ConfigError(f"node {host.node.index} has no place for its records", hint="give the cluster one when it is opened")
-    run, every, epochs, rounds, groups = (given.get(name) for name in ("run", "every", "epochs", "rounds", "groups"))
+    run, every, epochs, rounds, since, groups = (given.get(name) for name in ("run", "every", "epochs", "rounds", "since", "groups"))
     if not isinstance(run, str) or type(every) is not int or type(epochs) is not int or epochs < 1:
         raise ConfigError("the message names no run, not how often a state is kept, or not how often a client passes through its rows")
     if not isinstance(rounds, list) or any(type(each) is not int or each < 0 for each in rounds):
         raise RecordError("the message names no rounds")
+    if type(since) is not int or not 0 <= since <= len(rounds):
+        raise RecordError("the message doesn't say which contacts it leaves out")
     if not isinstance(groups, Mapping) or not all(isinstance(choice, Mapping) for choice in groups.values()):
         raise RecordError("the message doesn't say by group which keys a client names")
     choices = {str(group): build(Choice, dict(choice), "select") for group, choice in groups.items()}
     recorder = TurnRecorder(Client.of(host.node, epochs, choices, list(rounds)), host.place, run=run, every=every)
-    return recorder, recorder.begin(contacts_of(given))
+    return recorder, recorder.begin(contacts_of(given), since)

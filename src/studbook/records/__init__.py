@@ -13,7 +13,7 @@ from studbook.records.fit_report import FitReport
 from studbook.records.measurement import Measurement
 from studbook.records.merkle import Opening, check_opening, merkle_root, open_merkle
 from studbook.records.screening import STRENGTH, DetectorCalibration, EvidenceKind, Finding, OriginCount, ScreenReceipt
-from studbook.records.training import Checkpoint, Contact, ReplayCalibration, StepRecord, TrainingCommitment, TrainingTask, Turn
+from studbook.records.training import Checkpoint, Contact, ReplayCalibration, StepRecord, TrainingCommitment, TrainingTask
 from studbook.records.verdict import Outcome, Receipt, Tally, Verdict
 
 __all__ = [
@@ -60,7 +60,6 @@ __all__ = [
     "TextSampling",
     "TrainingCommitment",
     "TrainingTask",
-    "Turn",
     "Verdict",
     "bytes_content",
     "canonical_bytes",

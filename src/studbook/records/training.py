@@ -52,25 +52,6 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What a client of federated training named and sent in a round, by the coordinator's word.
-
-    Attributes:
-        keys: Digest of the keys that it named, by which its slice was cut.
-        update: Digest of the update that it sent.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
-
-    keys: str
-    update: str
-
-    def __post_init__(self) -> None:
-        require_sha(self.keys, "turn.keys")
-        _require_arrays(self.update, "turn.update")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """One step of one node, by its digests: a leaf of the tree that a commitment is the root of.
 
