@@ -185,7 +185,6 @@ def test_the_switch_and_its_options(tmp_path):
     [
         (["--commit-every", "0"], "commit_every is 0"),
         (["--commit-every", "4096"], "commit_every is 4096, expected 1 to 4,095"),
-        (["--protocol", "federated", "--clients", "2"], "federated clients keep nothing"),
         (["--set", "rows=1"], "nodes"),
     ],
 )
