@@ -182,6 +182,8 @@ def changed(**sections):
         (changed(learner={"protocol": {"kind": "pool"}}), "needs 'nodes'"),
         (changed(learner={"protocol": {"kind": "pool", "nodes": 4, "node": 3}}), "no parameter 'node'"),
         (changed(learner={"protocol": "pool"}), "expected a table"),
+        (changed(learner={"protocol": {"kind": "federated", "nodes": 4, "clients": 2, "select": {"m": 3}}}), "can't be sliced"),
+        (changed(learner={"protocol": {"kind": "federated", "nodes": 4, "clients": 5}}), "clients is 5, expected 1 to 4"),
         (changed(learner={"protocol": {"kind": "gossip", "nodes": 4}}), "which Categorical doesn't"),
         (changed(study={"samples": 3}), "less than one of each node"),
         (changed(curation={"kind": "ideal", "tpr": 0.9, "fpr": 0.1}, mix={"kind": "fresh", "fresh": 5}), "a curation"),

@@ -10,8 +10,9 @@ import numpy as np
 from studbook.arrays import Ints
 from studbook.errors import ConfigError, RecordError
 from studbook.parameters import build
+from studbook.protocols.by_rounds import ByRounds
 from studbook.protocols.messages import Message
-from studbook.protocols.node import ByRounds, Node, Optimiser, Steps
+from studbook.protocols.node import Node, Optimiser, Steps
 from studbook.protocols.objective import Gradient, Objective, Sliced
 from studbook.protocols.select import Choice, choose_keys
 from studbook.protocols.values import Parameters
@@ -69,25 +70,30 @@ def local_epochs(node: Node, start: Parameters, keys: Mapping[str, Ints], *, epo
         for first in range(0, len(rows), node.batch):
             with np.errstate(over="ignore", invalid="ignore"):  # where it diverges, its update says so
                 found = _gradient(node.objective, part, keys, rows[first : first + node.batch], noise)
-                _step(part, held, found.parameters, optimiser, len(losses))
+                _move(part, held, found.parameters, optimiser, len(losses))
             losses.append(found.loss)
             del found  # before the next gradient is made: a client is to hold one
     return {name: part[name] - start[name] for name in sorted(part)}, losses
 
 
-def _step(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: Parameters, optimiser: Steps, number: int) -> None:
-    """Step along a gradient, in place; array by array, or all at once where that is how the optimiser steps."""
-    if not isinstance(optimiser, Optimiser):
-        after, state = optimiser.step(part, gradient, held, number)
-        part.update(after)
-        held.update({kind: dict(each) for kind, each in state.items()})
-        return
+def _step(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: Parameters, optimiser: Optimiser, number: int) -> None:
+    """Step along a gradient, in place, array by array."""
     for name, slope in gradient.items():
         change, moved = optimiser.change(slope, {kind: each[name] for kind, each in held.items()}, number)
         part[name] -= change
         del change  # before the next array's is made
         for kind, value in moved.items():
             held[kind][name] = value
+
+
+def _move(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: Parameters, optimiser: Steps, number: int) -> None:
+    """Step along a gradient, in place; all arrays at once where that is how the optimiser steps."""
+    if isinstance(optimiser, Optimiser):
+        _step(part, held, gradient, optimiser, number)
+        return
+    after, state = optimiser.step(part, gradient, held, number)
+    part.update(after)
+    held.update({kind: dict(each) for kind, each in state.items()})
 
 
 def optimiser_of(node: Node, number: int) -> Steps:

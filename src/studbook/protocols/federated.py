@@ -13,10 +13,11 @@ import numpy as np
 from studbook.arrays import Floats, Ints
 from studbook.errors import ConfigError, RecordError
 from studbook.parameters import conform
+from studbook.protocols.by_rounds import ByRounds
 from studbook.protocols.client import optimiser_of, read_keys
 from studbook.protocols.host import Host
 from studbook.protocols.messages import Message
-from studbook.protocols.node import ByRounds, Node, Optimiser
+from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.objective import Sliced
 from studbook.protocols.select import Gathering, Selection, key_bytes
 from studbook.protocols.team import Recovers, Team

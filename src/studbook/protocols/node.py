@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -91,19 +91,6 @@ class Steps(Protocol):
         self, parameters: Parameters, gradient: Parameters, state: Mapping[str, Parameters], number: int
     ) -> tuple[Parameters, dict[str, Parameters]]:
         """The parameters and the state after step ``number``, counted from 0."""
-        ...
-
-
-@runtime_checkable
-class ByRounds(Steps, Protocol):
-    """Steps that depend on the round of federated training that they are taken in, and know how a server takes its own."""
-
-    def in_round(self, number: int) -> Steps:
-        """A client's steps in round ``number``, counted from 0."""
-        ...
-
-    def at_server(self, server: Optimiser) -> Steps:
-        """The steps of a server with such an optimiser."""
         ...
 
 
