@@ -2,7 +2,7 @@
 
     python -m benchmarks [NAME ...] [--write]
 
-``--write`` puts the table into docs/speed.md.
+``--write`` puts the table into docs/speed.md; with names, their rows alone are put in the place of the old ones.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ NAMES = (
 )
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
 START, END = "<!-- table: python -m benchmarks --write -->", "<!-- end of table -->"
+HEADER = "| work | studbook | peer | ratio | wanted | how |"
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     (results / "results.json").write_text(json.dumps(rows, indent=2))
     if chosen.write:
-        write(rows)
+        write(rows, whole=tuple(chosen.names) == NAMES)
 
 
 def rows_of(name: str) -> list[dict]:
@@ -85,13 +86,18 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s"
 
 
-def write(rows: list[dict]) -> None:
+def write(rows: list[dict], *, whole: bool) -> None:
+    """Put rows into the document's table: all of it, or in the place of those that bear the same names, and new ones at its end."""
     text = DOCUMENT.read_text(encoding="utf-8")
     head, rest = text.split(START)
-    tail = rest.split(END)[1]
-    table = ["| work | studbook | peer | ratio | wanted | how |", "|---|---|---|---|---|---|", *map(line, rows)]
+    old, tail = rest.split(END)
+    found = {row["name"]: line(row) for row in rows}
+    if not whole:
+        kept = {each.split(" | ")[0].removeprefix("| "): each for each in old.splitlines() if each.startswith("| ") and each != HEADER}
+        found = kept | found
     machine = f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores."
-    DOCUMENT.write_text(f"{head}{START}\n\n" + "\n".join(table) + f"\n\n{machine}\n\n{END}{tail}", encoding="utf-8")
+    table = "\n".join([HEADER, "|---|---|---|---|---|---|", *found.values()])
+    DOCUMENT.write_text(f"{head}{START}\n\n{table}\n\n{machine}\n\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

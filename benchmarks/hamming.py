@@ -20,12 +20,12 @@ def run() -> list[dict]:
 def row(found: Comparison) -> dict:
     threads = "one thread" if found.threads == 1 else f"{found.threads} threads"
     return {
-        "name": f"Hamming, {found.work}, {found.bits} bits, {threads}",
+        "name": f"Hamming, {found.work}, {found.bits} bits, {threads}, {found.peer}",
         "ours_s": found.ours_s,
         "peer_s": found.peer_s,
         "ratio": found.ratio,
         "target": found.wanted,
-        "detail": f"{found.pairs // SIZE:,} × {SIZE:,} strings; {found.peer} finds the same",
+        "detail": f"{found.pairs // SIZE:,} × {SIZE:,} strings; the peer finds the same",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("studbook", deadline=None)  # a deadline is an assertion about the machine's clock
 settings.load_profile("studbook")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as where the tests were started in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

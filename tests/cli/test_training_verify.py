@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from studbook.cli.main import app
-from studbook.errors import ConfigError, KeyFileError, RecordError, SignatureError, VerifierError
+from studbook.errors import ConfigError, KeyFileError, RecordError, RunFolderError, SignatureError, VerifierError
 from studbook.provenance import SigningKey
 from studbook.records import TrainingCommitment
 from studbook.verification.quorum import check_receipt_of
@@ -45,6 +45,16 @@ def test_an_honest_run_is_accepted(committed, tmp_path):
     assert [each.name for each in receipts] == ["node-000.json", "node-001.json", "node-002.json"]
     signed, _ = check_receipt_of(TrainingCommitment, receipts[1].read_bytes())
     assert (signed.record.verdict.outcome, signed.record.verdict.n) == ("accept", 3)
+
+
+def test_private_keys_in_the_folder_are_told(copy, tmp_path):
+    """Who is given a folder can sign as its nodes if their keys are in it: whoever handed it on should know."""
+    shown = run("verify", str(copy), "--out", str(tmp_path / "v"), "--replays", "2")
+    assert shown.exit_code == 0, shown.output
+    assert f"4 private keys lie in {copy}" in shown.stderr
+    assert "private keys" not in shown.stdout
+    shutil.rmtree(copy / "keys")
+    assert "private keys" not in run("verify", str(copy), "--out", str(tmp_path / "w"), "--replays", "2").stderr
 
 
 def test_json_is_what_is_written(committed, tmp_path):
@@ -168,4 +178,32 @@ def test_the_switch_and_its_options(tmp_path):
     assert [each["steps"] for each in json.loads(done.stdout)["commitments"]] == [20] * 3
     assert sorted(key.name for key in keys.iterdir()) == ["coordinator.pem", "node-000.pem", "node-001.pem", "node-002.pem"]
     assert not (tmp_path / "b/keys").exists()
-    assert run("run", *SMALL, "--out", str(tmp_path / "c"), "--commit-every", "0").exception.message.startswith("commit_every is 0")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--commit-every", "0"], "commit_every is 0"),
+        (["--commit-every", "4096"], "commit_every is 4096, expected 1 to 4,095"),
+        (["--protocol", "federated", "--clients", "2"], "federated clients keep nothing"),
+        (["--set", "rows=1"], "nodes"),
+    ],
+)
+def test_no_key_is_drawn_for_a_run_that_cannot_be(extra, message, tmp_path):
+    failed = run("run", *SMALL, "--out", str(tmp_path / "c"), *extra)
+    assert failed.exit_code != 0
+    assert message in str(failed.exception)
+    assert not list(tmp_path.rglob("*.pem"))
+
+
+def test_no_key_is_drawn_for_a_folder_of_another_run(committed, copy, tmp_path):
+    assert run("run", *SMALL[:-1], "--out", str(tmp_path / "plain")).exit_code == 0
+    failed = run("run", *SMALL, "--out", str(tmp_path / "plain"))
+    assert isinstance(failed.exception, RunFolderError)
+    assert "holds a run already" in str(failed.exception)
+    # Nor for one that began with other keys.
+    again = [*SMALL, "--out", str(copy), "--commit-every", "4"]
+    assert isinstance(run("run", *again, "--key-dir", str(tmp_path / "k")).exception, RunFolderError)
+    assert not (tmp_path / "plain/keys").exists()
+    assert not (tmp_path / "k").exists()
+    assert run("run", *again, "--key-dir", str(committed / "keys")).exit_code == 0

@@ -277,15 +277,6 @@ class TestRegisterThatGoesAway:
         assert again["read"] == 51
 
 
-@pytest.fixture
-def interruptible():
-    """Whoever runs the tests in the background may have had interrupts ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_stops_at_once_and_leaves_a_folder_that_goes_on(corpus, screening_site, tmp_path):
     (corpus / "a.jsonl").write_text("".join(json.dumps({"text": f"{i}"}) + "\n" for i in range(50)))
 

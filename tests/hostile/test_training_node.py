@@ -70,6 +70,17 @@ def well(address) -> bool:
     return status == 200 and Message.decode(body, "it").kind == "parameters"
 
 
+def test_lines_that_no_thread_can_be_started_for_are_closed_and_later_ones_answered(address):
+    before = threading.stack_size(1 << 47)  # more than a process can address
+    try:
+        with pytest.raises(RuntimeError):
+            threading.Thread(target=print).start()
+        assert [say(address, b"") for _ in range(6)] == [b""] * 6
+    finally:
+        threading.stack_size(before)
+    assert well(address)
+
+
 def test_health_is_anybody_s_and_the_rest_is_not(address):
     assert json.loads(ask(address, "GET", "/health", None, {})[1]) == {"node": 0, "busy": False}
     for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": "Bearer \xff\xfe"}):

@@ -18,6 +18,7 @@ from studbook.protocols.committing import ROSTER
 from studbook.protocols.kept import COMMITMENT
 from studbook.protocols.transcript import TRANSCRIPT, digest_of_file
 from studbook.provenance import open_signed, sign
+from studbook.records import TrainingCommitment
 from studbook.records.roster import Enrolled, Roster
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,9 +52,11 @@ def sign_again(folder: Path, **changes) -> None:
         {}, {"spec": "x"}, {"spec": {}}, {"spec": {"objective": "os.system"}}, {"spec": {"objective": "softmax", "nodes": 10**9}},
         {"spec": {"objective": "softmax", "nodes": -1}}, {"spec": {"objective": "softmax", "extra": 1}},
         {"spec": {"objective": "softmax", "settings": {"data": "../../etc/passwd"}}}, {"spec": {"objective": "softmax", "settings": []}},
+        {"commit_every": None}, {"commit_every": 0}, {"commit_every": 1 << 20},
         {"protocol": None}, {"protocol": {}}, {"protocol": {"protocol": "federated"}}, {"protocol": {"protocol": "local", "every": 0}},
         {"protocol": {"protocol": "local", "every": "3"}}, {"protocol": {"protocol": "synchronised", "x": 1}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": [[0, 9]], "nodes": 3, "every": 1, "exchange": "pairs"}},
+        {"protocol": {**dict(Gossip(ring(3)).describe()), "graph": ["ring"]}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": "all", "nodes": 3, "every": 1, "exchange": "pairs"}},
         {"protocol": {"protocol": "gossip", "graph": "ring", "edges": [[0, 1]], "nodes": 2, "every": 1, "exchange": "pairs"}},
     ],
@@ -102,6 +105,7 @@ def test_a_newer_roster(copy):
 
 
 LINE = {"contact": {"kind": "parameters", "peers": [0, 1], "value": "blake3:" + 64 * "0"}, "nodes": [0], "step": 0}
+SENT = {"node": 0, "sent": "blake3:" + 64 * "0", "step": 0}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,13 @@ LINE = {"contact": {"kind": "parameters", "peers": [0, 1], "value": "blake3:" + 
         b"{", b"{}\n", b"[]\n", b"\xff\n", b'{"a":' * 5000 + b"\n", json.dumps(LINE).encode(), b"x" * (1 << 20) + b"\n",
         json.dumps({**LINE, "step": -1}).encode() + b"\n", json.dumps({**LINE, "step": "0"}).encode() + b"\n",
         json.dumps({**LINE, "nodes": [True]}).encode() + b"\n", json.dumps({**LINE, "nodes": "all"}).encode() + b"\n",
-        2 * (json.dumps(LINE).encode() + b"\n"),
+        2 * (json.dumps(LINE).encode() + b"\n"), 2 * (json.dumps(SENT).encode() + b"\n"),
+        json.dumps({**LINE, "step": 12}).encode() + b"\n", json.dumps({**LINE, "nodes": [3]}).encode() + b"\n",
+        json.dumps({**LINE, "contact": {**LINE["contact"], "peers": [999]}}).encode() + b"\n",
+        json.dumps({**SENT, "step": 12}).encode() + b"\n", json.dumps({**SENT, "node": 3}).encode() + b"\n",
+        json.dumps({**SENT, "node": "0"}).encode() + b"\n", json.dumps({**SENT, "node": -1}).encode() + b"\n",
+        json.dumps({**SENT, "sent": 7}).encode() + b"\n", json.dumps({**SENT, "sent": "sha256:" + 64 * "0"}).encode() + b"\n",
+        json.dumps({**SENT, **LINE}).encode() + b"\n",
         json.dumps({**LINE, "contact": {**LINE["contact"], "kind": "weights"}}).encode() + b"\n",
         json.dumps({**LINE, "contact": {**LINE["contact"], "peers": [0, 0]}}).encode() + b"\n",
     ],
@@ -141,6 +151,31 @@ def test_contacts_that_others_did_not_have(copy):
     found = site.verify(copy)
     assert found.outcome == "reject"
     assert any("took over from others what they didn't give" in each.reason for each in found.nodes)
+
+
+def test_contacts_of_nobody(copy):
+    """A coordinator that hands out what it likes, and names no peers."""
+    lines = [json.loads(line) for line in (copy / TRANSCRIPT).read_bytes().splitlines()]
+    lines = [{**each, "contact": {**each["contact"], "peers": []}} if "contact" in each else each for each in lines]
+    write_file(copy / TRANSCRIPT, b"".join(json.dumps(each).encode() + b"\n" for each in lines))
+    sign_again(copy, transcript=digest_of_file(copy / TRANSCRIPT))
+    found = site.verify(copy)
+    assert (found.outcome, set(site.outcomes(found))) == ("reject", {"inconclusive"})
+    assert "took over parameters of nobody" in found.fault
+
+
+@pytest.mark.parametrize("seed", [None, "0", -1, 0.5, True])
+def test_a_seed_that_cannot_be(copy, seed):
+    sign_again(copy, settings={**roster_of(copy).settings, "seed": seed})
+    with pytest.raises(RecordError, match="seed"):
+        open_run(copy)
+
+
+def test_settings_that_are_no_table_take_no_others(copy):
+    settings = roster_of(copy).settings
+    sign_again(copy, settings={**settings, "spec": {**settings["spec"], "settings": [1]}})
+    with pytest.raises(RecordError, match="expected a table"):
+        open_run(copy, settings={"data": "x"})
 
 
 def test_a_neighbours_commitment(copy):
@@ -183,15 +218,16 @@ def test_a_folder_that_is_elsewhere(copy, tmp_path):
 # Messages to nodes that commit
 
 
+BEGUN = {"step": 0, "run": 32 * "0", "every": 4, "since": 0, "contacts": []}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
-        {}, {"step": 0}, {"step": 0, "run": 32 * "0"}, {"step": 0, "run": 32 * "0", "every": 4}, {"step": -1, "run": 32 * "0", "every": 4},
-        {"step": 0, "run": 32 * "0", "every": 0, "contacts": []}, {"step": 0, "run": 7, "every": 4, "contacts": []},
-        {"step": 1 << 60, "run": 32 * "0", "every": 4, "contacts": []}, {"step": 0, "run": 32 * "0", "every": 4, "contacts": [[0]]},
-        {"step": 0, "run": 32 * "0", "every": 4, "contacts": [[0, "x", "y", []]]},
-        {"step": 0, "run": 32 * "0", "every": 4, "contacts": [["0", "gradient", "blake3:" + 64 * "0", [0]]]},
-        {"step": 0, "run": 32 * "0", "every": 4, "contacts": {"0": 1}},
+        {}, *({name: value for name, value in BEGUN.items() if name != left_out} for left_out in BEGUN), {**BEGUN, "step": -1},
+        {**BEGUN, "step": 1 << 60}, {**BEGUN, "every": 0}, {**BEGUN, "every": 1 << 40}, {**BEGUN, "run": 7}, {**BEGUN, "since": -1},
+        {**BEGUN, "contacts": [[0]]}, {**BEGUN, "contacts": [[0, "x", "y", []]]}, {**BEGUN, "contacts": {"0": 1}},
+        {**BEGUN, "contacts": [["0", "gradient", "blake3:" + 64 * "0", [0]]]},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["commit", "seal"])
@@ -203,12 +239,11 @@ def test_odd_messages(kind, fields, tmp_path):
 
 def test_odd_peers_and_contacts_out_of_turn(tmp_path):
     host = Host(site.SPEC.node(0), site.place(tmp_path))
-    begun = {"step": 0, "run": 32 * "0", "every": 4, "contacts": []}
-    assert host.answer(Message("commit", begun)).kind == "recording"
+    assert host.answer(Message("commit", BEGUN)).kind == "recording"
     parameters = host.state.parameters
     assert host.answer(Message("adopt", {"step": 0}, {"parameters": parameters})).kind == "error"  # before a step of its own
     for peers in ("01", [0, 0], [-1], [None], 7):
-        host.answer(Message("commit", begun))
+        host.answer(Message("commit", BEGUN))
         answer = host.answer(Message("apply", {"step": 0, "peers": peers}, {"gradient": parameters}))
         assert answer.kind == "error", peers
 
@@ -221,20 +256,54 @@ def test_a_key_that_others_can_read_stops_the_run_before_it_begins(tmp_path):
         site.commit(tmp_path / "run", Synchronised(), 4)
 
 
-def test_a_node_that_seals_garbage_has_no_commitment(tmp_path):
+def forged(answer: Message, folder: Path, **changes) -> Message:
+    record = open_signed(answer.fields["commitment"].encode(), TrainingCommitment, "it").record
+    if "steps" in changes:
+        changes["end"] = replace(record.end, step=changes["steps"])
+    return Message("commitment", {"commitment": sign(replace(record, **changes), site.place(folder).key(0)).decode()})
+
+
+SEALED = [
+    lambda _answer, _folder: Message("commitment", {"commitment": "{}"}),
+    lambda _answer, _folder: Message("commitment", {"commitment": 7}),
+    lambda _answer, _folder: Message("commitment", {"commitment": "\ud800"}),
+    lambda _answer, _folder: Message("error", {"code": "\ud800", "message": "\ud800" * 3000, "hint": None}),
+    lambda _answer, _folder: Message("commitment"),
+    lambda answer, folder: forged(answer, folder, steps=17),  # more steps than the run has
+    lambda answer, folder: forged(answer, folder, run=32 * "0"),
+]
+
+
+@pytest.mark.parametrize("how", SEALED)
+def test_a_node_that_seals_garbage_has_no_commitment(how, tmp_path):
+    """Nor does it keep the others from theirs: the roster is signed, and the run's events name it."""
+
+    class Odd(InProcess):
+        def ask(self, requests, *, timeout_s):
+            answers = dict(super().ask(requests, timeout_s=timeout_s))
+            return {i: how(each, tmp_path) if requests[i].kind == "seal" and i == 0 else each for i, each in answers.items()}
+
+    done = site.commit(tmp_path, Gossip(ring(3)), cluster=Odd(site.SPEC.build(), site.place(tmp_path)))
+    assert [(each.node, each.what) for each in done.events] == [(0, "uncommitted")]
+    enrolled = open_run(tmp_path).roster.record.nodes
+    assert [bool(each.commitment) for each in enrolled] == [False, True, True]
+    assert enrolled[0].why
+    assert site.verify(tmp_path).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("field", ["key", "numerics"])
+def test_a_node_that_tells_what_no_roster_can_hold(field, tmp_path):
     class Odd(InProcess):
         def ask(self, requests, *, timeout_s):
             answers = dict(super().ask(requests, timeout_s=timeout_s))
             for i, request in requests.items():
-                if request.kind == "seal" and i < 2:
-                    answers[i] = Message("commitment", {"commitment": ["{}", 7][i]})
+                if request.kind == "commit" and i == 0:
+                    answers[i] = Message("recording", {**answers[i].fields, field: "\ud800"})
             return answers
 
-    site.commit(tmp_path, Gossip(ring(3)), cluster=Odd(site.SPEC.build(), site.place(tmp_path)))
-    enrolled = open_run(tmp_path).roster.record.nodes
-    assert [bool(each.commitment) for each in enrolled] == [False, False, True]
-    assert all(each.why for each in enrolled[:2])
-    assert site.verify(tmp_path).outcome == "inconclusive"
+    done = site.commit(tmp_path, Gossip(ring(3)), cluster=Odd(site.SPEC.build(), site.place(tmp_path)))
+    assert [(each.node, each.what, each.why.partition(":")[0]) for each in done.events] == [(0, "lost", "garbage")]
+    assert [bool(each.commitment) for each in open_run(tmp_path).roster.record.nodes] == [False, True, True]
 
 
 def test_a_node_that_is_lost_as_it_signs(tmp_path):
@@ -250,7 +319,7 @@ def test_a_node_that_is_lost_as_it_signs(tmp_path):
 def test_a_coordinator_may_not_name_a_folder(tmp_path):
     """Where records go is said when a node is started, not in messages."""
     host = Host(site.SPEC.node(0), site.place(tmp_path / "run"))
-    begun = {"step": 0, "run": 32 * "0", "every": 4, "contacts": [], "place": {"records": str(tmp_path / "x"), "keys": str(tmp_path / "y")}}
+    begun = {**BEGUN, "place": {"records": str(tmp_path / "x"), "keys": str(tmp_path / "y")}}
     assert host.answer(Message("commit", begun)).kind == "recording"
     assert not (tmp_path / "x").exists()
     with pytest.raises(ConfigError, match="no place"):

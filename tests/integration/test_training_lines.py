@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, WorkerLostError
 from studbook.execution import HttpCluster
 from studbook.protocols import InProcess, Message, Optimiser, Plan, Synchronised, TrainingSpec, train
 
@@ -67,6 +67,23 @@ def test_a_killed_coordinator_leaves_no_socket(tmp_path):
     while list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list(tmp_path.iterdir())
+
+
+def test_nodes_end_where_a_later_one_can_t_be_started(place, monkeypatch):
+    started = []
+
+    class Few(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            if len(started) == 2:
+                raise OSError(11, "Resource temporarily unavailable")
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Few)
+    with pytest.raises(WorkerLostError, match="node 2 can't be started"):
+        HttpCluster(TrainingSpec("quadratic", nodes=4))
+    assert [process.poll() for process in started] == [-9, -9]
+    assert not list(place.iterdir())
 
 
 def test_a_path_that_is_too_long_for_a_socket(place, monkeypatch):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import studbook.screening.combining as combining
 import studbook.screening.estimate as estimating
+import studbook.screening.strata as strata
 import studbook.theory.contamination as contamination
 from studbook.screening.estimate import estimate_counts
 from studbook.screening.review import allocate
@@ -15,6 +19,10 @@ from studbook.screening.strata import CorpusCounts, Hits
 from studbook.screening.weighing import Answers, StratumAnswers
 from studbook.theory import HitRates, generated_share
 from studbook.theory.melding import lattice
+
+_spec = importlib.util.spec_from_file_location("screened_corpora", Path(__file__).parent.parent / "screened_corpora.py")
+corpora = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(corpora)
 
 draw_groups = combining.draw_groups
 
@@ -124,6 +132,27 @@ def test_near_matches_cover_with_the_errors_of_their_limit(fpr, trials, people):
         found = estimate_counts(CorpusCounts(n, 0, 0, both, undecided, {}, near), 0.95)
         held += found.lower <= (copies + generated) / n <= found.upper
     check(held, repeats, 0.93, 1.0 if people else 0.97, 1e-5)
+
+
+@pytest.mark.parametrize("often", ["as measured", "in proportion"])
+@pytest.mark.parametrize(("times", "fpr"), [(0.1, 0.02), (10.0, 0.004)])
+def test_intervals_hold_whatever_the_register_s_size_does_to_its_errors(tmp_path, times, fpr, often):
+    """The register is ``times`` as large as when it was measured, and an unrelated record is near its outputs as often as then, or in
+    proportion. At either extreme one end can fail. Four corpora, a test at level 1e-5 each, from below: false alarm at most 4e-5.
+    """
+    rng = np.random.default_rng(19)
+    n, copies, human, m, trials = 20_000, 1_000, 15_000, 1_000, 2_000
+    repeats, held = 60, 0
+    for _ in range(repeats):
+        wrong = int(rng.binomial(human, fpr * (times if often == "in proportion" else 1.0)))
+        measured = {"events": int(rng.binomial(trials, fpr)), "trials": trials, "registered": 1_000}
+        corpora.write_screen(tmp_path, (), witnesses=[("register", "register")], register=({"minhash": measured}, round(1_000 * times)))
+        rates = HitRates(rng.binomial(m, 0.8), m, rng.binomial(m, 0.01), m)
+        hits = int(rng.binomial(n - copies - human, 0.8) + rng.binomial(human - wrong, 0.01))
+        both = (strata._near_hits(tmp_path, "register-minhash", copies + wrong), Hits("lr", "detector", hits, rates))
+        found = estimate_counts(CorpusCounts(n, 0, 0, both, n - copies - wrong - hits, {}), 0.95)
+        held += found.lower <= (n - human) / n <= found.upper
+    check(held, repeats, 0.95, 1.0, 1e-5)
 
 
 def reviewed(rng, n, generated, tpr, fpr, m, asked, true_tpr=None):

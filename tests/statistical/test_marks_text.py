@@ -125,7 +125,7 @@ def test_a_calibration_on_real_text_is_signed_and_refuses_other_settings(shared_
     assert "15485863" not in repr(found)
     require_calibrated(found, detector)
     other = TextMarkDetector(replace(detector.marks[0], key=17))
-    with pytest.raises(ConfigError, match="settings"):
+    with pytest.raises(ConfigError, match="they differ in the key"):
         require_calibrated(found, other)
     with pytest.raises(ConfigError, match="windows"):
         require_calibrated(found, TextMarkDetector(*detector.marks, windows=Windows()))

@@ -9,7 +9,7 @@ from studbook.errors import ConfigError, DataError
 from studbook.learners import Gpt, KernelDensity
 from studbook.recursion import Network
 from studbook.study.networks import check_network
-from studbook.theory import Averaging, averaged_size, effective_records, neighbour_weights
+from studbook.theory import Averaging, Exchange, averaged_size, effective_records, effective_size, neighbour_weights
 from studbook.theory.laws import CategoricalLaw, PoissonLaw, mean_law
 
 
@@ -47,6 +47,15 @@ def test_more_than_sizes_can_be():
         effective_records(np.eye(2), 0)
     with pytest.raises(ConfigError, match="symmetric"):
         averaged_size(np.array([[0.5, 0.5], [0.2, 0.8]]), 10)
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 24])
+def test_models_that_only_change_places_never_become_one(n):
+    """A permutation has eigenvalues of size 1 beside the first, whose sizes come out above 1 by rounding."""
+    weights = np.roll(np.eye(n), 1, axis=1)
+    assert effective_size(Exchange(100 * np.eye(n, dtype=int)), Averaging(weights)) == np.inf
+    if n == 2:
+        assert averaged_size(weights, 100) == np.inf
 
 
 def test_edges_count_once_whichever_way():

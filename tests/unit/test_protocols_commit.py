@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ from studbook.protocols.replay import (
     Assignment,
     ReplayVerifier,
     bit_for_bit,
-    check_contact,
-    confirmed_contacts,
+    check_taken_over,
     drawn_steps,
     relative_distance,
 )
@@ -179,7 +179,7 @@ def test_steps_out_of_turn_are_refused(trained):
     committer.train(8, site.KEY)
     with pytest.raises(ConfigError, match="taken already"):
         committer.train(4, site.KEY)
-    with pytest.raises(ConfigError, match="1 or more"):
+    with pytest.raises(ConfigError, match="1 to 4,095"):
         Committer(trained.node, MemoryStore(), every=0, run=site.RUN)
     with pytest.raises(RecordError, match="one value or more"):
         empty = Committer(trained.node, MemoryStore(), every=4, run=site.RUN)
@@ -227,7 +227,7 @@ def agreed_run(n_nodes: int = 3, steps: int = 6, *, adopt: bool = False):
 def test_contacts_are_replayed_and_checked(adopt):
     nodes, stores, signed = agreed_run(adopt=adopt)
     records = {i: load_records(store, each.record) for i, (store, each) in enumerate(zip(stores, signed, strict=True))}
-    contacts = confirmed_contacts(records)
+    contacts = {each.step: each.contact for each in records[0] if each.contact is not None}
     assert len(contacts) == 6
     for each, store, commitment in zip(nodes, stores, signed, strict=True):
         verifier = ReplayVerifier(Assignment(each, site.RUN, 6, contacts=contacts), bit_for_bit(each, 6))
@@ -236,23 +236,21 @@ def test_contacts_are_replayed_and_checked(adopt):
         refused = alone.examine(commitment, store, site.ROUND)
         assert not refused.ballot.accepts
         assert "didn't give" in refused.contradiction
+        sent = {2: ("gradient", records[each.index][2].update), 5: ("parameters", records[each.index][5].after)}
+        for told, accepts in ((sent, True), ({**sent, 4: ("parameters", sent[2][1])}, False), ({2: ("gradient", sent[5][1])}, False)):
+            verifier = ReplayVerifier(Assignment(each, site.RUN, 6, contacts=contacts, sent=told), bit_for_bit(each, 1))
+            found = verifier.examine(commitment, store, site.ROUND)
+            assert (found.ballot.accepts, "it sent something else" in found.contradiction) == (accepts, not accepts)
     walks = [Walk(each, store, records[i], 2) for i, (each, store) in enumerate(zip(nodes, stores, strict=True))]
     taken = {i: walk.replay(3) for i, walk in enumerate(walks)}
     values = {i: each.after.parameters if adopt else each.update for i, each in taken.items()}
-    check_contact(records[0][3], values)
+    check_taken_over(3, contacts[3], values)
     with pytest.raises(EvidenceError, match="combined"):
-        check_contact(records[0][3], {**values, 1: values[0]})
+        check_taken_over(3, contacts[3], {**values, 1: values[0]})
     with pytest.raises(VerifierError, match="node 2"):
-        check_contact(records[0][3], {0: values[0], 1: values[1]})
-
-
-def test_nodes_that_name_different_contacts(trained):
-    _, stores, signed = agreed_run()
-    records = {i: load_records(store, each.record) for i, (store, each) in enumerate(zip(stores, signed, strict=True))}
-    with pytest.raises(EvidenceError, match="something else"):
-        confirmed_contacts({0: records[0], 1: load_records(trained.store, trained.signed.record)[:6]})
+        check_taken_over(3, contacts[3], {0: values[0], 1: values[1]})
     with pytest.raises(EvidenceError, match="names nobody"):
-        check_contact(load_records(trained.store, trained.signed.record)[0], {})
+        check_taken_over(3, replace(contacts[3], peers=()), values)
 
 
 # Other numerics

@@ -224,7 +224,8 @@ def test_steps_are_to_the_bit_those_of_fit(subject):
     loss, steps = LearnerLoss(bridge, options, read_weights(bridge), {}), LearnerSteps(bridge, options, 5)
     parameters = loss.initial(rng=stream(0))
     state = steps.begin(parameters)
-    stepper, average = Stepper(plain.network.train(), options, 5, betas=plain.betas), Average(plain.network, plain.decay)
+    stepper = Stepper(plain.network.train(), options, 5, betas=plain.betas, players=plain.players)
+    average = Average(plain.network, plain.decay)
     for number in range(5):
         rows = np.arange(16) + number
         with session(options, rng=stream(7, number), doing="a test", batch=16, lower="nothing"):
@@ -237,6 +238,22 @@ def test_steps_are_to_the_bit_those_of_fit(subject):
         if f"average.{name}" in parameters:
             np.testing.assert_allclose(parameters[f"average.{name}"], weight.detach().numpy(), rtol=1e-5, atol=1e-7)
     assert any(name.startswith("average.") for name in parameters) == isinstance(learner, Diffusion | Gan)
+
+
+def test_the_players_of_a_gan_are_clipped_each_by_its_own_norm_as_fit_does(digits):
+    learner = replace(learners()["gan"], training=replace(SHORT, clip=1e-3))
+    lesson = learner.lesson(digits, rng=stream(6))
+    loss, steps = LearnerLoss(lesson, learner.training, read_weights(lesson), {}), LearnerSteps(lesson, learner.training, 5)
+    parameters = loss.initial(rng=stream(0))
+    gradient = loss.gradient(parameters, np.arange(16), rng=stream(7)).parameters
+    _, moved = steps.step(parameters, gradient, steps.begin(parameters), 0)
+    for player in ("generator", "critic"):
+        norms = [
+            np.sqrt(sum(float(np.square(value).sum()) for name, value in values.items() if name.startswith(f"weight.{player}.")))
+            for values in (gradient, moved["exp_avg"])
+        ]
+        assert norms[0] > 1e-2
+        assert norms[1] == pytest.approx(1e-3 * (1.0 - lesson.betas[0]), rel=1e-3)
 
 
 def test_other_records_and_other_weights_are_another_objective(prose):

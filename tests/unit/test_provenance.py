@@ -509,11 +509,12 @@ def test_sizes_are_bounded_before_anything_is_read() -> None:
 
 
 def test_a_signed_file_is_read_by_one_reader(tmp_path: Path) -> None:
-    """Absent, a folder, impossible, too long, of another kind, of somebody else: each is an error of ours, by its kind."""
+    """Absent, a folder, a pipe, a device, impossible, too long, of another kind, of somebody else: each is an error of ours by its kind."""
     record, file = RECORDS["ballot"], tmp_path / "ballot.json"
     file.write_bytes(sign(record, KEY))
     assert read_signed(file, Ballot, keys={KEY.public}).record == record
-    for path in (tmp_path / "absent.json", tmp_path, Path("a\0b")):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "absent.json", tmp_path, tmp_path / "pipe.json", Path("/dev/zero"), Path("a\0b")):
         with pytest.raises(ConfigError, match=r"can't be read.*make one"):
             read_signed(path, Ballot, hint="make one")
     with pytest.raises(RecordError, match="expected"):

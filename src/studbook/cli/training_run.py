@@ -140,9 +140,9 @@ def run_command(
     plan = Plan(steps, seed, evaluate_every, checkpoint_every, settings={"spec": spec.plain()})
     by_default = OnLoss.STOP if protocol is ProtocolName.SYNCHRONISED else OnLoss.LEAVE_OUT
     patience = Patience(timeout_s, (on_loss or by_default).value)
-    committing = _committing(out, commit, commit_every, key_dir)
+    committing = _committing(out, how, commit, commit_every, key_dir)
     with open_cluster(cluster.value, spec, committing.place) as where, _Progress(steps) as progress:
-        run = train(where, how, plan, patience=patience, folder=out, progress=progress, commit=committing.how)
+        run = train(where, how, plan, patience=patience, folder=out, progress=progress, commit=committing.how())
     write_run(run, out)
     show_json(run.summary()) if format_ is Format.JSON else _show(run)
     typer.echo(write_training_report([out]), err=True)
@@ -168,24 +168,38 @@ def _protocol(
 
 
 class _Committing(NamedTuple):
-    """Where nodes keep what they commit to, and how they do; neither where they don't."""
+    """Where nodes keep what they commit to, and how often a state; neither where they don't."""
 
     place: Place | None = None
-    how: Commit | None = None
+    every: int = 0
+
+    def how(self) -> Commit | None:
+        """How they do; the coordinator's key is drawn where there is none yet."""
+        from studbook.protocols.committing import Commit
+
+        return None if self.place is None else Commit(self.every, self.place.key_of("coordinator"))
 
 
-def _committing(out: Path, commit: bool, every: int | None, key_dir: Path | None) -> _Committing:
-    from studbook.errors import ConfigError
+def _committing(out: Path, protocol: Protocol, commit: bool, every: int | None, key_dir: Path | None) -> _Committing:
+    """Refuses what can't be before any key is drawn."""
+    from studbook.errors import ConfigError, RunFolderError
     from studbook.protocols.committed_run import NODES
-    from studbook.protocols.committing import Commit
-    from studbook.protocols.recorder import Place
+    from studbook.protocols.committing import ROSTER, Commit, require_every
+    from studbook.protocols.recorder import KEYS, Place
+    from studbook.protocols.saving import NAME
 
     if not commit:
         if every is not None or key_dir is not None:
             raise ConfigError("--commit-every and --key-dir are of nodes that commit to their steps", hint="add --commit")
         return _Committing()
-    place = Place(out / NODES, key_dir or out / "keys")
-    return _Committing(place, Commit(_EVERY if every is None else every, place.key_of("coordinator")))
+    found = _Committing(Place(out / NODES, key_dir or out / KEYS), _EVERY if every is None else every)
+    require_every(found.every)
+    Commit.check(protocol, out)
+    assert found.place is not None
+    if any((out / name).exists() for name in (NAME, ROSTER, NODES)) and not found.place.file_of("coordinator").exists():
+        message = f"{out} holds a run already, and {found.place.keys} no key of its coordinator"
+        raise RunFolderError(message, hint="choose another folder with --out, or give the --key-dir that it began with")
+    return found
 
 
 class _Progress:

@@ -36,7 +36,7 @@ def verify_command(
     settings: _Settings = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
 ) -> None:
-    """Replay steps of every node, and vote. Exit code 0: all accepted; 3: a node is rejected; 4: none is, but not all are accepted."""
+    """Replay steps of every node, and vote. Exit code 0: all accepted; 3: a node is rejected, or the coordinator at fault; 4: else."""
     from studbook.cli._claims import resolve_keys
     from studbook.cli.training_select import _settings
     from studbook.execution.threads import single_threaded
@@ -44,6 +44,7 @@ def verify_command(
     from studbook.protocols.inspection import Draw, inspect_run
 
     _require_new(out)
+    _warn_of_keys(folder)
     draw, voters = Draw(replays, detect, false_share), _voters(key or [], verifiers)
     known = resolve_keys([coordinator] if coordinator else None)
     with single_threaded(), _Progress() as progress:
@@ -60,6 +61,16 @@ def _require_new(out: Path) -> None:
 
     if out.exists():
         raise ConfigError(f"{out} is there already", hint="choose another name: a verification is never overwritten")
+
+
+def _warn_of_keys(folder: Path) -> None:
+    """Say that private keys are in a folder that may be handed on: its signatures would be anybody's."""
+    from studbook.errors import printable
+    from studbook.protocols.recorder import KEYS
+
+    n = len(list((folder / KEYS).glob("*.pem")))
+    if n:
+        typer.echo(printable(f"{n} private keys lie in {folder / KEYS}: leave them out when you hand the folder on"), err=True)
 
 
 def _voters(files: list[Path], n: int) -> list[SigningKey]:
@@ -95,7 +106,7 @@ def _write(out: Path, run: CommittedRun, draw: Draw, found: Inspection) -> dict[
     roster = run.roster
     told = {
         "schema": 1, "outcome": found.outcome, "run": roster.record.run, "roster": roster.record.id, "coordinator": str(roster.key),
-        "steps": roster.record.steps, "round": found.round, "false_share": draw.share,
+        "steps": roster.record.steps, "round": found.round, "false_share": draw.share, "fault": found.fault,
         "nodes": [dataclasses.asdict(each) for each in found.nodes],
     }  # fmt: skip
     write_file(out / VERIFICATION, (json.dumps(told, indent=2) + "\n").encode())
@@ -111,6 +122,8 @@ def _show(run: CommittedRun, draw: Draw, found: Inspection) -> None:
     for each in found.nodes:
         if each.reason:
             typer.echo(printable(f"node {each.node}: {each.reason}"))
+    if found.fault:
+        typer.echo(printable(f"the coordinator is at fault: {found.fault}"))
     n = draw.of(roster.steps)
     seen = f"{n:,} steps of each find {draw.share:.3g} of false ones with probability {draw.detects(roster.steps):.4f}"
     typer.echo(f"{seen}; in a run without end with {found_share(n, draw.share):.4f}")

@@ -195,8 +195,9 @@ class HttpCluster:
         self._open([])
         if not loopback:
             self._folder = tempfile.mkdtemp(prefix="studbook-nodes-")
-        self._lines = [_Line("", self._token, body_bytes, self._started(i)) for i in range(spec.nodes)]
         try:
+            for i in range(spec.nodes):
+                self._lines.append(_Line("", self._token, body_bytes, self._started(i)))
             for i, line in enumerate(self._lines):
                 line.address = _ready(line.process, i, start_timeout_s)
         except BaseException:
@@ -283,7 +284,10 @@ class HttpCluster:
 
     def _started(self, index: int) -> subprocess.Popen[bytes]:
         listens = None if self._folder is None else str(Path(self._folder, f"{index}.sock"))
-        return _start({**self._told, "index": index, "socket": listens})
+        try:
+            return _start({**self._told, "index": index, "socket": listens})
+        except OSError as error:
+            raise WorkerLostError(f"node {index} can't be started: {error}", hint="fewer nodes, or look at the machine") from error
 
     def _lose(self, index: int) -> None:
         self._lost.add(index)

@@ -267,7 +267,7 @@ class Gan:
         network = torch.nn.ModuleDict({"generator": generator, "critic": critic})
         loss = partial(both_losses, generator, critic, pictures, shares)
         verdict = partial(judge, generator, critic, pictures, shares)
-        return Lesson(network, len(data), loss, finish, verdict, BETAS, averaged="generator.", decay=self.average)
+        return Lesson(network, len(data), loss, finish, verdict, BETAS, averaged="generator.", decay=self.average, players=True)
 
     def _fit(self, start: GanModel | None, data: Batch, *, rng: np.random.Generator) -> GanModel:
         from studbook.neural.gan import Game, train

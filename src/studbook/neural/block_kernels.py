@@ -1,6 +1,8 @@
 """Compiled parts of a decoder's block for rows of its stream, on a CPU in single precision: norms, products, activations.
 
 Nothing depends on the number of rows: each gives the same alone and beside others.
+
+numba's cache on disk doesn't notice when a file that this one imports changes: remove ``__pycache__`` after editing.
 """
 
 from __future__ import annotations

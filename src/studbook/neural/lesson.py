@@ -28,6 +28,7 @@ class Lesson:
         betas: Adam's decays of the gradient's mean and square.
         averaged: What the names of those weights begin with of which the model has a moving average.
         decay: Of that average; 0: the model has the weights themselves.
+        players: Whether the network's parts play against each other: a step clips the gradient of each by its own norm.
 
     Examples:
         >>> import numpy as np
@@ -47,6 +48,7 @@ class Lesson:
     betas: tuple[float, float] = (0.9, 0.999)
     averaged: str = ""
     decay: float = 0.0
+    players: bool = False
 
     def fit(self, options: Training, *, device: torch.device, rng: np.random.Generator) -> Any:
         """The model, trained as ``fit_module`` does; for families without a moving average."""

@@ -2,6 +2,9 @@
 
 The matrix is laid out in panels, so that it is read from one end to the other. Each number is summed in the order of the inputs, whatever
 is computed beside it: a row gives the same in every batch and on every number of threads.
+
+Products and the layout of panels are compiled into ``block_kernels``, too. numba's cache on disk doesn't notice there when this file
+changes, nor here when a file that this one imports does: remove ``__pycache__`` after editing.
 """
 
 from __future__ import annotations

@@ -45,13 +45,24 @@ def epoch_batches(rows: Ints, batch: int, *, rng: np.random.Generator) -> Iterat
 
 
 class Stepper:
-    """An optimiser with its schedule and clipping; ``betas`` are Adam's decays of the gradient's mean and square."""
+    """An optimiser with its schedule and clipping.
 
-    def __init__(self, module: nn.Module, options: Training, n_steps: int, *, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+    Args:
+        module: Whose weights it moves.
+        options: Its settings.
+        n_steps: Steps of the whole training.
+        betas: Adam's decays of the gradient's mean and square.
+        players: Whether each of the module's parts is clipped by its own norm.
+    """
+
+    def __init__(
+        self, module: nn.Module, options: Training, n_steps: int, *, betas: tuple[float, float] = (0.9, 0.999), players: bool = False
+    ) -> None:
         self._options, self._n_steps, self.steps = options, max(n_steps, 1), 0
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        decaying = [p for p in self._parameters if p.ndim > 1] if options.weight_decay else []
-        others = [p for p in self._parameters if p.ndim <= 1] if options.weight_decay else self._parameters
+        self._clipped = [[p for p in part.parameters() if p.requires_grad] for part in (module.children() if players else [module])]
+        parameters = [p for part in self._clipped for p in part]
+        decaying = [p for p in parameters if p.ndim > 1] if options.weight_decay else []
+        others = [p for p in parameters if p.ndim <= 1] if options.weight_decay else parameters
         groups = [{"params": decaying, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
         if options.optimizer == "sgd":
@@ -77,7 +88,8 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = self._options.rate * self._share()
         if self._options.clip:
-            nn.utils.clip_grad_norm_(self._parameters, self._options.clip)
+            for part in self._clipped:
+                nn.utils.clip_grad_norm_(part, self._options.clip)
         self._optimizer.step()
         self.steps += 1
 

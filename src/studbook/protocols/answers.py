@@ -19,7 +19,11 @@ def _is_step(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and value.isprintable()  # a lone surrogate isn't
+
+
+def _is_record(value: object) -> bool:
+    return isinstance(value, str) and value.isascii()
 
 
 _EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
@@ -27,6 +31,7 @@ _EXPECTED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "advance": {"losses": lambda losses: isinstance(losses, list) and len(losses) > 0 and all(map(_is_number, losses))},
     "evaluate": {"measures": lambda found: isinstance(found, Mapping) and all(map(_is_number, found.values()))},
     "commit": {"step": _is_step, "key": _is_text, "numerics": _is_text},
+    "seal": {"commitment": _is_record},
     "save": {"step": _is_step},
 }
 

@@ -13,15 +13,16 @@ A run that was killed goes on from the last state that is whole, and comes to th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from studbook.errors import ConfigError, RunFolderError, StudbookError
 from studbook.protocols.kept import (
     COMMITMENT,
-    Ledger,
+    MOST_EVERY,
     Recording,
     encode_state,
-    load_lines,
     load_state,
+    load_steps,
     received_name,
     state_digests,
     state_name,
@@ -31,10 +32,9 @@ from studbook.protocols.kept import (
 from studbook.protocols.node import Node, NodeState
 from studbook.protocols.stores import Store
 from studbook.protocols.values import Parameters, digest, encode
-from studbook.provenance import Signed, SigningKey, open_signed, sign
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
 from studbook.records import Checkpoint, Contact, Environment, StepRecord, TrainingCommitment, merkle_root
 from studbook.records.step_lines import write_step
-from studbook.records.training import MAX_STEPS
 
 
 class Committer:
@@ -65,8 +65,8 @@ class Committer:
     """
 
     def __init__(self, node: Node, store: Store, *, every: int, run: str, environment: Environment | None = None) -> None:
-        if not 1 <= every <= MAX_STEPS:
-            raise ConfigError(f"a state is kept every {every} steps, expected 1 or more")
+        if not 1 <= every <= MOST_EVERY:
+            raise ConfigError(f"a state is kept every {every} steps, expected 1 to {MOST_EVERY:,}")
         self.node, self.every, self.run = node, every, run
         self.environment = Environment() if environment is None else environment
         self._store, self._recording = store, Recording(node)
@@ -162,7 +162,7 @@ class Committer:
         return self.finish(state, key)
 
     def finish(self, state: NodeState, key: SigningKey) -> Signed[TrainingCommitment]:
-        """Sign the commitment to all steps so far; it is what verifiers are sent.
+        """Sign the commitment to all steps so far; it is what verifiers are sent. One to the same that was signed before stays.
 
         Raises:
             RecordError: No step was taken: a commitment to nothing proves nothing.
@@ -176,9 +176,20 @@ class Committer:
             training=task_of(self.node, self._records[0].before), steps=len(self._records), root=root, every=self.every,
             end=Checkpoint(state.step, *self._recording.digests(state)), environment=self.environment, run=self.run, made=now(),
         )  # fmt: skip
+        before = self._signed(key.public)
+        if before is not None and replace(before.record, made=commitment.made) == commitment:
+            return before
         data = sign(commitment, key)
         self._store.put(COMMITMENT, data)
         return open_signed(data, TrainingCommitment, COMMITMENT)
+
+    def _signed(self, key: PublicKey) -> Signed[TrainingCommitment] | None:
+        """The commitment that is kept, if this key signed one."""
+        try:
+            data = self._store.get(COMMITMENT, max_bytes=TrainingCommitment.MAX_BYTES)
+            return open_signed(data, TrainingCommitment, COMMITMENT, keys=[key])
+        except StudbookError:
+            return None
 
     def rewind(self, step: int) -> None:
         """Forget the steps from a kept state on: all do them again, without a node that was excluded.
@@ -204,29 +215,28 @@ class Committer:
 
     def _resume(self, first: NodeState) -> NodeState | None:
         """The last state that is whole, and fits the records before it; ``None`` where there is nothing to go on from."""
-        records: list[StepRecord] = []
-        kept: set[int] = set()
-        state: NodeState | None = None
+        self._records, self._kept, state = [], set(), None
         try:
             while True:
-                step = len(records)
+                step = len(self._records)
                 read = load_state(self._store, step, first)
-                found = state_digests(read)
-                expected = (records[-1].left, records[-1].optimiser_after) if records else (digest(first.parameters), found[1])
-                if found != expected and not step:
-                    raise _another()
-                if found != expected:
+                found, last = state_digests(read), self._records[-1] if step else None
+                if found != ((digest(first.parameters), found[1]) if last is None else (last.left, last.optimiser_after)):
+                    if not step:
+                        raise _another()
                     break
                 state = read
-                kept.add(step)
-                self._records, self._kept, self._written = list(records), set(kept), len(records)
-                records += Ledger([b""] * step + load_lines(self._store, step, self.every))[step:]
-                if len(records) % self.every:
+                self._kept.add(step)
+                segment = load_steps(self._store, step, self.every)
+                self._records += segment
+                if len(segment) < self.every:
                     break  # a run that had ended in between: its last stretch is done again
         except RunFolderError:
             raise
         except StudbookError:
             pass  # what isn't whole wasn't finished
+        self._written = 0 if state is None else state.step
+        del self._records[self._written :]
         return state
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from studbook.errors import ConfigError, RecordError, VerifierError
 from studbook.protocols.committing import ROSTER
+from studbook.protocols.exchange import Exchange, Exchanged
 from studbook.protocols.gossip import Gossip
 from studbook.protocols.graphs import Graph
 from studbook.protocols.independent import Independent
-from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.kept import COMMITMENT, MOST_EVERY
 from studbook.protocols.local import Local
 from studbook.protocols.node import Node
-from studbook.protocols.protocols import Protocol
+from studbook.protocols.protocols import Exchanging, Protocol
 from studbook.protocols.recorder import Place
 from studbook.protocols.replay import Assignment
 from studbook.protocols.spec import TrainingSpec
@@ -23,7 +24,8 @@ from studbook.protocols.stores import FolderStore
 from studbook.protocols.synchronised import Synchronised
 from studbook.protocols.transcript import TRANSCRIPT, read_transcript
 from studbook.provenance import PublicKey, Signed, open_signed, read_signed
-from studbook.records import Contact, TrainingCommitment
+from studbook.records import TrainingCommitment
+from studbook.records.claim import MAX_SEED
 from studbook.records.roster import Roster
 
 NODES = "nodes"
@@ -38,14 +40,18 @@ class CommittedRun:
         roster: What was to be done, and who committed to what.
         protocol: How nodes trained together.
         nodes: What they were, built here.
-        contacts: By step and node: what each took over from others.
+        seed: The run's root seed, of what the protocol draws.
+        every: Nodes were to keep a state every so many steps.
+        exchanges: By step: what nodes sent, and what each took over from others.
     """
 
     folder: Path
     roster: Signed[Roster]
     protocol: Protocol
     nodes: Sequence[Node]
-    contacts: Mapping[int, Mapping[int, Contact]]
+    seed: int
+    every: int
+    exchanges: Mapping[int, Exchanged]
 
     def store(self, node: int) -> FolderStore:
         """What a node shows."""
@@ -72,8 +78,22 @@ class CommittedRun:
         """What a node was to do, as far as it committed to it."""
         roster = self.roster.record
         enrolled = roster.nodes[node]
-        contacts = {step: taken[node] for step, taken in self.contacts.items() if step < enrolled.steps and node in taken}
-        return Assignment(self.nodes[node], roster.run, enrolled.steps, PublicKey(enrolled.key), contacts=contacts, draw=roster.id)
+        noted = {step: each for step, each in self.exchanges.items() if step < enrolled.steps}
+        contacts = {step: each.taken[node] for step, each in noted.items() if node in each.taken}
+        takes = self.protocol.takes if isinstance(self.protocol, Exchanging) else None
+        sent = {step: (takes, each.sent[node]) for step, each in noted.items() if takes and node in each.sent}
+        key = PublicKey(enrolled.key)
+        return Assignment(self.nodes[node], roster.run, enrolled.steps, key, contacts=contacts, sent=sent, draw=roster.id, every=self.every)
+
+    def exchange(self, step: int) -> Exchange:
+        """A step's exchange as it has to be taken again.
+
+        All nodes were there in the steps that all commitments cover, as one that is lost commits to the steps before.
+        """
+        noted = self.exchanges.get(step, Exchanged())
+        whole = step < min(each.steps for each in self.roster.record.nodes)
+        present = range(len(self.nodes)) if whole else sorted(noted.sent)
+        return Exchange(step, self.seed, self.nodes, present, whole, sorted({each.peers for each in noted.taken.values()}))
 
 
 def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Mapping[str, Any] | None = None) -> CommittedRun:
@@ -86,7 +106,8 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
 
     Raises:
         ConfigError: Nodes of this run made no commitments, or it can't be built here.
-        RecordError: Files that aren't what they should be; ``SchemaVersionError`` where they are of a newer version.
+        RecordError: Files that aren't what they should be, or name what the run doesn't have; ``SchemaVersionError`` where they are of a
+            newer version.
         SignatureError: The roster was changed, or signed by somebody else.
         VerifierError: The file of contacts is missing, or was changed.
     """
@@ -96,13 +117,37 @@ def open_run(folder: Path, *, coordinator: PublicKey | None = None, settings: Ma
     if not isinstance(plain, dict):
         raise ConfigError(f"{folder / ROSTER} doesn't say what was trained", hint='name it in Plan(settings={"spec": spec.plain()})')
     if settings:
-        plain = {**plain, "settings": {**plain.get("settings", {}), **settings}}
+        plain = {**plain, "settings": {**_settings_of(plain), **settings}}
     nodes = TrainingSpec.of(plain).build()
     if len(nodes) != len(roster.record.nodes):
         raise RecordError(f"{folder / ROSTER} names {len(roster.record.nodes)} nodes, its run has {len(nodes)}", hint="ask for it again")
     protocol = _protocol_of(roster.record.settings.get("protocol"))
     protocol.check(len(nodes))
-    return CommittedRun(folder, roster, protocol, nodes, read_transcript(folder / TRANSCRIPT, roster.record.transcript))
+    seed = roster.record.settings.get("seed")
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise RecordError(f"the roster's seed is {str(seed)[:40]!r}, expected 0 to 2^53 - 1", hint="ask for it again")
+    every = roster.record.settings.get("commit_every")
+    if type(every) is not int or not 1 <= every <= MOST_EVERY:
+        raise RecordError(f"the roster's commit_every is {str(every)[:40]!r}, expected 1 to {MOST_EVERY:,}", hint="ask for it again")
+    exchanges = read_transcript(folder / TRANSCRIPT, roster.record.transcript)
+    _require_known(exchanges, len(nodes), roster.record.steps)
+    return CommittedRun(folder, roster, protocol, nodes, seed, every, exchanges)
+
+
+def _settings_of(plain: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = plain.get("settings", {})
+    if not isinstance(settings, dict):
+        raise RecordError(f"the roster's settings of the objective are {str(settings)[:40]!r}, expected a table", hint="ask for it again")
+    return settings
+
+
+def _require_known(exchanges: Mapping[int, Exchanged], n: int, steps: int) -> None:
+    """Refuse a transcript of steps or nodes that the run doesn't have."""
+    for step, each in exchanges.items():
+        named = {*each.sent, *each.taken, *(peer for contact in set(each.taken.values()) for peer in contact.peers)}
+        if step >= steps or any(i >= n for i in named):
+            message = f"the transcript names step {step} and node {max(named, default=0)}, the run has {steps:,} steps of {n} nodes"
+            raise RecordError(message, hint="ask for it again")
 
 
 def _protocol_of(plain: Any) -> Protocol:

@@ -7,20 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from studbook.errors import ConfigError, RunFolderError, StudbookError
+from studbook.errors import ConfigError, RecordError, RunFolderError, StudbookError
 from studbook.files import write_file
-from studbook.protocols.kept import COMMITMENT
+from studbook.protocols.answers import require_fields
+from studbook.protocols.kept import COMMITMENT, MOST_EVERY
 from studbook.protocols.messages import Message, raise_error
 from studbook.protocols.protocols import Protocol, Served
-from studbook.protocols.team import Team
+from studbook.protocols.team import Check, Event, Team
 from studbook.protocols.transcript import TRANSCRIPT, Transcript, begin_file, digest_of_file
-from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, sign
+from studbook.provenance import PublicKey, Signed, SigningKey, open_signed, read_signed, sign
 from studbook.records import TrainingCommitment, canonical_bytes
 from studbook.records.roster import Enrolled, Roster
 from studbook.verification.calibration import now
 from studbook.verification.quorum import new_round
 
 ROSTER = "roster.json"
+_LONGEST_WHY = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +41,10 @@ class Commit:
     key: SigningKey
 
     def __post_init__(self) -> None:
-        if type(self.every) is not int or self.every < 1:
-            raise ConfigError(f"commit_every is {self.every!r}, expected 1 or more steps between kept states")
+        require_every(self.every)
 
-    def check(self, protocol: Protocol, folder: Path | None) -> None:
+    @staticmethod
+    def check(protocol: Protocol, folder: Path | None) -> None:
         """Refuse runs whose nodes can't commit.
 
         Raises:
@@ -76,7 +78,7 @@ class Commit:
         _enrol(team, team.transcript)
 
     def end(self, team: Team, folder: Path, settings: Mapping[str, Any]) -> Signed[Roster]:
-        """Nodes sign; the roster says who committed to what.
+        """Nodes sign; the roster says who committed to what. One that says the same stays: verifiers may have it already.
 
         Raises:
             StorageError: The disk refused.
@@ -84,20 +86,40 @@ class Commit:
         transcript = team.transcript
         assert transcript is not None
         wanted = {i: transcript.stopped.get(i, team.step) for i in team.live}
-        requests = {i: transcript.message("seal", i, steps) for i, steps in wanted.items() if steps}
-        answers = team.ask(requests, check=lambda _i, _request, _answer: None)
+        requests = {i: transcript.message("seal", i, steps, since=steps) for i, steps in wanted.items() if steps}
+        answers = _ask(team, transcript, requests, check=lambda _i, _request, _answer: None)
         roster = Roster(
             settings=dict(settings), steps=team.step, run=transcript.run, transcript=digest_of_file(folder / TRANSCRIPT),
-            nodes=tuple(_enrolled(team, transcript, i, answers.get(i)) for i in range(team.cluster.n)), made=now(),
+            nodes=tuple(_enrolled(team, transcript, i, wanted.get(i, 0), answers.get(i)) for i in range(team.cluster.n)), made=now(),
         )  # fmt: skip
+        before = self._signed(folder / ROSTER)
+        if before is not None and replace(before.record, made=roster.made).id == roster.id:
+            return before
         data = sign(roster, self.key)
         write_file(folder / ROSTER, data)
         return open_signed(data, Roster, ROSTER)
 
+    def _signed(self, path: Path) -> Signed[Roster] | None:
+        """The roster that is there, if this key signed it."""
+        try:
+            return read_signed(path, Roster, keys=[self.key.public])
+        except StudbookError:
+            return None
+
+
+def require_every(every: object) -> None:
+    """Refuse a number of steps between kept states that can't be.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if type(every) is not int or not 1 <= every <= MOST_EVERY:
+        raise ConfigError(f"commit_every is {every!r}, expected 1 to {MOST_EVERY:,} steps between kept states")
+
 
 def _enrol(team: Team, transcript: Transcript) -> None:
     going = [i for i in team.live if i not in transcript.stopped]
-    for i, answer in team.ask({i: transcript.message("commit", i, team.step) for i in going}).items():
+    for i, answer in _ask(team, transcript, {i: transcript.message("commit", i, team.step) for i in going}).items():
         if answer.fields["step"] != team.step:
             message = f"the records of node {i} end at step {answer.fields['step']}, the checkpoint is at {team.step}"
             raise RunFolderError(message, hint="begin anew in another folder with --out")
@@ -110,21 +132,41 @@ def _enrol(team: Team, transcript: Transcript) -> None:
             raise RunFolderError(message, hint="go on where it began, or begin anew")
 
 
-def _enrolled(team: Team, transcript: Transcript, i: int, answer: Message | None) -> Enrolled:
-    """What a node committed to, once its signature is its own; else why it didn't."""
+def _ask(team: Team, transcript: Transcript, requests: Mapping[int, Message], check: Check | None = None) -> Mapping[int, Message]:
+    """Nodes' answers; whoever keeps too little is asked again, with what it took over since. All contacts of a run would fit no message."""
+    answers = team.ask(requests, check=check)
+    behind = {}
+    for i, answer in answers.items():
+        at = answer.fields.get("step")
+        if answer.kind == "recording" and type(at) is int and 0 <= at < requests[i].fields["since"]:
+            behind[i] = transcript.message(requests[i].kind, i, requests[i].fields["step"], since=at)
+    return {**answers, **(team.ask(behind, check=check) if behind else {})}
+
+
+def _enrolled(team: Team, transcript: Transcript, i: int, wanted: int, answer: Message | None) -> Enrolled:
+    """What a node committed to, once its signature is its own; else why it didn't: no node keeps the others from a signed roster."""
     key, computes = transcript.told.get(i, ("", ""))
     none = Enrolled(node=i, key=key, commitment="", steps=0, numerics=computes, why=_story(team, i))
     if answer is None:
         return none
     try:
-        raise_error(answer, f"node {i}")
-        signed = open_signed(str(answer.fields.get("commitment")).encode(), TrainingCommitment, COMMITMENT, keys=[PublicKey(none.key)])
+        found = _sealed(answer, i, PublicKey(key), transcript.run, wanted)
+        return replace(none, commitment=found.id, steps=found.steps, why="" if found.steps == team.step else none.why)
     except StudbookError as error:
-        return replace(none, why=f"{none.why}; {error.message}" if none.why else error.message)
-    steps = signed.record.steps
-    return replace(none, commitment=signed.record.id, steps=steps, why="" if steps == team.step else none.why)
+        team.events.append(Event(team.step, i, "uncommitted", error.message[:_LONGEST_WHY]))
+        return replace(none, why=(f"{none.why}; {error.message}" if none.why else error.message)[: 2 * _LONGEST_WHY])
+
+
+def _sealed(answer: Message, i: int, key: PublicKey, run: str, wanted: int) -> TrainingCommitment:
+    """The commitment in a node's answer: to this run, and to no more steps than it was asked for."""
+    raise_error(answer, f"node {i}")
+    require_fields("seal", answer.fields)
+    found = open_signed(answer.fields["commitment"].encode(), TrainingCommitment, COMMITMENT, keys=[key]).record
+    if found.run != run or found.steps > wanted:
+        raise RecordError(f"node {i} committed to {found.steps:,} steps of the run {found.run}, asked for {wanted:,} of {run}")
+    return found
 
 
 def _story(team: Team, i: int) -> str:
     told = [f"{each.what} at step {each.step}: {each.why}" for each in team.events if each.node == i and each.what != "cut off"]
-    return "; ".join(told)[:500]
+    return "; ".join(told)[:_LONGEST_WHY]

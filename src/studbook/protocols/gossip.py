@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.errors import ConfigError, EvidenceError
+from studbook.errors import ConfigError
 from studbook.protocols.checks import require_several
+from studbook.protocols.exchange import Exchange, Kind, Shares
 from studbook.protocols.graphs import Edge, Graph, metropolis_weights, pair_weights
-from studbook.protocols.node import Node
 from studbook.protocols.team import Team, spread_of
 from studbook.protocols.values import Parameters, mean
-from studbook.records import Contact
 from studbook.rng import stream
 from studbook.theory import pair_contraction
 
-Shares: TypeAlias = Mapping[int, float]
-"""By node, in the order of summation: how much of its parameters goes into a mean."""
 _DRAWS = 1000
 _MOST_DRAWN = 1 << 24
 """Numbers in the drawn matrices; large graphs get fewer of them."""
@@ -75,11 +72,11 @@ class Gossip:
 
     def step(self, team: Team) -> Mapping[int, float]:
         """See ``Protocol``."""
-        if (team.step + 1) % self.every:
+        if not self._exchanges(team.step):
             return team.advance()
         if len(team.live) < self.graph.n:
             team.note_parts(self.graph.parts(team.live))
-        pairs = self.graph.matching(team.live, rng=stream(team.seed, "matching", team.step)) if self.exchange == "pairs" else None
+        pairs = self._pairs(team.live, team.seed, team.step) if self.exchange == "pairs" else None
         losses = team.advance(sharing=team.live if pairs is None else [i for pair in pairs for i in pair])
         found = team.parameters()
         team.before = spread_of(found.values())
@@ -87,16 +84,20 @@ class Gossip:
         team.adopt(_mixed(found, shares), {i: list(each) for i, each in shares.items()})
         return losses
 
-    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
-        """See ``Exchanging``; a pair is an edge of the graph, neighbours are weighed as those who took part are joined."""
+    @property
+    def takes(self) -> Kind:
+        """Nodes adopt parameters."""
+        return "parameters"
+
+    def shares(self, exchange: Exchange) -> Mapping[int, Shares]:
+        """See ``Exchanging``; pairs are drawn again, and where it isn't known among whom, those named have to be edges of the graph."""
+        if not self._exchanges(exchange.step):
+            return {}
         if self.exchange == "neighbours":
-            wanted = self._with_neighbours(present).get(node, {})
-        else:
-            pair = (contact.peers[0], contact.peers[-1])
-            wanted = dict.fromkeys(pair, 1.0) if node in pair and pair in self.graph.edges else {}
-        if contact.kind != "parameters" or tuple(wanted) != contact.peers:
-            raise EvidenceError(f"node {node} took over {contact.kind} of {contact.peers}, which aren't its partners", hint="reject it")
-        return list(wanted.values())
+            return self._with_neighbours(exchange.present)
+        if exchange.whole:
+            return _in_pairs(exchange.present, self._pairs(exchange.present, exchange.seed, exchange.step))
+        return _in_pairs(exchange.present, [(each[0], each[1]) for each in exchange.named if each in self.graph.edges])
 
     def mixing(self, n: int) -> Sequence[Floats]:
         """One matrix for neighbours; for random pairs one of the same second moments; else many matchings, drawn by the run's own law."""
@@ -116,6 +117,12 @@ class Gossip:
         edges = [list(edge) for edge in self.graph.edges]
         described = {"protocol": "gossip", "graph": self.graph.name, "exchange": self.exchange, "every": self.every, "edges": edges}
         return {**described, "nodes": self.graph.n}
+
+    def _exchanges(self, step: int) -> bool:
+        return (step + 1) % self.every == 0
+
+    def _pairs(self, live: Sequence[int], seed: int, step: int) -> list[Edge]:
+        return self.graph.matching(live, rng=stream(seed, "matching", step))
 
     def _with_neighbours(self, nodes: Sequence[int]) -> dict[int, Shares]:
         weights = metropolis_weights(self.graph, nodes)

@@ -28,7 +28,7 @@ class Graph:
         name: What it is called in tables.
 
     Raises:
-        ConfigError: One node, an edge that can't be, or nodes that no path joins.
+        ConfigError: One node, a name that is no text, an edge that can't be, or nodes that no path joins.
 
     Examples:
         >>> from studbook.protocols import Graph
@@ -45,6 +45,8 @@ class Graph:
             raise ConfigError(
                 f"a graph has {self.n} node{'s' * (self.n != 1)}, expected 2 to {MOST_NODES:,}", hint="one node alone has nobody to talk to"
             )
+        if not isinstance(self.name, str):
+            raise ConfigError(f"a graph is called {str(self.name)[:40]!r}, expected a text")
         for i, j in self.edges:
             if not 0 <= i < j < self.n:
                 raise ConfigError(f"the edge {i}–{j} can't be: expected two different nodes from 0 to {self.n - 1}, the lower one first")

@@ -161,24 +161,37 @@ def _restore(host: Host, message: Message) -> Message:
 def _commit(host: Host, message: Message) -> Message:
     """Begin to record, or go on: the node comes to a step by what it keeps of its own steps, or to an earlier one."""
     host.recorder = recorder_of(host.node, host.place, message.fields)
-    host.state = host.recorder.begin(_step_of(message), contacts_of(message.fields))
-    return Message("recording", {"step": host.state.step, "key": str(host.recorder.key.public), "numerics": numerics()})
+    host.state = _standing(host.recorder, message)
+    return _recording(host.recorder, host.state)
 
 
 def _seal(host: Host, message: Message) -> Message:
-    """Sign the commitment to the first so many steps: all that it took, or those before it went on from a peer's state."""
+    """Sign the commitment to the first so many steps: all that it took, or those before it went on from a peer's state.
+
+    A node that keeps too little to come there without contacts that the message leaves out says where it stands.
+    """
     until = _step_of(message)
     recorder, state = host.recorder, host.state
     if recorder is None or state.step != until:
         recorder = recorder_of(host.node, host.place, message.fields)
-        state = recorder.begin(until, contacts_of(message.fields))
+        state = _standing(recorder, message)
+        if state.step < _step_of(message, "since"):
+            return _recording(recorder, state)
     return Message("commitment", {"commitment": recorder.finish(state).data.decode()})
 
 
-def _step_of(message: Message) -> int:
-    step = message.fields.get("step")
+def _standing(recorder: Recorder, message: Message) -> NodeState:
+    return recorder.begin(_step_of(message), contacts_of(message.fields), since=_step_of(message, "since"))
+
+
+def _recording(recorder: Recorder, state: NodeState) -> Message:
+    return Message("recording", {"step": state.step, "key": str(recorder.key.public), "numerics": numerics()})
+
+
+def _step_of(message: Message, name: str = "step") -> int:
+    step = message.fields.get(name)
     if type(step) is not int or not 0 <= step <= MAX_STEPS:
-        raise RecordError(f"the message {message.kind!r} names no step")
+        raise RecordError(f"the message {message.kind!r} names no {name}")
     return step
 
 

@@ -1,7 +1,8 @@
 """A whole run verified: every node's steps replayed by several verifiers, what nodes took over from each other taken again, and votes.
 
 All nodes' steps of a round are the same ones, drawn by the roster over all commitments and 128 random bits that are drawn after it. So
-what a node took over in a drawn step can be made again of its peers' own steps, each of which was replayed.
+what a node took over in a drawn step can be made again of its peers' own steps, each of which was replayed. Who was to take over what from
+whom is the protocol's to say. Nodes see no more than what they are told: what they were told falsely is the coordinator's fault.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from studbook.errors import ConfigError, EvidenceError, StudbookError
 from studbook.protocols.committed_run import CommittedRun
+from studbook.protocols.exchange import Exchanged, Shares
 from studbook.protocols.numerics import numerics
 from studbook.protocols.protocols import Exchanging
 from studbook.protocols.replay import ReplayExamination, ReplayVerifier, bit_for_bit, check_taken_over
@@ -28,6 +30,7 @@ from studbook.verification.calibration import now
 from studbook.verification.quorum import Quorum, make_receipt, new_round
 
 NOT_COMBINED = "contacts that differ from what peers had"
+_NONE = Exchanged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,12 @@ class Inspected:
         node: Which.
         outcome: ``accept``: enough verifiers found all that they looked at to be so, and the commitment covers the whole run.
             ``reject``: enough found what isn't so. Else ``inconclusive``.
-        ballots: Verifiers that could vote.
+        ballots: Verifiers that could vote: none where something that it took over isn't confirmed, and nothing is wrong with its own steps.
         covers: Steps that the commitment covers.
         replayed: Steps that were drawn.
         taken: Steps that a verifier took again, those on the way from kept states among them.
         confirmed: Contacts in drawn steps that were made again of what the peers had.
-        contacts: Contacts in drawn steps.
+        contacts: Contacts that there are, or that there were to be, in drawn steps.
         detects: Probability to find false steps, were they as many as the draw is made for.
         cpu_s: CPU seconds of one verifier, the mean.
         reason: Why it isn't accepted, or what of it isn't confirmed.
@@ -106,16 +109,18 @@ class Inspection:
         round: Its 128 random bits in hex.
         nodes: What became of each node's commitment.
         receipts: By node: the signed verdict with the ballots that it rests on. Nodes without a commitment have none.
+        fault: What the coordinator had nodes take over against the protocol, the first of it; no node is rejected for that.
     """
 
     round: str
     nodes: Sequence[Inspected]
     receipts: Mapping[int, bytes]
+    fault: str = ""
 
     @property
     def outcome(self) -> Outcome:
-        """``reject`` where a node is rejected, ``accept`` where all are accepted."""
-        found = {each.outcome for each in self.nodes}
+        """``reject`` where a node is rejected, or the coordinator is at fault; ``accept`` where all nodes are accepted."""
+        found = {each.outcome for each in self.nodes} | ({Outcome.REJECT} if self.fault else set())
         return next((each for each in (Outcome.REJECT, Outcome.INCONCLUSIVE) if each in found), Outcome.ACCEPT)
 
 
@@ -134,10 +139,12 @@ def inspect_run(run: CommittedRun, draw: Draw, voters: Sequence[SigningKey], *, 
     quorum = Quorum(len(voters) // 2 + 1, tuple(key.public for key in voters))
     opened = [_opened(run, i) for i in range(len(run.nodes))]
     round_ = new_round()  # after the commitments
-    looks = []
+    looks, faults = [], []
     for key in voters:
         with TemporaryDirectory(prefix="studbook-replay-") as scratch:
-            looks.append(_Verifier(run, opened, draw, round_, quorum.electorate, _Shown(Path(scratch))).look(key, progress))
+            verifier = _Verifier(run, opened, draw, round_, quorum.electorate, _Shown(Path(scratch)))
+            looks.append(verifier.look(key, progress))
+            faults.append(verifier.fault)
     nodes, receipts = [], {}
     for i, signed in enumerate(opened):
         several = [each[i] for each in looks]
@@ -149,7 +156,7 @@ def inspect_run(run: CommittedRun, draw: Draw, voters: Sequence[SigningKey], *, 
             whole = outcome is not Outcome.ACCEPT or found.covers == run.roster.record.steps
             found = replace(found, outcome=outcome if whole else Outcome.INCONCLUSIVE)
         nodes.append(found)
-    return Inspection(round_, nodes, receipts)
+    return Inspection(round_, nodes, receipts, next((fault for fault in faults if fault), ""))
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +166,6 @@ class _Look:
     reason: str = ""
     examined: ReplayExamination | None = None
     confirmed: int = 0
-    wrong: int = 0
     contacts: int = 0
     cpu_s: float = 0.0
     ballot: bytes = b""
@@ -187,7 +193,9 @@ class _Verifier:
         self, run: CommittedRun, opened: Sequence[Signed[TrainingCommitment] | str], draw: Draw, round_: str, electorate: str, shown: _Shown
     ) -> None:
         self._run, self._opened, self._draw, self._round, self._electorate, self._shown = run, opened, draw, round_, electorate, shown
+        self._due: dict[int, Mapping[int, Shares]] = {}
         self._right: dict[tuple[int, Contact, tuple[float, ...]], str] = {}
+        self.fault = ""
 
     def look(self, key: SigningKey, progress: Callable[[], None] | None) -> list[_Look]:
         """All nodes, each with a ballot where one could be cast."""
@@ -201,7 +209,8 @@ class _Verifier:
                 began = time.process_time()
                 self._confirm(i, look, look.examined.steps)
                 look.cpu_s += time.process_time() - began
-                look.ballot = sign(_ballot(look, look.examined.ballot), key)
+                if look.examined.contradiction or look.confirmed == look.contacts:
+                    look.ballot = sign(_ballot(look, look.examined.ballot), key)
         return looks
 
     def _examine(self, i: int) -> _Look:
@@ -213,9 +222,9 @@ class _Verifier:
             return _Look(f"it computed with {computed or 'nobody knows what'}, here is {numerics()}: other bits would be nobody's fault")
 
         def seen(step: int, taken: Retraced) -> None:
-            kinds = {each.kind for each in self._run.contacts.get(step, {}).values()}
-            if kinds:
-                self._shown.put(i, step, taken.update if "gradient" in kinds else taken.after.parameters)
+            protocol = self._run.protocol
+            if isinstance(protocol, Exchanging) and self._shares(step):
+                self._shown.put(i, step, taken.update if protocol.takes == "gradient" else taken.after.parameters)
 
         try:
             verifier = ReplayVerifier(self._run.assignment(i), bit_for_bit(node, self._draw.of(signed.record.steps)))
@@ -224,44 +233,56 @@ class _Verifier:
             return _Look(error.message, cpu_s=time.process_time() - began)
         return _Look(found.contradiction, found, cpu_s=time.process_time() - began)
 
+    def _shares(self, step: int) -> Mapping[int, Shares]:
+        """Who was to take over what from whom in a step; the same for all nodes."""
+        if step not in self._due:
+            protocol = self._run.protocol
+            self._due[step] = protocol.shares(self._run.exchange(step)) if isinstance(protocol, Exchanging) else {}
+        return self._due[step]
+
     def _confirm(self, i: int, look: _Look, steps: Sequence[int]) -> None:
         """What a node took over in drawn steps, made again of what its peers had."""
         for step in steps:
-            taken = self._run.contacts.get(step, {})
-            if i not in taken:
+            contact, shares = self._run.exchanges.get(step, _NONE).taken.get(i), self._shares(step).get(i)
+            if contact is None and shares is None:
                 continue
             look.contacts += 1
-            missing = [peer for peer in taken[i].peers if (peer, step) not in self._shown.known]
-            if missing:
+            if contact is None or shares is None or not self._is_due(contact, shares):
+                fault = f"in step {step} node {i} took over {_told(contact, shares)}"
+            elif missing := [peer for peer in shares if (peer, step) not in self._shown.known]:
                 look.reason = look.reason or f"what it took over in step {step} can't be made again: node {missing[0]}'s isn't there"
                 continue
-            problem = self._problem(i, step, taken)
-            look.confirmed += not problem
-            look.wrong += bool(problem)
-            look.reason = look.reason or problem
+            else:
+                fault = self._combined(step, contact, tuple(shares.values()))
+            look.confirmed += not fault
+            look.reason = look.reason or fault
+            self.fault = self.fault or fault
 
-    def _problem(self, i: int, step: int, taken: Mapping[int, Contact]) -> str:
-        """What is wrong with what a node took over in a step; the same mean is made once for all who took it over."""
-        contact, protocol = taken[i], self._run.protocol
-        try:
-            if not isinstance(protocol, Exchanging):
-                raise EvidenceError(f"in step {step} it took over what the protocol has nobody take over")
-            present = sorted({peer for each in taken.values() for peer in each.peers})
-            shares = tuple(protocol.shares(i, contact, present, self._run.nodes))
-        except EvidenceError as error:
-            return error.message
-        key = step, contact, shares
-        if key not in self._right:
-            self._right[key] = self._combined(*key)
-        return self._right[key]
+    def _is_due(self, contact: Contact, shares: Shares) -> bool:
+        protocol = self._run.protocol
+        return isinstance(protocol, Exchanging) and contact.kind == protocol.takes and contact.peers == tuple(shares)
 
     def _combined(self, step: int, contact: Contact, shares: tuple[float, ...]) -> str:
-        values = {peer: self._shown.get(peer, step) for peer in contact.peers}
-        try:
-            check_taken_over(step, contact, values, partial(mean, weights=shares))
-        except EvidenceError as error:
-            return error.message
-        return ""
+        """What is wrong with a mean; the same one is made once for all who took it over."""
+        key = step, contact, shares
+        if key not in self._right:
+            values = {peer: self._shown.get(peer, step) for peer in contact.peers}
+            try:
+                check_taken_over(step, contact, values, partial(mean, weights=shares))
+                self._right[key] = ""
+            except EvidenceError as error:
+                self._right[key] = error.message
+        return self._right[key]
+
+
+def _told(contact: Contact | None, shares: Shares | None) -> str:
+    """What a node took over, beside what it was to take over."""
+    found = "nothing" if contact is None else f"{contact.kind} of {_nodes(contact.peers)}"
+    return f"{found}; by the protocol it was to take over " + ("nothing" if shares is None else f"the mean of {_nodes(tuple(shares))}")
+
+
+def _nodes(several: Sequence[int]) -> str:
+    return f"nodes {', '.join(map(str, several[:8]))}{' …' if len(several) > 8 else ''}" if several else "nobody"
 
 
 def _opened(run: CommittedRun, node: int) -> Signed[TrainingCommitment] | str:
@@ -273,10 +294,9 @@ def _opened(run: CommittedRun, node: int) -> Signed[TrainingCommitment] | str:
 
 
 def _ballot(look: _Look, ballot: Ballot) -> Ballot:
-    checked = look.confirmed + look.wrong
-    if not checked:
+    if not look.confirmed:
         return ballot
-    return replace(ballot, checks=(*ballot.checks, Check("execution", NOT_COMBINED, float(look.wrong), 0.0, checked)))
+    return replace(ballot, checks=(*ballot.checks, Check("execution", NOT_COMBINED, 0.0, 0.0, look.confirmed)))
 
 
 def _counted(run: CommittedRun, draw: Draw, node: int, looks: Sequence[_Look]) -> Inspected:
@@ -288,7 +308,7 @@ def _counted(run: CommittedRun, draw: Draw, node: int, looks: Sequence[_Look]) -
         short = f"it committed to {enrolled.steps:,} of {run.roster.record.steps:,} steps; {enrolled.why}"
         reason = f"{reason}; {short}" if reason else short
     return Inspected(
-        node=node, outcome=Outcome.INCONCLUSIVE, ballots=len(examined), covers=enrolled.steps,
+        node=node, outcome=Outcome.INCONCLUSIVE, ballots=sum(bool(each.ballot) for each in looks), covers=enrolled.steps,
         replayed=max((each.cost.drawn for each in examined), default=0), taken=max((each.cost.taken for each in examined), default=0),
         confirmed=min(each.confirmed for each in looks), contacts=first.contacts,
         detects=draw.detects(enrolled.steps) if examined else 0.0, cpu_s=sum(each.cpu_s for each in looks) / len(looks), reason=reason,

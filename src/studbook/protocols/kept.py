@@ -19,6 +19,8 @@ from studbook.records.step_lines import Link, read_link, read_step
 
 COMMITMENT = "commitment.json"
 MAX_SEGMENT = 256 << 20
+MOST_EVERY = MAX_SEGMENT // (StepRecord.MAX_BYTES + 1)
+"""Most steps between kept states: their records have to fit one file, however long each is."""
 _STATELESS = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
 
 StateDigests: TypeAlias = tuple[str, str]
@@ -187,11 +189,31 @@ def load_lines(store: Store, start: int, every: int) -> list[bytes]:
         VerifierError: They aren't there, are cut off, or are too many.
     """
     name = steps_name(start)
-    data = store.get(name, max_bytes=min(MAX_SEGMENT, every * (StepRecord.MAX_BYTES + 1)))
+    data = store.get(name, max_bytes=min(every, MOST_EVERY) * (StepRecord.MAX_BYTES + 1))
     lines = data.split(b"\n")
     if lines[-1] or not 1 <= len(lines) - 1 <= every:
         raise VerifierError(f"{name} is cut off, or has {len(lines) - 1} steps, expected 1 to {every}", hint="ask the node for it again")
     return lines[:-1]
+
+
+def load_steps(store: Store, start: int, every: int) -> list[StepRecord]:
+    """The records from a kept state up to the next one.
+
+    Raises:
+        VerifierError: See ``load_lines``.
+        EvidenceError: One is no such record, or of another step.
+    """
+    return [_record(line, start + i) for i, line in enumerate(load_lines(store, start, every))]
+
+
+def _record(line: bytes, step: int) -> StepRecord:
+    try:
+        found = read_step(line, f"step {step}")
+    except StudbookError as error:
+        raise EvidenceError(f"the node committed to what is no step: {error.message}", hint="reject it") from error
+    if found.step != step:
+        raise EvidenceError(f"the node committed to step {found.step} as its step {step}", hint="reject it")
+    return found
 
 
 class Ledger(Sequence[StepRecord]):
@@ -223,16 +245,9 @@ class Ledger(Sequence[StepRecord]):
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         step = range(len(self))[place]
-        if step in self._read:
-            return self._read[step]
-        try:
-            found = read_step(self._lines[step], f"step {step}")
-        except StudbookError as error:
-            raise EvidenceError(f"the node committed to what is no step: {error.message}", hint="reject it") from error
-        if found.step != step:
-            raise EvidenceError(f"the node committed to step {found.step} as its step {step}", hint="reject it")
-        self._read[step] = found
-        return found
+        if step not in self._read:
+            self._read[step] = _record(self._lines[step], step)
+        return self._read[step]
 
     def links(self) -> Iterator[Link]:
         """Where each step begins and ends; many times faster than reading the records, which are read where they are looked at.
@@ -255,7 +270,7 @@ def load_records(store: Store, commitment: TrainingCommitment) -> Ledger:
     """
     lines: list[bytes] = []
     while len(lines) < commitment.steps:
-        lines += load_lines(store, len(lines), commitment.every)
-    if len(lines) != commitment.steps or merkle_root(lines) != commitment.root:
+        lines += load_lines(store, len(lines), min(commitment.every, commitment.steps - len(lines)))
+    if merkle_root(lines) != commitment.root:
         raise VerifierError("the steps don't lie under the commitment's root", hint="they were changed: ask the node for them again")
     return Ledger(lines)

@@ -125,7 +125,7 @@ class LearnerSteps:
         from studbook.neural.training import Stepper
 
         put_weights(self.lesson, parameters)
-        stepper = Stepper(self.lesson.network, self.options, self.n_steps, betas=self.lesson.betas)
+        stepper = Stepper(self.lesson.network, self.options, self.n_steps, betas=self.lesson.betas, players=self.lesson.players)
         stepper.steps = number if self.round is None else self.round
         counted = {} if self.options.optimizer == "sgd" else {"step": torch.tensor(float(number))}
         weights = {f"{_WEIGHT}{name}": weight for name, weight in self.lesson.network.named_parameters()}

@@ -9,12 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.errors import ConfigError, EvidenceError
+from studbook.errors import ConfigError
 from studbook.protocols.checks import require_several
-from studbook.protocols.node import Node
+from studbook.protocols.exchange import Exchange, Kind, Shares
 from studbook.protocols.team import Team, spread_of
 from studbook.protocols.values import mean
-from studbook.records import Contact
 
 _MOST = 1_000_000
 
@@ -55,7 +54,7 @@ class Local:
 
     def step(self, team: Team) -> Mapping[int, float]:
         """See ``Protocol``."""
-        exchange = (team.step + 1) % self.every == 0
+        exchange = self._exchanges(team.step)
         losses = team.advance(sharing=team.live if exchange else ())
         if exchange:
             found = team.parameters()
@@ -64,11 +63,15 @@ class Local:
             team.adopt(dict.fromkeys(found, together), dict.fromkeys(found, tuple(found)))
         return losses
 
-    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
+    @property
+    def takes(self) -> Kind:
+        """Nodes adopt parameters."""
+        return "parameters"
+
+    def shares(self, exchange: Exchange) -> Mapping[int, Shares]:
         """See ``Exchanging``; all alike."""
-        if contact.kind != "parameters" or node not in contact.peers:
-            raise EvidenceError(f"node {node} took over {contact.kind} of {contact.peers}, not parameters of all", hint="reject it")
-        return [1.0] * len(contact.peers)
+        present = exchange.present if self._exchanges(exchange.step) else ()
+        return dict.fromkeys(present, dict.fromkeys(present, 1.0))
 
     def mixing(self, n: int) -> Sequence[Floats]:
         """Nothing for k − 1 steps, then everything."""
@@ -77,3 +80,6 @@ class Local:
     def describe(self) -> Mapping[str, Any]:
         """See ``Protocol``."""
         return {"protocol": "local", "every": self.every}
+
+    def _exchanges(self, step: int) -> bool:
+        return (step + 1) % self.every == 0

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studbook.arrays import Floats
+from studbook.protocols.exchange import Exchange, Kind, Shares
 from studbook.protocols.host import Host
 from studbook.protocols.node import Node
 from studbook.protocols.team import Recovers, Team
-from studbook.records import Contact
 
 
 class Protocol(typing.Protocol):
@@ -62,18 +62,15 @@ class Served(Protocol, typing.Protocol):
 
 @typing.runtime_checkable
 class Exchanging(Protocol, typing.Protocol):
-    """A protocol whose nodes take over means of each other's values: what a verifier needs to take such a mean again."""
+    """A protocol whose nodes take over means of each other's values: what a verifier needs to take such a mean again.
 
-    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
-        """How much of each of a contact's peers goes into what a node took over.
+    Attributes:
+        takes: What nodes take over.
+    """
 
-        Args:
-            node: Which.
-            contact: What it took over.
-            present: All who took part in that step's exchange, sorted.
-            nodes: All nodes, by what they were built from.
+    @property
+    def takes(self) -> Kind: ...
 
-        Raises:
-            EvidenceError: By the protocol it was to take over something else, or from others.
-        """
+    def shares(self, exchange: Exchange) -> Mapping[int, Shares]:
+        """By node: how much of each peer's value goes into what it takes over in a step. A node that isn't here takes over nothing."""
         ...

@@ -17,6 +17,9 @@ from studbook.protocols.values import Parameters
 from studbook.provenance import Signed, SigningKey
 from studbook.records import Contact, TrainingCommitment
 
+KEYS = "keys"
+"""Folder of the private keys in a run's own, where no other is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -51,10 +54,14 @@ class Place:
             KeyFileError: The file holds no such key, or others can read it.
             StorageError: The disk refused.
         """
-        path = self.keys / f"{who}.pem"
+        path = self.file_of(who)
         if not path.exists():
             SigningKey.generate().save(path)
         return SigningKey.load(path)
+
+    def file_of(self, who: str) -> Path:
+        """The file of somebody's key, whether it is there or not."""
+        return self.keys / f"{who}.pem"
 
     def plain(self) -> dict[str, str]:
         """As JSON's types, for a process that works in another folder."""
@@ -97,15 +104,16 @@ class Recorder:
         self._open: tuple[NodeState, Parameters, NodeState] | None = None
         self.key = place.key(node.index)
 
-    def begin(self, until: int, contacts: Mapping[int, Contact]) -> NodeState:
+    def begin(self, until: int, contacts: Mapping[int, Contact], *, since: int = 0) -> NodeState:
         """The state before a step, from what is kept: the steps after the last kept state are taken again.
 
         Args:
             until: The step; 0 begins a run, and what a run that was stopped before its first checkpoint left goes.
             contacts: What the node took over in the steps before.
+            since: Contacts of steps before this one may be missing.
 
         Returns:
-            The state; before an earlier step, where what was taken over isn't kept any more.
+            The state; before an earlier step, where what was taken over isn't kept any more, or contacts of the steps after it are missing.
 
         Raises:
             RunFolderError: What is kept is another node's or run's.
@@ -117,6 +125,8 @@ class Recorder:
             kept = until - until % self._every
             self._committer.rewind(kept)
             state = load_state(self._store, kept, state)
+        if state.step < since:
+            return state
         try:
             while state.step < until:
                 state = self._again(state, contacts.get(state.step))

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from studbook.errors import CalibrationError, ConfigError, EvidenceError, VerifierError
 from studbook.fingerprints.challenge import draw_places
+from studbook.protocols.exchange import Kind
 from studbook.protocols.kept import Ledger, load_committed, load_records, optimiser_digest, task_of, update_name
 from studbook.protocols.node import Node
 from studbook.protocols.retrace import Retraced, Walk
@@ -30,6 +31,8 @@ from studbook.verification.verifier import CONTRADICTION
 DIFFER, DISTANCE = "replayed steps that differ", "largest relative distance of an update"
 Seen: TypeAlias = Callable[[int, Retraced], None]
 _FAR = 1e6
+_GIVEN: tuple[Kind, Kind] = ("gradient", "parameters")
+"""Kinds of what a ``Link`` gave."""
 _ROUND = re.compile(r"[0-9a-f]{32}")
 
 
@@ -46,8 +49,10 @@ class Assignment:
         optimiser: Digest of the optimiser's state that it was to begin with; empty: that before any step.
         contacts: What it was to take over from others, by step; a step that isn't here must have taken over nothing. Kind and value
             count: a gradient that is adopted as parameters is another step. The peers don't.
+        sent: What others have from it, by step: kind and digest. A step that isn't here may have been sent to nobody.
         draw: Digest of all commitments of a run: what the draw is bound to where the same steps of several nodes are drawn, so that
             what they took over from each other can be checked; empty: the node's own commitment.
+        every: How often it was to keep a state, as that is what a replay costs; 0: as it likes.
     """
 
     node: Node
@@ -57,7 +62,9 @@ class Assignment:
     start: str = ""
     optimiser: str = ""
     contacts: Mapping[int, Contact] = field(default_factory=lambda: MappingProxyType({}))
+    sent: Mapping[int, tuple[Kind, str]] = field(default_factory=lambda: MappingProxyType({}))
     draw: str = ""
+    every: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +203,8 @@ class ReplayVerifier:
             if got != expected:
                 message = f"the commitment is to another {name}: {str(got)[:30]}, the node was assigned {str(expected)[:30]}"
                 raise VerifierError(message, hint="there is no ballot on work that nobody asked for")
+        if wanted.every and found.every != wanted.every:
+            raise VerifierError(f"it kept a state every {found.every:,} steps, expected every {wanted.every:,}")
         if found.steps != wanted.steps:
             raise VerifierError(f"the commitment is to {found.steps:,} steps, expected {wanted.steps:,}")
         if found.environment != self.calibration.committed:
@@ -203,7 +212,7 @@ class ReplayVerifier:
             raise CalibrationError(message, hint="calibrate for these numerics: see calibrate_replay")
 
     def _require_chain(self, commitment: TrainingCommitment, records: Ledger) -> None:
-        """Every step begins where the last one ended, with the contacts that others confirm.
+        """Every step begins where the last one ended, with the contacts that others confirm, and gave what others have from it.
 
         Raises:
             EvidenceError: One doesn't.
@@ -216,6 +225,8 @@ class ReplayVerifier:
                 raise EvidenceError(f"step {step} doesn't begin where the last one ended", hint="reject it")
             if link.contact != _taken_over(self.assignment.contacts.get(step)):
                 raise EvidenceError(f"step {step} took over from others what they didn't give", hint="reject it")
+            if step in self.assignment.sent and self.assignment.sent[step] not in zip(_GIVEN, link.gave, strict=True):
+                raise EvidenceError(f"in step {step} it sent something else than the step gave", hint="reject it")
             before = link.left
         if (commitment.end.parameters, commitment.end.optimiser) != before:
             raise EvidenceError("the last state isn't where the last step ended", hint="reject it")
@@ -284,52 +295,20 @@ def relative_distance(committed: Parameters, replayed: Parameters) -> float:
     return min(found, _FAR)
 
 
-def confirmed_contacts(records: Mapping[int, Sequence[StepRecord]]) -> Mapping[int, Contact]:
-    """What the nodes of a synchronised run took over, by step, where all of them name the same.
-
-    Args:
-        records: By node, each checked against the root of its commitment.
-
-    Raises:
-        EvidenceError: They don't agree: at least one of them lies.
-    """
-    found: dict[int, Contact | None] = {}
-    for node, steps in sorted(records.items()):
-        for each in steps:
-            if _taken_over(found.setdefault(each.step, each.contact)) != _taken_over(each.contact):
-                raise EvidenceError(
-                    f"in step {each.step} node {node} took over something else than the nodes before it", hint="ask them all"
-                )
-    return {step: contact for step, contact in found.items() if contact is not None}
-
-
 def _taken_over(contact: Contact | None) -> tuple[str, str]:
     return ("", "") if contact is None else (contact.kind, contact.value)
-
-
-def check_contact(
-    record: StepRecord, values: Mapping[int, Parameters], combine: Callable[[Sequence[Parameters]], Parameters] = mean
-) -> None:
-    """Return nothing where what a node took over is the combination of what its peers had.
-
-    Args:
-        record: The step.
-        values: By node: the gradients (or the parameters) that the peers' own steps gave, each replayed or checked by its digest.
-        combine: How they are combined.
-
-    Raises:
-        EvidenceError: It isn't, or the step names no peers.
-        VerifierError: The value of a peer is missing.
-    """
-    if record.contact is None:
-        raise EvidenceError(f"step {record.step} names nobody that it took anything over from")
-    check_taken_over(record.step, record.contact, values, combine)
 
 
 def check_taken_over(
     step: int, contact: Contact, values: Mapping[int, Parameters], combine: Callable[[Sequence[Parameters]], Parameters] = mean
 ) -> None:
-    """``check_contact`` of what a step took over by somebody else's word than the node's own.
+    """Return nothing where what a node took over is the combination of what its peers had.
+
+    Args:
+        step: Its number.
+        contact: What it took over.
+        values: By node: the gradients (or the parameters) that the peers' own steps gave, each replayed or checked by its digest.
+        combine: How they are combined.
 
     Raises:
         EvidenceError: It isn't what its peers had, combined, or names no peers.

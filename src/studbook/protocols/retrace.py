@@ -67,17 +67,27 @@ class Walk:
             VerifierError: No state is there to begin with, or one isn't what was committed to.
             EvidenceError: The way leads elsewhere.
         """
-        promised = step - step % self._every
-        kept = next((each for each in range(step, promised, -1) if state_name(each) in self._shown), promised)
-        # A kept state is looked at even where the walk has come to it: one that is missing or changed must not go unnoticed.
-        if self._at is None or not kept < self._at.step <= step:
-            self._at = self.load(kept)
+        self._at = self._nearest(step)
         if self._at.step < step:
             while self._at.step < step:
                 self._at = self._taken(self._at).next
             if state_digests(self._at) != self._committed(step):
                 raise EvidenceError(f"the steps up to {step} lead to another state than was committed to", hint="reject it")
         return self._at
+
+    def _nearest(self, step: int) -> NodeState:
+        """The nearest state that is known: kept, or where the walk has come to. The promised one has to be there, and sound."""
+        promised = step - step % self._every
+        for each in range(step, promised, -1):
+            if state_name(each) in self._shown:
+                try:
+                    return self.load(each)
+                except VerifierError:  # no promised one: left from before the node was sent back, for instance
+                    self._shown.discard(state_name(each))
+            if self._at is not None and self._at.step == each:
+                return self._at
+        # It is looked at even where the walk has come to it: one that is missing or changed must not go unnoticed.
+        return self.load(promised)
 
     def replay(self, step: int) -> Retraced:
         """A step again, and the walk goes on behind it.

@@ -136,7 +136,7 @@ class _Session:
     @property
     def settings(self) -> dict[str, Any]:
         """What determines the run; not how long it is, so that a longer one goes on from a shorter one's end."""
-        found = {"protocol": dict(self.protocol.describe()), "nodes": self.cluster.n, "seed": self.plan.seed, **self.plan.settings}
+        found = {**self.plan.settings, "protocol": dict(self.protocol.describe()), "nodes": self.cluster.n, "seed": self.plan.seed}
         return found if self.commit is None else {**found, "commit_every": self.commit.every}
 
     def _team(self) -> Team:

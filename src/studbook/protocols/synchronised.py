@@ -9,12 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from studbook.arrays import Floats
-from studbook.errors import EvidenceError
 from studbook.protocols.checks import require_several
-from studbook.protocols.node import Node
+from studbook.protocols.exchange import Exchange, Kind, Shares
 from studbook.protocols.team import Team
 from studbook.protocols.values import mean
-from studbook.records import Contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,15 @@ class Synchronised:
         team.apply(mean([each.parameters for each in several], [each.n for each in several]), list(found))
         return {i: each.loss for i, each in found.items()}
 
-    def shares(self, node: int, contact: Contact, present: Sequence[int], nodes: Sequence[Node]) -> Sequence[float]:
-        """See ``Exchanging``; by the rows of each."""
-        if contact.kind != "gradient" or node not in contact.peers:
-            raise EvidenceError(f"node {node} took over {contact.kind} of {contact.peers}, not gradient of all", hint="reject it")
-        return [float(nodes[j].rows_a_step) for j in contact.peers]
+    @property
+    def takes(self) -> Kind:
+        """Nodes step along one gradient."""
+        return "gradient"
+
+    def shares(self, exchange: Exchange) -> Mapping[int, Shares]:
+        """See ``Exchanging``; at every step, by the rows of each."""
+        rows = {i: float(exchange.nodes[i].rows_a_step) for i in exchange.present}
+        return dict.fromkeys(exchange.present, rows)
 
     def mixing(self, n: int) -> Sequence[Floats]:
         """Everything mixes at once."""

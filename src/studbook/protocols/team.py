@@ -56,13 +56,14 @@ class Event:
     Attributes:
         step: At which step.
         node: To which node.
-        what: ``lost``, ``replaced``, ``rejoined``, or ``cut off`` from the others where nodes between are lost.
+        what: ``lost``, ``replaced``, ``rejoined``, ``cut off`` from the others where nodes between are lost, or ``uncommitted``: what
+            it sealed at the end is no commitment to this run.
         why: In words.
     """
 
     step: int
     node: int
-    what: Literal["lost", "replaced", "rejoined", "cut off"]
+    what: Literal["lost", "replaced", "rejoined", "cut off", "uncommitted"]
     why: str
 
 
@@ -104,6 +105,7 @@ class Team:
     _distrusted: set[int] = field(default_factory=set)
     _known: dict[int, Parameters] = field(default_factory=dict)
     _ahead: dict[int, Message] = field(default_factory=dict)
+    _sent: dict[int, Parameters] = field(default_factory=dict)
     _like: Parameters | None = None
 
     def __post_init__(self) -> None:
@@ -116,7 +118,8 @@ class Team:
         ahead = {i: self._ahead.pop(i) for i in self.live if i in self._ahead}
         self.sent += sum(each.array_bytes for each in ahead.values())
         answers = sorted({**found, **ahead}.items())
-        return {i: Gradient(each.arrays["gradient"], each.fields["loss"], each.fields["n"]) for i, each in answers}
+        self._sent = {i: each.arrays["gradient"] for i, each in answers}
+        return {i: Gradient(self._sent[i], each.fields["loss"], each.fields["n"]) for i, each in answers}
 
     def apply(self, gradient: Parameters, peers: Sequence[int]) -> None:
         """Every node takes a step along one gradient, the mean of its peers', and answers with its own of the next step."""
@@ -155,7 +158,8 @@ class Team:
         unknown = [i for i in self.live if i not in self._known]
         if unknown:
             self.ask(dict.fromkeys(unknown, Message("pull")))
-        return {i: self._known[i] for i in self.live}
+        self._sent = {i: self._known[i] for i in self.live}
+        return dict(self._sent)
 
     def adopt(self, several: Mapping[int, Parameters], peers: Mapping[int, Sequence[int]]) -> None:
         """Give nodes other parameters, the mean of each one's peers'; those that get the same are sent the same message."""
@@ -227,7 +231,7 @@ class Team:
                 if answer is not None:
                     found[i] = answer
         if self.transcript is not None:
-            self.transcript.note(self.step, requests, [i for i in found if found[i].kind != "restored"])
+            self.transcript.note(self.step, requests, [i for i in found if found[i].kind != "restored"], self._sent)
         return {i: found[i] for i in sorted(found)}
 
     def welcome(self) -> None:
@@ -252,7 +256,8 @@ class Team:
         asked = "gradient" if request.fields.get("ahead") else request.kind
         require_fields(asked, answer.fields)
         for each in answer.arrays.values():
-            self._like = each if self._like is None else self._like
+            if self._like is None:  # from what the nodes were built from: an answer might be anything
+                self._like = self.cluster.nodes[0].begin().parameters
             require_alike([self._like, each])
         if asked == "gradient":
             self._check_gradient(answer, self.cluster.nodes[i].rows_a_step)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,17 +149,24 @@ def read_bounded(path: Path, max_bytes: int = MAX_BYTES, *, hint: str = "name th
     """A record's bytes; a longer file isn't read whole.
 
     Raises:
-        ConfigError: The file isn't there, or can't be read.
+        ConfigError: The file isn't there, is a pipe or a device, or can't be read.
         RecordError: Too long.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
             data = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}", hint=hint) from error
     if len(data) > max_bytes:
         raise RecordError(f"{path} has more than {max_bytes:,} bytes", hint="this isn't one of our records")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to isn't waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def payload_schema(data: bytes, what: str, *, max_bytes: int = MAX_BYTES) -> str:

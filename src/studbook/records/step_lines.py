@@ -28,11 +28,13 @@ class Link(NamedTuple):
         before: Digests of the parameters and of the optimiser's state that it begins with.
         left: Those that the next step begins with.
         contact: Kind and digest of what it took over from others, or nothing twice.
+        gave: Digests of its own gradient, and of the parameters after its own step: what it has for others.
     """
 
     before: tuple[str, str]
     left: tuple[str, str]
     contact: tuple[str, str]
+    gave: tuple[str, str]
 
 
 def write_step(record: StepRecord) -> bytes:
@@ -94,8 +96,9 @@ def read_link(line: bytes, what: str) -> Link:
     form = _form(line)
     if form is None:
         raise RecordError(f"{what} isn't in the form of a step")
-    after, before, kind, value, optimiser, optimiser_after = form.group(1, 3, 4, 6, 7, 8)
-    return Link((before, optimiser), (value if kind == "parameters" else after, optimiser_after), (kind or "", value or ""))
+    after, before, kind, value, optimiser, optimiser_after, update = form.group(1, 3, 4, 6, 7, 8, 11)
+    left = value if kind == "parameters" else after
+    return Link((before, optimiser), (left, optimiser_after), (kind or "", value or ""), (update, after))
 
 
 def _form(line: bytes) -> re.Match[str] | None:

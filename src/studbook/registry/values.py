@@ -57,7 +57,7 @@ class FalseMatches:
     Attributes:
         events: Unrelated outputs that were near one.
         trials: Unrelated outputs that were looked up.
-        registered: Outputs among which they were. Among n times as many, at most n times as many are near one.
+        registered: Outputs among which they were. Among n times as many, at least as many are near one, and at most n times as many.
     """
 
     events: int

@@ -14,7 +14,7 @@ import numpy as np
 
 from studbook.arrays import Floats
 from studbook.screening.strata import CorpusCounts, Hits
-from studbook.theory import rogan_gladen
+from studbook.theory import HitRates, rogan_gladen
 from studbook.theory.melding import CorpusDraws, corpus_draws, ends, lattice, miss_draws, rate_draws
 
 DETECTORS = "detector"
@@ -33,7 +33,8 @@ class Draws:
     Attributes:
         sizes: Records of each group.
         low: Generated records in each ``(k,)``, for the lower end; uncut, so that too many false hits of one group lower the sum of all.
-        high: The same for the upper end.
+            What is near the register's has as many false hits as the highest rate gives that it can have.
+        high: The same for the upper end, with as few as the lowest rate gives.
         rates: Draws of the detector's rates, TPR and FPR, where there is exactly one.
     """
 
@@ -67,16 +68,16 @@ def draw_groups(counts: CorpusCounts, points: int = 1 << 14) -> Draws:
         low, high = (_counts(side, n_hits, counts.undecided, end) for side, end in zip(sides, (0.0, 1.0), strict=True))
     for i, mark in enumerate(marks):
         place = 2 * len(detectors) + 2 + 2 * i
-        for side, most in ((low, 1.0), (high, 1.0 if told else 0.0)):
+        for side, most, rate in ((low, 1.0, mark.rates), (high, 1.0 if told else 0.0, mark.lowest or mark.rates)):
             # Without a detector all that remains may be human, or none of it.
             human = most * np.clip(remaining - side[NOBODY] - side.get(DETECTORS, 0.0), 0.0, remaining)
-            side[mark.witness] = mark.hits - _false_hits(mark, human, cube[:, place : place + 2])
+            side[mark.witness] = mark.hits - _false_hits(rate, human, cube[:, place : place + 2])
     most_generated = np.clip(np.sum([high[name] for name in sizes], axis=0), 0.0, None)
     for i, near in enumerate(counts.near_human, len(marks)):
         place, name = 2 * len(detectors) + 2 + 2 * i, human_group(near)
         # All of them may be people's, or as many generated as come near a person's by accident.
         low[name] = np.zeros(points)
-        high[name] = np.minimum(_false_hits(near, most_generated, cube[:, place : place + 2]), near.hits)
+        high[name] = np.minimum(_false_hits(near.rates, most_generated, cube[:, place : place + 2]), near.hits)
         sizes[name] = near.hits
     return Draws(sizes, low, high, rates)
 
@@ -116,14 +117,17 @@ def _counts(drawn: CorpusDraws, hits: int, others: int, end: float) -> dict[str,
     return {DETECTORS: true, NOBODY: missed}
 
 
-def _false_hits(mark: Hits, human: Floats, uniform: Floats) -> Floats:
+def _false_hits(rate: HitRates, human: Floats, uniform: Floats) -> Floats:
     """False ones among a test's hits, from those that it let pass."""
-    fpr = rate_draws(mark.rates.false_hits, mark.rates.human, uniform[:, 0])
+    fpr = rate_draws(rate.false_hits, rate.human, uniform[:, 0])
     return miss_draws(human, 1.0 - np.minimum(fpr, 1.0 - 1e-9), uniform[:, 1])
 
 
 def expected_groups(counts: CorpusCounts) -> dict[str, float]:
-    """Generated records of each group at the calibrations' own rates: the point estimate. Nobody's is 0 where there is no detector."""
+    """Generated records of each group at the calibrations' own rates: the point estimate. Nobody's is 0 where there is no detector.
+
+    Where a rate is known between two bounds only, it is the higher one.
+    """
     marks, detectors = _tests(counts)
     n_hits = sum(each.hits for each in detectors)
     remaining = counts.undecided + n_hits

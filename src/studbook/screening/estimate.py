@@ -32,7 +32,8 @@ class EvidencePart:
         lower: Lower end of that, at the estimate's confidence.
         upper: Upper end.
         tpr: Its rate among generated records, of a watermark or detector.
-        fpr: Its rate among human ones; of what is near a registered output, among those that have nothing to do with any.
+        fpr: Its rate among human ones; of what is near a registered output, among those that have nothing to do with any: the highest that
+            it can be in a register of this size.
     """
 
     evidence: str
@@ -121,9 +122,11 @@ def estimate_corpus(
     """Estimate the generated share of a screened corpus.
 
     Records that a signature knows, or the register by their bytes, are counted. What is near a registered output and a watermark's hits are
-    corrected by the false ones, a detector's hits among the rest by both of its rates (Rogan and Gladen 1978); each rate's uncertainty is
-    carried through. A detector whose calibration can't tell generated from human records is left out. Answers of ``corpus review`` in the
-    folder take part, weighted by stratum.
+    corrected by the false ones, a detector's hits among the rest by both of its rates (Rogan and Gladen 1978); the interval has the
+    uncertainty of each rate. How often a record is near the register's by accident was measured in a register of one size, and is known
+    between two bounds in one of another: the interval's lower end and the share take the higher one, its upper end the lower one. A
+    detector whose calibration can't tell generated from human records is left out. Answers of ``corpus review`` in the folder take part,
+    weighted by stratum.
 
     Args:
         folder: What ``studbook corpus screen`` wrote.
@@ -138,9 +141,10 @@ def estimate_corpus(
 
     Assumes:
         Signatures and equal bytes don't err. Records that have nothing to do with registered outputs are near one as rarely as those that
-        the register's limits were measured on, and in a larger register more often in proportion. A detector's rates hold for the records
-        that no stronger evidence decided: its calibration's records are like the corpus's, and a generated record that a watermark missed
-        is as easily detected as any.
+        the register's limits were measured on; in a larger register no less often, and at most in proportion to its size. What is near a
+        *person's* record and was generated is so by accident: a model's rewriting of a registered person's text counts as the person's. A
+        detector's rates hold for the records that no stronger evidence decided: its calibration's records are like the corpus's, and a
+        generated record that a watermark missed is as easily detected as any.
     """
     path = Path(folder)
     check_confidence(confidence)

@@ -32,8 +32,9 @@ class Hits:
         witness: Its name.
         evidence: ``"register"`` for what is near a registered output, ``"watermark"`` or ``"detector"``.
         hits: Records that it decided: no stronger evidence did.
-        rates: Its calibration; of the register, only the rate of its false hits says something.
+        rates: Its calibration; of the register, only the rate of its false hits says something, the highest that it can have.
         calibration: The calibration's digest.
+        lowest: Of the register, the same with the lowest rate that they can have; ``None``: there is one rate only.
     """
 
     witness: str
@@ -41,6 +42,7 @@ class Hits:
     hits: int
     rates: HitRates
     calibration: str = ""
+    lowest: HitRates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,18 +254,20 @@ def _hits(name: str, evidence: EvidenceKind, hits: int, calibrations: Mapping[st
 
 
 def _near_hits(folder: Path, name: str, hits: int) -> Hits:
-    """Records near a registered output, and how often an unrelated record is, in a register as large as this one was."""
+    """Records near a registered output, and how often an unrelated record is, at most and at least, in a register as large as this one."""
     register, _, scheme = name.partition("-")
     measured, size = _false_matches(folder, register, scheme), _size_of(folder, register, scheme)
     hint = f"studbook registry limit REGISTER {scheme} --calibrate DIR --rate RATE, then screen again"
     if measured is None or size is None:
         raise CalibrationError(f"{hits:,} records are near registered outputs by {scheme}, and nothing says how often that errs", hint=hint)
-    # Among n times as many outputs, an unrelated record is near one at most n times as often.
-    trials = measured.trials * min(1.0, measured.registered / max(size, 1))
-    if trials < measured.events + 1:
+    # Among n times as many outputs an unrelated record is near one at most n times as often, where each is near records of its own, and at
+    # least as often, where all are near the same ones; among fewer, at most as often, and at least in proportion.
+    fewest, most = sorted(measured.trials * each for each in (1.0, measured.registered / max(size, 1)))
+    if fewest < measured.events + 1:
         was = f"by {scheme} that was measured among {measured.registered:,}"
         raise CalibrationError(f"among {size:,} registered outputs any record may be near one: {was}", hint=hint)
-    return Hits(name, "register", hits, HitRates(0, 1, measured.events, trials))
+    highest, lowest = (HitRates(0, 1, measured.events, trials) for trials in (fewest, most))
+    return Hits(name, "register", hits, highest, lowest=lowest)
 
 
 def _false_matches(folder: Path, register: str, scheme: str) -> FalseMatches | None:

@@ -20,6 +20,8 @@ from studbook.theory.coalescence import Fit, match_moments
 
 _DENSE = 400
 """Pairs of nodes up to which the slowest mode is found by a dense eigenvalue solver."""
+_ROUNDING = 1e-12
+"""An eigenvalue nearer to 1 than this can't be told from 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +188,7 @@ def effective_size(exchange: Exchange, averaging: Averaging | None = None) -> fl
 
     Returns:
         1/(1 − λ), λ the largest eigenvalue of the recursion of heterozygosities; infinity where the network falls into parts that
-        never meet: what lies between those is never lost.
+        never meet, or nodes only swap their models: what lies between those is never lost.
 
     References:
         T. Maruyama (1970); W. Ewens, "Mathematical Population Genetics" (2004), section 3.7 (eigenvalue effective size).
@@ -220,7 +222,7 @@ def effective_size(exchange: Exchange, averaging: Averaging | None = None) -> fl
 
         operator = LinearOperator((n * n, n * n), matvec=advance, dtype=np.float64)
         largest = float(np.abs(eigs(operator, k=1, v0=np.ones(n * n), return_eigenvectors=False)).max())
-    return 1.0 / (1.0 - largest)
+    return 1.0 / (1.0 - largest) if largest < 1.0 - _ROUNDING else float("inf")
 
 
 def _connected(counts: Floats) -> bool:

@@ -76,10 +76,14 @@ class TrainingNode:
             except OSError:  # as many files are open as may be
                 time.sleep(0.1)
                 continue
-            if self._free.acquire(blocking=False):
-                threading.Thread(target=self._converse, args=(Wire(line),), daemon=True).start()
-            else:
+            if not self._free.acquire(blocking=False):
                 line.close()
+                continue
+            try:
+                threading.Thread(target=self._converse, args=(Wire(line),), daemon=True).start()
+            except (OSError, RuntimeError):  # it hung up already, or as many threads run as may
+                line.close()
+                self._free.release()
 
     def _converse(self, wire: Wire) -> None:
         """Answer requests until the other end hangs up, says nothing for long, or says what is no request."""
