@@ -109,6 +109,7 @@ NEURAL = [
     {"kind": "gossip", "nodes": 3},
     {"kind": "local", "nodes": 3, "every": 2},
     {"kind": "synchronised", "nodes": 3},
+    {"kind": "federated", "nodes": 3, "clients": 2, "server": "adam", "server_rate": 0.01},
     {"kind": "apart", "nodes": 3},
     {"kind": "ring", "nodes": 3, "migration": 0.5},
 ]

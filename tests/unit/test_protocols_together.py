@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from studbook.data import open_source
-from studbook.errors import ConfigError
+from studbook.errors import ConfigError, FitError
 from studbook.learners import CausalLM, Diffusion, Gan, Gpt, Vae
 from studbook.neural.options import Decoding, Training
-from studbook.protocols import Gossip, Independent, Local, Synchronised, ring
-from studbook.protocols.together import FAMILIES, LearnerLoss, LearnerSteps, Teachable, TrainedTogether, read_weights, train_together
+from studbook.protocols import Choice, Federated, Gossip, Independent, Local, Optimiser, Selection, Synchronised, ring
+from studbook.protocols.lessons import LearnerLoss, LearnerSteps, ServerSteps, read_weights
+from studbook.protocols.together import FAMILIES, Teachable, TrainedTogether, train_together
 from studbook.recursion import Network
 from studbook.rng import stream
 from studbook.study.catalog import LEARNERS
@@ -20,7 +21,13 @@ from studbook.study.catalog import LEARNERS
 torch = pytest.importorskip("torch")
 
 SHORT = Training(epochs=2, batch=16, rate=2e-3)
-PROTOCOLS = {"apart": Independent(), "synchronised": Synchronised(), "local": Local(2), "gossip": Gossip(ring(3))}
+PROTOCOLS = {
+    "apart": Independent(),
+    "synchronised": Synchronised(),
+    "local": Local(2),
+    "gossip": Gossip(ring(3)),
+    "federated": Federated(2),
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def test_contact_brings_every_family_together(subject):
     learner, data = subject
     found = {name: train_together(learner, parts(data), protocol, rng=stream(3)) for name, protocol in PROTOCOLS.items()}
     spread = {name: apart(models) for name, models in found.items()}
-    assert spread["synchronised"] == 0.0
+    assert spread["synchronised"] == spread["federated"] == 0.0
     assert 0.0 < spread["gossip"] < spread["apart"]
     assert spread["local"] < spread["apart"]
     assert all(np.isfinite(model.fit_report.loss) for models in found.values() for model in models)
@@ -81,9 +88,10 @@ def test_contact_brings_every_family_together(subject):
     assert len(sample) == 5 and np.isfinite(sample.values).all()
 
 
-def test_the_same_again_to_the_bit(subject):
+@pytest.mark.parametrize("protocol", [Gossip(ring(3)), Federated(2, server=Optimiser("adam", 0.01, epsilon=1e-3))])
+def test_the_same_again_to_the_bit(subject, protocol):
     learner, data = subject
-    one, other = (train_together(learner, parts(data), Gossip(ring(3)), rng=stream(3)) for _ in range(2))
+    one, other = (train_together(learner, parts(data), protocol, rng=stream(3)) for _ in range(2))
     assert all((flat(a) == flat(b)).all() for a, b in zip(one, other, strict=True))
     assert one[1].fit_report == other[1].fit_report
 
@@ -112,6 +120,89 @@ def test_one_node_is_the_learners_own_training(family, options, prose):
     assert np.linalg.norm(flat(bridged) - flat(alone)) < 1e-4 * moved
     assert bridged.fit_report.loss == pytest.approx(alone.fit_report.loss, rel=1e-5)
     assert (bridged.fit_report.steps, bridged.fit_report.epochs) == (alone.fit_report.steps, alone.fit_report.epochs)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 3e-3), ("sgd", 0.1)])
+def test_a_round_is_passes_of_the_learners_own_with_its_rate_at_that_share_of_the_rounds(optimizer, rate, prose):
+    """On whole batches, against PyTorch: nothing but the order of sums is left to differ."""
+    from studbook.neural.training import Stepper
+
+    options = replace(WHOLE, epochs=6, optimizer=optimizer, rate=rate, schedule="linear", warmup=0.0)
+    learner = replace(learners()["gpt"], training=options)
+    (bridged,) = train_together(learner, [prose], Federated(clients=1, epochs=2), rng=stream(3))
+    lesson = learner.lesson(prose, rng=stream(3))
+    for number in range(3):
+        stepper = Stepper(lesson.network, replace(options, rate=options.rate * (1 - number / 3), schedule="constant"), 2)
+        losses = []
+        for _ in range(2):
+            loss = lesson.loss(torch.arange(lesson.n))
+            losses.append(float(loss.detach()))
+            stepper.step(loss)
+    expected = np.concatenate([weight.detach().numpy().ravel() for weight in lesson.network.parameters()])
+    begun = np.concatenate([w.detach().numpy().ravel() for w in learner.lesson(prose, rng=stream(3)).network.parameters()])
+    moved = np.linalg.norm(expected - begun)
+    assert moved > 0.01
+    assert np.linalg.norm(flat(bridged) - expected) < 1e-3 * moved
+    assert bridged.fit_report.steps == 3
+    assert bridged.fit_report.loss == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_a_server_takes_the_mean_of_the_clients(prose):
+    """Of all clients, one pass each, in one round: the mean of models that each begin alike and train alone."""
+    learner = replace(learners()["gpt"], training=replace(WHOLE, epochs=1, schedule="constant", warmup=0.0))
+    several = train_together(learner, parts(prose), Federated(clients=3), rng=stream(3))
+    alone = train_together(learner, parts(prose), Independent(), rng=stream(3))
+    np.testing.assert_allclose(flat(several[2]), np.mean([flat(model) for model in alone], axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_there_are_as_many_rounds_as_give_every_node_its_passes(prose):
+    learner = learners()["gpt"]  # two passes
+    for protocol, rounds in ((Federated(3), 2), (Federated(2), 3), (Federated(1), 6), (Federated(2, epochs=2), 2)):
+        models = train_together(learner, parts(prose), protocol, rng=stream(3))
+        assert [model.fit_report.steps for model in models] == [rounds] * 3
+
+
+def test_a_server_leaves_averages_to_the_clients():
+    one = np.ones(1, np.float32)
+    parameters, update = {"weight.a": one, "average.a": one}, {"weight.a": one, "average.a": one / 4}
+    steps = ServerSteps(Optimiser("adam", 0.5))
+    after, _ = steps.step(parameters, update, steps.begin(parameters), 0)
+    assert after["weight.a"].tolist() == pytest.approx([0.5])
+    assert after["average.a"].tolist() == [0.75]
+
+
+def test_averages_count_the_steps_of_the_rounds_before(digits):
+    learner = learners()["diffusion"]
+    lesson = learner.lesson(digits, rng=stream(6))
+    first = read_weights(lesson)
+    moved = {name: value + 1 if name.startswith("weight.") else value for name, value in first.items()}
+    none = {name: np.zeros_like(value) for name, value in first.items()}
+    still = replace(SHORT, rate=1e-30, weight_decay=0.0)
+    whole, client = LearnerSteps(lesson, still, 100), LearnerSteps(lesson, still, 5, steps_a_round=10).in_round(2)
+    state = whole.begin(first)
+    one, other = whole.step(moved, none, state, 23)[0], client.step(moved, none, state, 3)[0]
+    assert all((one[name] == other[name]).all() for name in first)
+    assert any((one[name] != first[name]).any() for name in first if name.startswith("average."))
+
+
+def test_what_federated_training_refuses(prose):
+    learner = learners()["gpt"]
+    with pytest.raises(ConfigError, match="3 nodes"):
+        train_together(learner, parts(prose), Federated(4), rng=stream(3))
+    with pytest.raises(ConfigError, match="the objective learner can't be sliced"):
+        train_together(learner, parts(prose), Federated(2, selection=Selection({"words": Choice(2)})), rng=stream(3))
+    with pytest.raises(ConfigError, match="a round has 3 passes, the whole training 2"):
+        TrainedTogether(Network("federated", 3, clients=2, epochs=3)).check(learner)
+    wild = replace(learner, training=replace(SHORT, rate=1e38, clip=0.0))
+    with pytest.raises(FitError, match="its update isn't finite"):
+        train_together(wild, parts(prose), Federated(2), rng=stream(3))
+
+
+def test_a_network_says_which_server():
+    protocol = TrainedTogether(Network("federated", 4, clients=2, epochs=3, server="adam", server_rate=0.02)).protocol()
+    assert protocol == Federated(2, 3, Optimiser("adam", 0.02, epsilon=1e-3))
+    plain = TrainedTogether(Network("federated", 4, clients=4)).protocol()
+    assert plain == Federated(4, 1, Optimiser("sgd", 1.0, epsilon=1e-3))
 
 
 def test_nodes_with_equal_data_are_one_node(prose):

@@ -65,6 +65,15 @@ def test_graph_without_regular_degrees():
         ({"kind": "pool", "nodes": 4, "every": 3}, "has no every"),
         ({"kind": "local", "nodes": 4, "every": 0}, "steps between averages"),
         ({"kind": "rings", "nodes": 4}, "expected"),
+        ({"kind": "federated", "nodes": 4}, "needs clients"),
+        ({"kind": "federated", "nodes": 4, "clients": 5}, "clients is 5, expected 1 to 4"),
+        ({"kind": "federated", "nodes": 4, "clients": 0}, "clients is 0, expected 1 to 4"),
+        ({"kind": "federated", "nodes": 4, "clients": 2, "epochs": 0}, "passes of a client"),
+        ({"kind": "federated", "nodes": 4, "clients": 2, "server": "adam"}, "needs a rate"),
+        ({"kind": "federated", "nodes": 4, "clients": 2, "server_rate": float("nan")}, "a rate above 0"),
+        ({"kind": "federated", "nodes": 4, "clients": 2, "server": "rmsprop"}, "expected"),
+        ({"kind": "federated", "nodes": 4, "clients": 2, "every": 2}, "has no every"),
+        ({"kind": "gossip", "nodes": 4, "clients": 2}, "has no clients"),
     ],
 )
 def test_impossible_networks(settings, message):
@@ -173,6 +182,8 @@ def changed(**sections):
         (changed(learner={"protocol": {"kind": "pool"}}), "needs 'nodes'"),
         (changed(learner={"protocol": {"kind": "pool", "nodes": 4, "node": 3}}), "no parameter 'node'"),
         (changed(learner={"protocol": "pool"}), "expected a table"),
+        (changed(learner={"protocol": {"kind": "federated", "nodes": 4, "clients": 2, "select": {"m": 3}}}), "can't be sliced"),
+        (changed(learner={"protocol": {"kind": "federated", "nodes": 4, "clients": 5}}), "clients is 5, expected 1 to 4"),
         (changed(learner={"protocol": {"kind": "gossip", "nodes": 4}}), "which Categorical doesn't"),
         (changed(study={"samples": 3}), "less than one of each node"),
         (changed(curation={"kind": "ideal", "tpr": 0.9, "fpr": 0.1}, mix={"kind": "fresh", "fresh": 5}), "a curation"),
@@ -196,4 +207,5 @@ def test_one_kind_means_no_network():
     assert "protocol" not in prepare(expand(plain), plain).jobs[0].resolved()
     assert prepare(expand(STUDY), STUDY).jobs[0].resolved()["protocol"] == {
         "kind": "pool", "nodes": 4, "migration": None, "edges": (), "every": None, "rounds": None,
+        "clients": None, "epochs": None, "server": None, "server_rate": None,
     }  # fmt: skip

@@ -10,8 +10,9 @@ import numpy as np
 from studbook.arrays import Ints
 from studbook.errors import ConfigError, RecordError
 from studbook.parameters import build
+from studbook.protocols.by_rounds import ByRounds
 from studbook.protocols.messages import Message
-from studbook.protocols.node import Node, Optimiser
+from studbook.protocols.node import Node, Optimiser, Steps
 from studbook.protocols.objective import Gradient, Objective, Sliced
 from studbook.protocols.select import Choice, choose_keys
 from studbook.protocols.values import Parameters
@@ -59,7 +60,7 @@ def local_epochs(node: Node, start: Parameters, keys: Mapping[str, Ints], *, epo
         number: Of the round.
     """
     noise = stream(node.seed, "client", node.index, "round", number, "noise")
-    optimiser = optimiser_of(node)
+    optimiser = optimiser_of(node, number)
     part = {name: np.array(value, np.float32) for name, value in start.items()}
     held = {name: dict(each) for name, each in optimiser.begin(start).items()}
     losses: list[float] = []
@@ -67,7 +68,7 @@ def local_epochs(node: Node, start: Parameters, keys: Mapping[str, Ints], *, epo
         for first in range(0, len(rows), node.batch):
             with np.errstate(over="ignore", invalid="ignore"):  # where it diverges, its update says so
                 found = _gradient(node.objective, part, keys, rows[first : first + node.batch], noise)
-                _step(part, held, found.parameters, optimiser, len(losses))
+                _move(part, held, found.parameters, optimiser, len(losses))
             losses.append(found.loss)
             del found  # before the next gradient is made: a client is to hold one
     return {name: part[name] - start[name] for name in sorted(part)}, losses
@@ -90,15 +91,28 @@ def _step(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: P
             held[kind][name] = value
 
 
-def optimiser_of(node: Node) -> Optimiser:
-    """A client's optimiser: one that goes array by array, in place, so that a client holds no second copy of its slice.
+def _move(part: dict[str, Array], held: dict[str, dict[str, Array]], gradient: Parameters, optimiser: Steps, number: int) -> None:
+    """Step along a gradient, in place; all arrays at once where that is how the optimiser steps."""
+    if isinstance(optimiser, Optimiser):
+        _step(part, held, gradient, optimiser, number)
+        return
+    after, state = optimiser.step(part, gradient, held, number)
+    part.update(after)
+    held.update({kind: dict(each) for kind, each in state.items()})
+
+
+def optimiser_of(node: Node, number: int) -> Steps:
+    """A client's optimiser in round ``number``: one that goes array by array, in place, so that a client holds no second copy of its slice;
+    or one that knows of rounds.
 
     Raises:
         ConfigError: It has another.
     """
-    if not isinstance(node.optimiser, Optimiser):
-        raise ConfigError(f"node {node.index} steps by {type(node.optimiser).__name__}, expected an Optimiser: sgd, adagrad or adam")
-    return node.optimiser
+    if isinstance(node.optimiser, Optimiser):
+        return node.optimiser
+    if isinstance(node.optimiser, ByRounds):
+        return node.optimiser.in_round(number)
+    raise ConfigError(f"node {node.index} steps by {type(node.optimiser).__name__}, expected an Optimiser: sgd, adagrad or adam")
 
 
 def _gradient(objective: Objective, part: Parameters, keys: Mapping[str, Ints], rows: Ints, rng: np.random.Generator) -> Gradient:

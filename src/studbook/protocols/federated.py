@@ -13,6 +13,7 @@ import numpy as np
 from studbook.arrays import Floats, Ints
 from studbook.errors import ConfigError, RecordError
 from studbook.parameters import conform
+from studbook.protocols.by_rounds import ByRounds
 from studbook.protocols.client import optimiser_of, read_keys
 from studbook.protocols.host import Host
 from studbook.protocols.messages import Message
@@ -83,8 +84,10 @@ class Federated:
         """See ``Served``; keys that the objective doesn't have are refused here."""
         self.selection.check(nodes[0].objective)
         for node in nodes:
-            optimiser_of(node)
-        return Host(dataclasses.replace(nodes[0], optimiser=self.server))
+            optimiser_of(node, 0)
+        first = nodes[0]
+        steps = first.optimiser.at_server(self.server) if isinstance(first.optimiser, ByRounds) else self.server
+        return Host(dataclasses.replace(first, optimiser=steps))
 
     def step(self, team: Team) -> Mapping[int, float]:
         """See ``Protocol``; who is lost in a round isn't waited for, and where nobody is left of it, others are drawn."""

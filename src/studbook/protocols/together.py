@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from studbook.arrays import Batch, Ints
-from studbook.errors import ConfigError, FitError
+from studbook.arrays import Batch
+from studbook.errors import ConfigError, FitError, WorkerLostError
 from studbook.neural.options import Training
 from studbook.protocols.cluster import InProcess
+from studbook.protocols.federated import Federated
 from studbook.protocols.gossip import Gossip
 from studbook.protocols.graphs import Graph, ring
 from studbook.protocols.independent import Independent
+from studbook.protocols.lessons import LearnerLoss, LearnerSteps, put_weights, read_weights
 from studbook.protocols.local import Local
-from studbook.protocols.node import Node
-from studbook.protocols.objective import Gradient
+from studbook.protocols.node import Node, Optimiser
 from studbook.protocols.protocols import Protocol as TrainingProtocol
 from studbook.protocols.run import Plan, train
 from studbook.protocols.synchronised import Synchronised
 from studbook.protocols.team import Patience
-from studbook.protocols.values import Parameters, digest, mean
+from studbook.protocols.training_run import TrainingRun
+from studbook.protocols.values import Parameters, mean
 from studbook.records import FitReport
 from studbook.recursion import Continuing, Model, Network, starting_point
 from studbook.rng import stream
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from studbook.neural.lesson import Lesson
 
 FAMILIES = ("vae", "gan", "diffusion", "gpt", "causal_lm")
 """Kinds of learners that come with studbook and can be trained together; any other with a ``lesson`` can, too."""
-_WEIGHT, _AVERAGE = "weight.", "average."
+_EPSILON = 1e-3
+"""Of an adaptive server, after Reddi et al. 2021: its gradients are mean changes of weights, which are small."""
 
 
 @runtime_checkable
@@ -49,141 +49,6 @@ class Teachable(Continuing, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LearnerLoss:
-    """A learner's own loss on a node's records; see ``studbook.protocols.Objective``.
-
-    Parameters are the network's weights and, where the model has a moving average of some, that average: it has no slope,
-    ``LearnerSteps`` moves it, and nodes exchange it like the weights.
-
-    Attributes:
-        lesson: The training; its network is a workbench.
-        options: Its precision and batch.
-        first: What all nodes begin with.
-        about: What determines the loss beside the weights, as JSON's types.
-    """
-
-    lesson: Lesson
-    options: Training
-    first: Parameters = field(repr=False)
-    about: Mapping[str, Any]
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the training set: records, or windows of text."""
-        return self.lesson.n
-
-    def initial(self, *, rng: np.random.Generator) -> Parameters:
-        """The weights to begin with, whatever the stream: the generation chose them."""
-        return {name: value.copy() for name, value in self.first.items()}
-
-    def gradient(self, parameters: Parameters, rows: Ints, *, rng: np.random.Generator) -> Gradient:
-        """The gradient over rows, on one thread of the CPU; noise, dropout and latents come from ``rng``."""
-        import torch
-
-        from studbook.neural.device import precision, session
-
-        network = self.lesson.network.train()
-        put_weights(self.lesson, parameters)
-        with session(self.options, rng=rng, doing="training together", batch=len(rows), lower="learner.training.batch") as device:
-            network.zero_grad(set_to_none=True)
-            with precision(self.options, device):
-                loss = self.lesson.loss(torch.tensor(rows))
-            loss.backward()  # type: ignore[no-untyped-call]
-        slopes = {name: np.zeros_like(value) for name, value in parameters.items()}
-        slopes |= {f"{_WEIGHT}{name}": weight.grad.numpy() for name, weight in network.named_parameters() if weight.grad is not None}
-        return Gradient(slopes, float(loss.detach().double()), len(rows))
-
-    def evaluate(self, parameters: Parameters) -> Mapping[str, float]:
-        """Nothing: the study's metrics look at what is generated."""
-        return {}
-
-    def describe(self) -> Mapping[str, Any]:
-        """What determines it: the learner, its records, and the weights to begin with."""
-        return {"objective": "learner", "rows": self.n_rows, "start": digest(self.first), **self.about}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LearnerSteps:
-    """A learner's own steps (optimiser, schedule, decay of weights, clipping) as a function of what a node holds.
-
-    To the bit those of the learner's ``fit``; see ``studbook.protocols.Optimiser``.
-
-    Attributes:
-        lesson: The training; its network is a workbench.
-        options: The learner's.
-        n_steps: Steps of the whole training.
-    """
-
-    lesson: Lesson
-    options: Training
-    n_steps: int
-
-    def begin(self, parameters: Parameters) -> dict[str, Parameters]:
-        """The optimiser's state before the first step, under PyTorch's names."""
-        kept = ("momentum_buffer",) if self.options.optimizer == "sgd" else ("exp_avg", "exp_avg_sq")
-        return {name: {key: np.zeros_like(value) for key, value in parameters.items()} for name in kept}
-
-    def step(
-        self, parameters: Parameters, gradient: Parameters, state: Mapping[str, Parameters], number: int
-    ) -> tuple[Parameters, dict[str, Parameters]]:
-        """The parameters and the state after step ``number``, counted from 0."""
-        import torch
-
-        from studbook.neural.device import session
-        from studbook.neural.training import Stepper
-
-        put_weights(self.lesson, parameters)
-        stepper = Stepper(self.lesson.network, self.options, self.n_steps, betas=self.lesson.betas, players=self.lesson.players)
-        stepper.steps = number
-        counted = {} if self.options.optimizer == "sgd" else {"step": torch.tensor(float(number))}
-        weights = {f"{_WEIGHT}{name}": weight for name, weight in self.lesson.network.named_parameters()}
-        for name, weight in weights.items():
-            # As the weight lies in memory: PyTorch's fused optimisers go through all four side by side.
-            weight.grad, *held_parts = (_like(weight, values[name]) for values in (gradient, *state.values()))
-            held = dict(zip(state, held_parts, strict=True))
-            stepper.optimizer.state[weight] = {**held, **{key: value.clone() for key, value in counted.items()}}
-        with session(self.options, rng=stream(0), doing="a step", batch=self.options.batch, lower="learner.width"):
-            stepper.descend()
-        after: dict[str, NDArray[np.float32]] = {name: weight.detach().numpy().copy() for name, weight in weights.items()}
-        moved: dict[str, Parameters] = {}
-        for part, values in state.items():
-            moved[part] = {**values, **{name: stepper.optimizer.state[weight][part].numpy() for name, weight in weights.items()}}
-        return {**after, **self._averages(parameters, after, number + 1)}, moved
-
-    def _averages(self, before: Parameters, after: Parameters, steps: int) -> dict[str, NDArray[np.float32]]:
-        """The moving averages: early on they move faster, as those of ``studbook.neural.training`` do."""
-        decay = np.float32(1.0 - min(self.lesson.decay, (1 + steps) / (10 + steps)))
-        averages = [name for name in before if name.startswith(_AVERAGE)]
-        return {name: before[name] + decay * (after[_WEIGHT + name.removeprefix(_AVERAGE)] - before[name]) for name in averages}
-
-
-def _like(weight: Tensor, values: NDArray[np.float32]) -> Tensor:
-    """An array as a tensor of a weight's layout."""
-    import torch
-
-    with torch.no_grad():
-        return torch.empty_like(weight).copy_(torch.from_numpy(np.array(values)))
-
-
-def read_weights(lesson: Lesson) -> Parameters:
-    """A lesson's weights as arrays, tied ones once, and beside them where their moving average begins."""
-    named = {name: weight.detach().numpy().astype(np.float32) for name, weight in lesson.network.named_parameters()}
-    averaged = [name for name in named if lesson.decay and name.startswith(lesson.averaged)]
-    weights = {f"{_WEIGHT}{name}": value for name, value in named.items()}
-    return {**weights, **{f"{_AVERAGE}{name}": named[name].copy() for name in averaged}}
-
-
-def put_weights(lesson: Lesson, parameters: Parameters, *, averages: bool = False) -> None:
-    """Set the weights of a lesson's network, in place; with ``averages`` to their moving average, where there is one."""
-    import torch
-
-    with torch.no_grad():
-        for name, weight in lesson.network.named_parameters():
-            value = parameters[f"{_WEIGHT}{name}"]
-            weight.copy_(torch.from_numpy(np.array(parameters.get(f"{_AVERAGE}{name}", value) if averages else value)))
-
-
 @dataclass(frozen=True, slots=True)
 class TrainedTogether:
     """How a network's nodes fit their models in every generation: by gradients, in contact with each other.
@@ -191,8 +56,12 @@ class TrainedTogether:
     Every node takes as many steps as passes over the longest training set ask for, each on a batch drawn from its own records, with the
     learner's optimiser, schedule, decay of weights and clipping. What runs is one thread of the CPU.
 
+    ``federated``: in a round a client passes through its records from the server's parameters, with a new optimiser of the learner's and
+    the rate that its schedule has at that share of the rounds. There are as many rounds as give every node the learner's passes in the
+    mean, and at the end every node's model is the server's.
+
     Attributes:
-        network: ``synchronised``, ``local``, ``gossip`` or ``apart``.
+        network: ``synchronised``, ``local``, ``gossip``, ``federated`` or ``apart``.
     """
 
     network: Network
@@ -216,7 +85,10 @@ class TrainedTogether:
             )
         if hasattr(learner, "check_lesson"):
             learner.check_lesson()
-        self.protocol().check(self.network.nodes)
+        protocol = self.protocol()
+        protocol.check(self.network.nodes)
+        if isinstance(protocol, Federated):
+            Plan(_rounds(protocol, options, self.network.nodes))
 
     def protocol(self) -> TrainingProtocol:
         """The protocol that the network means."""
@@ -227,6 +99,9 @@ class TrainedTogether:
             return Independent()
         if network.kind == "local":
             return Local(network.every or 1)
+        if network.kind == "federated":
+            server = Optimiser(network.server or "sgd", network.server_rate or 1.0, epsilon=_EPSILON)
+            return Federated(network.clients or network.nodes, network.epochs or 1, server)
         graph = Graph.of(network.edges, network.nodes) if network.edges else ring(network.nodes)
         return Gossip(graph, every=network.every or 1)
 
@@ -261,6 +136,7 @@ def train_together(
         rng: The random stream.
 
     Raises:
+        ConfigError: The protocol can't run with these nodes, or wants slices of a learner's model, which has none.
         FitError: The data can't be fitted, or the training diverged.
 
     Examples:
@@ -282,14 +158,43 @@ def train_together(
     others = [learner.lesson(trainings[0], start=other, rng=rng) for other in starts[1:]]
     first = mean([read_weights(lesson) for lesson in [lessons[0], *others]])
     seed = int(rng.integers(2**62))
-    steps = options.epochs * math.ceil(max(lesson.n for lesson in lessons) / options.batch)
+    a_pass = [math.ceil(lesson.n / options.batch) for lesson in lessons]
+    federated = protocol if isinstance(protocol, Federated) else None
+    steps = options.epochs * max(a_pass) if federated is None else _rounds(federated, options, len(lessons))
     nodes = []
     for index, (lesson, training) in enumerate(zip(lessons, trainings, strict=True)):
         loss = LearnerLoss(lesson, options, first, {"learner": repr(learner), "data": _digest_of(training)})
-        nodes.append(Node(index, loss, np.arange(lesson.n), options.batch, LearnerSteps(lesson, options, steps), seed))
-    run = train(InProcess(nodes), protocol, Plan(steps, seed, spread_every=steps), patience=Patience(on_loss="stop"))
-    ends = [_End(run.parameters[index], [row.losses[index] for row in run.rows], index, seed) for index in range(len(nodes))]
+        own = LearnerSteps(lesson, options, steps, 0 if federated is None else federated.epochs * a_pass[index])
+        nodes.append(Node(index, loss, np.arange(lesson.n), options.batch, own, seed))
+    run = _run(nodes, protocol, Plan(steps, seed, spread_every=steps))
+    ends = [_end(run, index, seed, a_pass[index]) for index in range(len(nodes))]
     return tuple(_finished(lesson, options, end) for lesson, end in zip(lessons, ends, strict=True))
+
+
+def _rounds(protocol: Federated, options: Training, nodes: int) -> int:
+    """Rounds after which a node has passed through its records as often, in the mean, as the learner's training asks for.
+
+    Raises:
+        ConfigError: One round has more passes than that.
+    """
+    if protocol.epochs > options.epochs:
+        raise ConfigError(
+            f"a round has {protocol.epochs:,} passes, the whole training {options.epochs:,}",
+            hint="lower learner.protocol.epochs, or raise learner.training.epochs",
+        )
+    return math.ceil(options.epochs * nodes / (protocol.clients * protocol.epochs))
+
+
+def _run(nodes: Sequence[Node], protocol: TrainingProtocol, plan: Plan) -> TrainingRun:
+    """The run; in one process a client is lost only by an update that can't be used.
+
+    Raises:
+        FitError: It was.
+    """
+    try:
+        return train(InProcess(nodes), protocol, plan, patience=Patience(on_loss="stop"))
+    except WorkerLostError as error:
+        raise FitError(f"the training together failed: {error.message}", hint="lower learner.training.rate") from error
 
 
 def _starts(learner: Any, base: Model | None, previous: tuple[Model, ...]) -> tuple[Model, ...]:
@@ -302,12 +207,20 @@ def _starts(learner: Any, base: Model | None, previous: tuple[Model, ...]) -> tu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _End:
-    """Where a node's training ended: its parameters, the loss of every step, its number and the run's seed."""
+    """Where a node's training ended: its parameters, the loss of every step, how many make a pass, its number and the run's seed."""
 
     parameters: Parameters
     losses: Sequence[float]
+    a_pass: int
     node: int
     seed: int
+
+
+def _end(run: TrainingRun, node: int, seed: int, a_pass: int) -> _End:
+    """A node's own end; with a server that one's, whose steps are rounds with the mean loss of their clients."""
+    if run.server is None:
+        return _End(run.parameters[node], [row.losses[node] for row in run.rows], a_pass, node, seed)
+    return _End(run.server, [float(np.nanmean(row.losses)) for row in run.rows], 1, node, seed)
 
 
 def _finished(lesson: Lesson, options: Training, end: _End) -> Model:
@@ -321,7 +234,7 @@ def _finished(lesson: Lesson, options: Training, end: _End) -> Model:
     rng = stream(end.seed, "node", end.node, "end")
     with session(options, rng=rng, doing="training together", batch=options.batch, lower="learner.training.batch"):
         failure = None if lesson.judge is None else lesson.judge(end.losses)
-    last = end.losses[-math.ceil(lesson.n / options.batch) :]
+    last = end.losses[-end.a_pass :]
     report = FitReport(len(end.losses), options.epochs, math.fsum(last) / len(last), None, failure=failure)
     model: Model = lesson.finish(report)
     return model

@@ -34,12 +34,18 @@ class Network:
             ``averaged``: every node fits its model to its own records, then takes the mean of all models' parameters, or ``rounds``
             times the mean with its neighbours on a ring, or on ``edges``. The other kinds train by gradients, from one start:
             ``synchronised``: along the mean gradient of all. ``local``: apart, with the mean of all weights every ``every`` steps.
-            ``gossip``: with the mean of the weights of pairs on a ring, or on ``edges``. ``apart``: without any contact, the control.
+            ``gossip``: with the mean of the weights of pairs on a ring, or on ``edges``. ``federated``: in rounds, in which ``clients``
+            nodes train what a server sends them, and the server steps along the mean of what they changed; all end with its model.
+            ``apart``: without any contact, the control.
         nodes: Nodes, 2 or more.
         migration: Share of a node's generated records that come from its neighbours, above 0 and up to 1; of ``ring`` and ``graph``.
         edges: Pairs of nodes, numbered from 0; of ``graph``, ``gossip`` and ``averaged``. Every node must be reached from every other.
         every: Steps between averages of weights; of ``local`` and ``gossip``.
         rounds: Averages with the neighbours that follow a fit; of ``averaged``. By default all nodes' mean at once.
+        clients: Nodes that are drawn for a round, at most all; of ``federated``, which needs it.
+        epochs: Passes through its records that a client takes in a round, by default 1; of ``federated``.
+        server: How the server steps, by default ``sgd``; of ``federated``. With a rate of 1 that is federated averaging.
+        server_rate: Its rate, above 0; ``adagrad`` and ``adam`` need one, that of ``sgd`` is 1 by default.
 
     Raises:
         ConfigError: A value out of range, one that the kind doesn't have, or a graph that falls into parts.
@@ -50,12 +56,16 @@ class Network:
         [[90, 5, 0, 5], [5, 90, 5, 0], [0, 5, 90, 5], [5, 0, 5, 90]]
     """
 
-    kind: Literal["independent", "pool", "published", "ring", "graph", "averaged", "synchronised", "local", "gossip", "apart"]
+    kind: Literal["independent", "pool", "published", "ring", "graph", "averaged", "synchronised", "local", "gossip", "federated", "apart"]
     nodes: int
     migration: float | None = None
     edges: tuple[tuple[int, int], ...] = ()
     every: int | None = None
     rounds: int | None = None
+    clients: int | None = None
+    epochs: int | None = None
+    server: Literal["sgd", "adagrad", "adam"] | None = None
+    server_rate: float | None = None
 
     def __post_init__(self) -> None:
         conform(self, _WHERE)
@@ -80,11 +90,12 @@ class Network:
         if self.every is not None and not 1 <= self.every <= MAX_EVERY:
             raise ConfigError(f"{_WHERE}.every is {self.every}, expected 1 to {MAX_EVERY:,} steps between averages")
         self._check_edges()
+        self._check_rounds_of_clients()
 
     @property
     def trains_together(self) -> bool:
         """Whether the nodes train by gradients from one start, and exchange no records."""
-        return self.kind in {"synchronised", "local", "gossip", "apart"}
+        return self.kind in {"synchronised", "local", "gossip", "federated", "apart"}
 
     @property
     def averages(self) -> bool:
@@ -114,6 +125,24 @@ class Network:
             raise ConfigError(f"{_WHERE}.rounds is {self.rounds}, expected 1 to {MAX_EVERY:,} averages with neighbours")
         if self.averages and self.edges and self.rounds is None:
             raise ConfigError("a network that averages along edges needs rounds", hint=f"set {_WHERE}.rounds = 1")
+
+    def _check_rounds_of_clients(self) -> None:
+        given = [name for name in ("clients", "epochs", "server", "server_rate") if getattr(self, name) is not None]
+        if self.kind != "federated":
+            if given:
+                raise ConfigError(f"a network of the kind {self.kind} has no {given[0]}", hint=f"leave out {_WHERE}.{given[0]}")
+            return
+        if self.clients is None:
+            raise ConfigError("a federated network needs clients, the nodes of a round", hint=f"set {_WHERE}.clients")
+        if not 1 <= self.clients <= self.nodes:
+            message = f"{_WHERE}.clients is {self.clients:,}, expected 1 to {self.nodes}: there are no more nodes"
+            raise ConfigError(message, hint="fewer clients, or more nodes")
+        if self.epochs is not None and not 1 <= self.epochs <= MAX_EVERY:
+            raise ConfigError(f"{_WHERE}.epochs is {self.epochs}, expected 1 to {MAX_EVERY:,} passes of a client in a round")
+        if self.server_rate is None and self.server in {"adagrad", "adam"}:
+            raise ConfigError(f"a server that steps by {self.server} needs a rate", hint=f"set {_WHERE}.server_rate, for example to 0.01")
+        if self.server_rate is not None and not 0.0 < self.server_rate < math.inf:
+            raise ConfigError(f"{_WHERE}.server_rate is {self.server_rate:g}, expected a rate above 0")
 
     def _pairs(self) -> set[tuple[int, int]]:
         """The edges, or those of a ring, each once with the lower node first."""

@@ -161,6 +161,10 @@ def create_network(section: object) -> Network | None:
         raise ConfigError(f"learner.protocol is {section!r}, expected a table", hint="write [learner.protocol] and its keys below it")
     if section.get("kind") == NO_NETWORK and len(section) == 1:
         return None
+    if "select" in section:
+        raise ConfigError(
+            "learner.protocol has a select, but a learner's model can't be sliced", hint="leave it out: clients are sent the whole model"
+        )
     return build(Network, section, where="learner.protocol")
 
 
