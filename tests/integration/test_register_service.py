@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import threading
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -342,22 +343,27 @@ def test_what_was_taken_is_finished_after_sigterm(site):
     """A write waits for another process's; the service is told to stop meanwhile."""
     entry = {"content": f"sha256:{7777:064x}", "kind": "bytes", "origin": "unknown"}
     other = sqlite3.connect(site.location, isolation_level=None)
+    sent = threading.Event()
 
     def ask() -> httpx.Response:
         with started.client() as client:
+            client.event_hooks = {"request": [lambda _request: sent.set()]}
             return client.post("/entries", json={"entries": [entry]})
 
     with HELPERS.serving(site.location, *site.options) as started, ThreadPoolExecutor(1) as pool:
         other.execute("BEGIN IMMEDIATE")
         asked = pool.submit(ask)
-        time.sleep(1.5)
+        assert sent.wait(60.0)
+        time.sleep(2.0)
         assert not asked.done()
         with started.client() as client:  # a writer who waits keeps no reader waiting
             assert client.get(f"/entries/{entry['content']}").status_code == 404
         os.kill(started.process.pid, signal.SIGTERM)
-        time.sleep(0.5)
         with started.client() as client:
-            assert client.get(f"/entries/{entry['content']}").json()["code"] == "stopping"
+            until = time.monotonic() + 30.0
+            while client.get(f"/entries/{entry['content']}").json()["code"] != "stopping":
+                assert time.monotonic() < until
+                time.sleep(0.1)
         other.execute("ROLLBACK")
         other.close()
         assert asked.result().json() == {"new": 1, "known": 0}
