@@ -8,8 +8,8 @@ import os
 import shutil
 import signal
 import sqlite3
-import threading
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
