@@ -234,9 +234,9 @@ def _show(run: TrainingRun) -> None:
     show_table(shown, title=title)
     measures = [{"parameters of": who, **values} for who, values in summary["measures"].items()]
     show_table(measures, title="on held-out data")
-    seen = "–" if summary["contraction"] is None else f"{summary['contraction']:.4f}"
-    worst = "–" if summary["contraction_predicted"] is None else f"{summary['contraction_predicted']:.4f}"
-    typer.echo(f"an exchange shrinks the spread to {seen} of it, at worst {worst} by theory")
+    if summary["contraction"] is not None:  # none where nothing is left of the spread, or nothing was exchanged
+        worst = "" if summary["contraction_predicted"] is None else f", at worst {summary['contraction_predicted']:.4f} by theory"
+        typer.echo(f"an exchange shrinks the spread to {summary['contraction']:.4f} of it{worst}")
     if run.roster is not None:
         whole = sum(bool(each.commitment) and not each.why for each in run.roster.record.nodes)
         typer.echo(f"{whole} of {run.settings['nodes']} nodes committed to all of their steps; coordinator: {run.roster.key}")
