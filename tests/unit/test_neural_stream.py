@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from studbook.neural.block_kernels import ACTIVATIONS, _activate, _gate, normalise
+from studbook.neural import stream
+from studbook.neural.block_kernels import ACTIVATIONS, _activate, _gate, likelihoods, normalise
+from studbook.neural.causal_attention import LONGEST
 from studbook.neural.decoder import Decoder, DecoderConfig
 from studbook.neural.decoder_layers import activate
 from studbook.neural.generate import generate
@@ -29,6 +31,8 @@ CONFIGS = {
         PLAIN, kv_heads=2, positions="rotary", norm="rms", activation="silu", gated=True, attention_bias=False, mlp_bias=False, inner=40
     ),
     "narrow": replace(PLAIN, width=8, activation="gelu", tied=False),
+    "odd": replace(PLAIN, width=40, heads=2, kv_heads=1),
+    "lines": replace(PLAIN, width=64, heads=4),
 }
 
 
@@ -124,6 +128,42 @@ def test_log_probabilities_of_many_texts(name: str, threads: int) -> None:
     np.testing.assert_allclose(found, exact, atol=2e-4)
     again = token_log_probs(model.float(), blocks[5:], 70, device=CPU)
     assert (again == found[5:]).all()  # to the bit, whatever is read beside them
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_log_probabilities_do_not_depend_on_how_many_texts_are_read_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = decoder(CONFIGS[name]), torch.randint(70, (23, 17), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        packed = Packed.of(model)
+        whole = text_log_likelihoods(model, packed, tokens, tokens)
+        monkeypatch.setattr(stream, "READ_NUMBERS", 1)
+        for rows, passed in ((1, 1), (40, 1), (40, 3), (64, 50)):
+            monkeypatch.setattr(stream, "READ_ROWS", rows)
+            monkeypatch.setattr(stream, "PASSED", passed)
+            assert torch.equal(text_log_likelihoods(model, packed, tokens, tokens), whole)
+
+
+def test_texts_longer_than_compiled_attention_takes_are_read_as_well() -> None:
+    model, tokens = decoder(replace(PLAIN, context=LONGEST + 30)), torch.randint(70, (3, LONGEST + 25))
+    with torch.inference_mode():
+        found = text_log_likelihoods(model, Packed.of(model), tokens, tokens)
+        exact = model.double()
+        expected = functional.log_softmax(exact.logits(exact(tokens)), dim=2).gather(2, tokens[:, :, None])[:, :, 0]
+    torch.testing.assert_close(found.double(), expected, atol=2e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("gap", [0.0, 20.0, 44.0, 45.0, 90.0, 500.0, 1e5])
+def test_a_token_that_is_certain_or_all_but_impossible(gap: float) -> None:
+    """Sums over the token's own exponential would overflow, or lose digits; nothing is ever more than certain."""
+    rng = torch.Generator().manual_seed(4)
+    head, rows, targets = torch.randn(75, 24, generator=rng), torch.randn(21, 24, generator=rng), torch.randint(75, (21,), generator=rng)
+    head[:, 0], rows[:, 0] = 0.0, 1.0
+    head[7, 0], targets[::2] = gap, 7
+    found = torch.empty(21)
+    likelihoods(rows.numpy().ravel(), pack(head, None), head.numpy().ravel(), targets.numpy(), found.numpy())
+    exact = functional.log_softmax(rows.double() @ head.double().T, dim=1).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=1e-6)
+    assert found.max() <= 0.0
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])

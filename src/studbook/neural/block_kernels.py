@@ -15,12 +15,15 @@ import numpy as np
 
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import LINE, LOG2_E, F, U
+from studbook.neural.causal_attention import read
 from studbook.neural.choice_kernels import RUN, scan
-from studbook.neural.product_kernels import ROWS, Matrix, multiply_rows
+from studbook.neural.product_kernels import ROWS, Matrix, add_powers, multiply_rows, pick_products
 from studbook.neural.vectors import add, divide, exp2, load, maximum, multiply, multiply_add, splat, store, total
 
-SCANNED = 4 * ROWS
-"""Rows whose logits are made before they are summed."""
+SUMMED = 8 * ROWS
+"""Rows whose logits' exponentials are summed together."""
+UNSURE = F(2.0**64)
+"""Sums of exponentials, over one of them, above which single precision loses digits."""
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 _RELU, _GELU, _GELU_TANH = range(3)
 _LOWEST = F(-126.0)
@@ -82,24 +85,74 @@ def finish(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def likelihoods(normed: AnyArray, head: Matrix, targets: AnyArray, found: AnyArray) -> None:
-    """The log-probability of a token a row; the logits of few rows at a time stay in the cache.
+def pass_texts(
+    x: AnyArray,
+    length: int,
+    heads: tuple[int, int, int],
+    first: tuple[AnyArray, tuple[float, bool], Matrix],
+    rest: tuple[tuple[AnyArray, tuple[float, bool]], tuple[Matrix, Matrix, Matrix], tuple[int, bool]],
+    room: tuple[AnyArray, AnyArray, AnyArray, AnyArray],
+) -> None:
+    """A whole block of texts without positions inside the attention; ``x`` becomes the stream after it.
+
+    Args:
+        x: ``(n, length, width)``, flat.
+        length: Tokens a text.
+        heads: Query heads, key and value heads, numbers a head.
+        first: Norm of the attention, as of ``project``, and the matrix of queries, keys and values.
+        rest: As ``norm``, ``matrices`` and ``mlp`` of ``finish``.
+        room: Of as many texts as are read at once: ``(n, width)``, ``(n, columns)`` of queries, keys and values, ``(n, heads *
+            head_width)`` and ``(n, columns)`` of the MLP's first matrix, flat; written over.
+    """
+    added, projected, mixed, inner = room
+    norm, how, qkv = first
+    width, columns, read_width, sums = qkv[1], qkv[2], heads[0] * heads[2], np.empty(0, np.float32)
+    at_once = projected.size // columns // length * length
+    for start in range(0, x.size // width, at_once):
+        n = min(at_once, x.size // width - start)
+        rows = x[start * width : (start + n) * width]
+        project(rows, n, norm, how, qkv, added, projected)
+        read(projected[: n * columns], mixed[: n * read_width], sums, (length, heads[0], heads[1], heads[2]))
+        finish(rows, n, mixed, rest[0], rest[1], rest[2], (added, inner))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def likelihoods(normed: AnyArray, head: Matrix, rows: AnyArray, targets: AnyArray, found: AnyArray) -> None:
+    """The log-probability of a token a row: minus the logarithm of the sum of all logits' exponentials, each over the token's own.
+
+    No logits are kept. Only where the token is so improbable that the sum would lose digits, they are made again.
 
     Args:
         normed: ``(n, width)``, flat: the stream after the last norm.
-        head: Packed.
+        head: Packed, without biases.
+        rows: The same as it is, ``(columns, width)``, flat.
         targets: ``(n,)`` tokens.
         found: ``(n,)`` natural logarithms; written.
     """
-    n, (_, width, columns) = targets.size, head
-    logits, totals = np.empty(SCANNED * columns, np.float32), np.empty(SCANNED, np.float32)
-    maxima = np.empty(SCANNED * (columns // RUN), np.float32)
-    for first in range(0, n, SCANNED):
-        rows = min(SCANNED, n - first)
-        multiply_rows(normed[first * width :], rows, head, logits)
-        scan(logits, columns, maxima, totals[:rows])
-        for row in range(rows):
-            found[first + row] = logits[row * columns + targets[first + row]] - totals[row]
+    n, width = targets.size, head[1]
+    scaled, chosen, sums = np.empty(SUMMED * width, np.float32), np.empty(SUMMED, np.float32), np.empty(SUMMED * LINE, np.float32)
+    for first in range(0, n, SUMMED):
+        count = min(SUMMED, n - first)
+        for place in range(count * width):
+            scaled[place] = normed[first * width + place] * LOG2_E
+        pick_products(scaled[: count * width], rows, targets[first : first + count], chosen)
+        sums[:] = F(0.0)
+        add_powers(scaled, count, head, chosen, sums)
+        for row in range(count):
+            whole = total(load(sums, U(row) * LINE))
+            if whole < UNSURE:
+                found[first + row] = -math.log(whole)
+            else:
+                _likelihood(normed[(first + row) * width :], head, targets[first + row], found[first + row :])
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _likelihood(normed: AnyArray, head: Matrix, target: int, found: AnyArray) -> None:
+    """The same of one row, from its logits."""
+    logits, maxima, totals = np.empty(head[2], np.float32), np.empty(head[2] // RUN, np.float32), np.empty(1, np.float32)
+    multiply_rows(normed, 1, head, logits)
+    scan(logits, head[2], maxima, totals)
+    found[0] = logits[target] - totals[0]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

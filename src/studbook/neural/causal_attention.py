@@ -42,7 +42,12 @@ def plain_attention() -> Iterator[None]:
 
 def fits(projected: Tensor) -> bool:
     """Whether the compiled loops can take this projection, ``(b, t, width)``."""
-    return _COMPILED.get() and projected.device.type == "cpu" and projected.dtype == torch.float32 and projected.shape[1] <= LONGEST
+    return takes(projected.shape[1]) and projected.device.type == "cpu" and projected.dtype == torch.float32
+
+
+def takes(length: int) -> bool:
+    """Whether the compiled loops are there for texts of so many tokens."""
+    return _COMPILED.get() and length <= LONGEST
 
 
 def causal_attention(projected: Tensor, heads: int, kv_heads: int) -> Tensor:
@@ -101,21 +106,21 @@ def read(projected: AnyArray, out: AnyArray, sums: AnyArray, sizes: tuple[int, .
     Args:
         projected: ``(b, t, (heads + 2 * kv_heads) * head_width)``, flat.
         out: ``(b, t, heads * head_width)``, flat; written.
-        sums: ``(b, heads, t)``, flat; written: logarithms to base 2 of the sums of the scores' exponentials.
+        sums: ``(b, heads, t)``, flat; written: logarithms to base 2 of the sums of the scores' exponentials. Empty where nobody asks.
         sizes: t, heads, kv_heads, head_width.
     """
     t, heads, kv_heads, d = U(sizes[0]), U(sizes[1]), U(sizes[2]), U(sizes[3])
     columns, span, width = U(_padded(sizes[0])), U(_padded(sizes[3])), (heads + U(2) * kv_heads) * d
-    outside, one, scale = _outside(), F(1.0), F(LOG2_E / math.sqrt(sizes[3]))
+    outside, scale = _outside(), F(LOG2_E / math.sqrt(sizes[3]))
     queries, keys, values, mixed = _zeros(span * columns), _zeros(columns * span), _zeros(columns * span), _zeros(columns * span)
     scores, wholes, tops = _zeros(columns * columns), _zeros(columns), _zeros(columns)
-    for i in range(U(sums.size) // (heads * t)):
+    for i in range(U(projected.size) // (t * width)):
         for h in range(heads):
             first, g = i * t * width, heads + h // (heads // kv_heads)
             _fetch(projected, first + t * width + h * t * width // heads, t * width // heads)
             _take(projected, first + h * d, width, (t, d), scale, (U(1), columns), queries)
-            _take(projected, first + g * d, width, (t, d), one, (span, U(1)), keys)
-            _take(projected, first + (g + kv_heads) * d, width, (t, d), one, (span, U(1)), values)
+            _copy(projected, first + g * d, width, (t, d), keys, span)
+            _copy(projected, first + (g + kv_heads) * d, width, (t, d), values, span)
             _score(keys, span, queries, columns, (t, d), scores)
             for q in range(U(0), columns, LINE):
                 top, spoilt = splat(F(-np.inf)), splat(F(0.0))
@@ -136,11 +141,10 @@ def read(projected: AnyArray, out: AnyArray, sums: AnyArray, sizes: tuple[int, .
             mixed[:] = F(0.0)
             for r in range(U(0), t, ROWS):
                 _multiply(scores, r, (U(1), columns), values, U(0), min(r + ROWS, t), mixed, r * span, span)
-            for r in range(t):
-                sums[(i * heads + h) * t + r] = tops[r] + np.log2(wholes[r])
-                wholes[r], to = one / wholes[r], ((i * t + r) * heads + h) * d
-                for x in range(d):
-                    out[to + x] = mixed[r * span + x] * wholes[r]
+            if sums.size:
+                for r in range(t):
+                    sums[(i * heads + h) * t + r] = tops[r] + np.log2(wholes[r])
+            _share(mixed, span, wholes, (t, d), out, (i * t * heads + h) * d, heads * d)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -222,6 +226,31 @@ def _take(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], sca
     for r in range(sizes[0]):
         for x in range(sizes[1]):
             out[r * steps[0] + x * steps[1]] = source[start + r * stride + x] * scale
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _copy(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], out: AnyArray, span: int) -> None:
+    """A head's numbers as rows, ``span`` apart."""
+    rows, d = sizes
+    even = d // LINE * LINE
+    for r in range(rows):
+        for x in range(U(0), even, LINE):
+            store(out, r * span + x, load(source, start + r * stride + x))
+        for x in range(even, d):
+            out[r * span + x] = source[start + r * stride + x]
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _share(source: AnyArray, span: int, wholes: AnyArray, sizes: tuple[int, int], out: AnyArray, start: int, stride: int) -> None:
+    """Rows over their wholes, back among the other heads' numbers."""
+    rows, d = sizes
+    even = d // LINE * LINE
+    for r in range(rows):
+        share, to = F(1.0) / wholes[r], start + r * stride
+        for x in range(U(0), even, LINE):
+            store(out, to + x, multiply(load(source, r * span + x), splat(share)))
+        for x in range(even, d):
+            out[to + x] = source[r * span + x] * share
 
 
 @numba.njit(nogil=True, error_model="numpy")

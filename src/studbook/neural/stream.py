@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from studbook.arrays import AnyArray
-from studbook.neural.block_kernels import ACTIVATIONS, finish, likelihoods, normalise, project
+from studbook.neural.block_kernels import ACTIVATIONS, finish, likelihoods, normalise, pass_texts, project
+from studbook.neural.causal_attention import takes
 from studbook.neural.product_kernels import Matrix, multiply_rows, pack
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 READ_NUMBERS, READ_ROWS = 1 << 17, 512
 """Numbers inside the MLP, where rows are widest, of texts that are read at once; and tokens, if those are more."""
+PASSED = 8
+"""Times as many texts are passed through whole blocks, which read them so many at once by themselves."""
 
 Norm: TypeAlias = tuple[AnyArray, tuple[float, bool]]
 
@@ -40,6 +43,7 @@ class Packed:
         blocks: Of each block.
         norm: The last one.
         head: The output matrix.
+        rows: The same as it is, ``(vocabulary, width)``, flat.
         mlp: As ``block_kernels.finish`` takes it.
         spoilt: 0; not a number where one of the head isn't finite: compiled sums don't see that.
     """
@@ -47,6 +51,7 @@ class Packed:
     blocks: list[PackedBlock]
     norm: Norm
     head: Matrix
+    rows: AnyArray
     mlp: tuple[int, bool]
     spoilt: float
 
@@ -63,7 +68,8 @@ class Packed:
             for block in decoder.layers
         ]
         mlp, head = (ACTIVATIONS.index(decoder.config.activation), decoder.config.gated), decoder.head_weight()
-        return cls(blocks, _norm(decoder.norm), pack(head, None), mlp, float(head.detach().sum()) * 0.0)
+        rows, spoilt = head.detach().numpy().reshape(-1), float(head.detach().sum()) * 0.0
+        return cls(blocks, _norm(decoder.norm), pack(head, None), rows, mlp, spoilt)
 
 
 class Stream(Protocol):
@@ -123,11 +129,15 @@ def text_log_likelihoods(decoder: Decoder, packed: Packed, tokens: Tensor, targe
     if not 0 <= int(targets.min()) <= int(targets.max()) < decoder.vocabulary:
         raise IndexError(f"targets are {int(targets.min())} to {int(targets.max())}, the vocabulary has {decoder.vocabulary} tokens")
     found, stream = [], None
-    for part in texts_at_once(packed, *tokens.shape):
+    whole = decoder.rotary is None and decoder.slopes is None and takes(tokens.shape[1])
+    for part in texts_at_once(packed, len(tokens), tokens.shape[1], PASSED if whole else 1):
         x, asked = decoder.embed(tokens[part], 0).flatten(0, 1), targets[part]
         stream = PackedStream(packed, x) if stream is None or len(x) != len(stream.x) else stream.again(x)
-        for layer in range(len(packed.blocks)):
-            stream.finish(layer, attend_texts(decoder, stream, layer, len(asked))[1].flatten(0, 1))
+        for layer, block in enumerate(decoder.layers):
+            if whole:
+                stream.pass_texts(layer, tokens.shape[1], (block.heads, block.kv_heads, block.head_width))
+            else:
+                stream.finish(layer, attend_texts(decoder, stream, layer, len(asked))[1].flatten(0, 1))
         found.append(stream.log_likelihoods(asked.flatten()).view(asked.shape))
     return torch.cat(found)
 
@@ -142,6 +152,7 @@ class PackedStream:
         self._projected, self._columns = self._room(first.qkv[2])
         (_, self._added), (_, self._inner) = self._room(x.shape[1]), self._room(first.rest[1][2])
         self._scores: tuple[Tensor, AnyArray] | None = None
+        self._mixed: AnyArray | None = None
         self.again(x)
 
     @property
@@ -165,6 +176,21 @@ class PackedStream:
         block, room = self._packed.blocks[layer], (self._added, self._inner)
         finish(self._rows, self._n, mixed.numpy().ravel(), block.mlp_norm, block.rest, self._packed.mlp, room)
 
+    def pass_texts(self, layer: int, length: int, heads: tuple[int, int, int]) -> None:
+        """A whole block of texts of ``length`` tokens, where positions don't act inside its attention.
+
+        Args:
+            layer: Of the block.
+            length: Tokens a text; the rows are whole texts.
+            heads: Query heads, key and value heads, numbers a head.
+        """
+        block, n = self._packed.blocks[layer], min(self._n, max(1, READ_ROWS // length) * length)
+        if self._mixed is None:
+            self._mixed = self._x.new_empty(n * heads[0] * heads[2]).numpy()
+        room = self._added[: n * block.qkv[1]], self._columns[: n * block.qkv[2]], self._mixed, self._inner[: n * block.rest[1][2]]
+        rest = block.mlp_norm, block.rest, self._packed.mlp
+        pass_texts(self._rows, length, heads, (*block.attention_norm, block.qkv), rest, room)
+
     def logits(self) -> Tensor:
         """See ``Stream``."""
         self._scores = self._scores or self._room(self._packed.head[2])
@@ -175,7 +201,7 @@ class PackedStream:
         """The log-probability of a token a row, ``(n,)`` in nats, after the last block."""
         found = self._x.new_empty(self._n)
         normed = self._normed()
-        likelihoods(normed, self._packed.head, targets.numpy(), found.numpy())
+        likelihoods(normed, self._packed.head, self._packed.rows, targets.numpy(), found.numpy())
         rows = torch.from_numpy(normed).view(self._x.shape)
         return found + (rows.sum(dim=1) * 0.0 + self._packed.spoilt)
 
@@ -218,10 +244,10 @@ class PlainStream:
         return self._decoder.logits(self._decoder.norm(self.x))
 
 
-def texts_at_once(packed: Packed, n: int, length: int) -> Iterator[slice]:
-    """``n`` texts in parts that are read at once: what is computed of them stays in the cache."""
+def texts_at_once(packed: Packed, n: int, length: int, times: int = 1) -> Iterator[slice]:
+    """``n`` texts in parts that are read at once: what is computed of them stays in the cache; ``times`` as many."""
     rows = max(READ_ROWS, READ_NUMBERS // packed.blocks[0].rest[1][2])
-    step = max(1, rows // length)
+    step = max(1, times * rows // length)
     return (slice(first, first + step) for first in range(0, n, step))
 
 

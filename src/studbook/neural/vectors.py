@@ -146,6 +146,24 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
+def power_of_two(builder: Any, x: Any) -> Any:
+    """Two to the power of each lane, -126 to 126, right to seven digits."""
+    whole = call(builder, "roundeven", x)
+    f = builder.fsub(x, whole)
+    value = _all(_EXP2[-1])
+    for coefficient in reversed(_EXP2[:-1]):
+        value = call(builder, "fma", value, f, _all(coefficient))
+    raised = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))  # added to the exponent's bits
+    return builder.bitcast(builder.add(builder.bitcast(value, _INTS), raised), _FLOATS)
+
+
+def bounded_power_of_two(builder: Any, x: Any) -> Any:
+    """The same of any number; those beyond -126 and 126 are taken for these."""
+    lowest, highest = _all(_LOWEST), _all(-_LOWEST)
+    x = _larger(builder, x, lowest)
+    return power_of_two(builder, builder.select(builder.fcmp_ordered("<", x, highest), x, highest))
+
+
 @intrinsic
 def add(typing: Any, a: Any, b: Any) -> Any:
     """``a + b``."""
@@ -178,13 +196,7 @@ def exp2(typing: Any, vector: Any) -> Any:
         (given,) = arguments
         counts = builder.fcmp_ordered(">", given, _all(_LOWEST))
         x = builder.select(counts, given, _all(_LOWEST))
-        whole = call(builder, "roundeven", x)
-        f = builder.fsub(x, whole)
-        value = _all(_EXP2[-1])
-        for coefficient in reversed(_EXP2[:-1]):
-            value = call(builder, "fma", value, f, _all(coefficient))
-        raised = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))  # added to the exponent's bits
-        return builder.select(counts, builder.bitcast(builder.add(builder.bitcast(value, _INTS), raised), _FLOATS), _all(0.0))
+        return builder.select(counts, power_of_two(builder, x), _all(0.0))
 
     return VECTOR(VECTOR), generate
 
