@@ -139,6 +139,7 @@ def test_log_probabilities_do_not_depend_on_how_many_texts_are_read_at_once(name
         monkeypatch.setattr(stream, "READ_NUMBERS", 1)
         for rows, passed in ((1, 1), (40, 1), (40, 3), (64, 50)):
             monkeypatch.setattr(stream, "READ_ROWS", rows)
+            monkeypatch.setattr(stream, "PASSED_ROWS", rows)
             monkeypatch.setattr(stream, "PASSED", passed)
             assert torch.equal(text_log_likelihoods(model, packed, tokens, tokens), whole)
 

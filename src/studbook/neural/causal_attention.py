@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import LINE, LOG2_E, F, U, _fetch
 from studbook.neural.parts import in_parts
-from studbook.neural.vectors import LANES, add, exp2, load, maximum, multiply, multiply_add, splat, store
+from studbook.neural.vectors import LANES, add, exp2, load, maximum, multiply, multiply_add, splat, store, transpose
 
 LONGEST = 256
 """Tokens up to which a head's scores stay in the cache."""
@@ -111,16 +111,16 @@ def read(projected: AnyArray, out: AnyArray, sums: AnyArray, sizes: tuple[int, .
     """
     t, heads, kv_heads, d = U(sizes[0]), U(sizes[1]), U(sizes[2]), U(sizes[3])
     columns, span, width = U(_padded(sizes[0])), U(_padded(sizes[3])), (heads + U(2) * kv_heads) * d
-    outside, scale = _outside(), F(LOG2_E / math.sqrt(sizes[3]))
+    outside, one, scale = _outside(), F(1.0), F(LOG2_E / math.sqrt(sizes[3]))
     queries, keys, values, mixed = _zeros(span * columns), _zeros(columns * span), _zeros(columns * span), _zeros(columns * span)
     scores, wholes, tops = _zeros(columns * columns), _zeros(columns), _zeros(columns)
     for i in range(U(projected.size) // (t * width)):
         for h in range(heads):
             first, g = i * t * width, heads + h // (heads // kv_heads)
             _fetch(projected, first + t * width + h * t * width // heads, t * width // heads)
-            _take(projected, first + h * d, width, (t, d), scale, (U(1), columns), queries)
-            _copy(projected, first + g * d, width, (t, d), keys, span)
-            _copy(projected, first + (g + kv_heads) * d, width, (t, d), values, span)
+            _across(projected, first + h * d, width, (t, d), scale, queries, columns)
+            _copy(projected, first + g * d, width, (t, d), one, keys, span)
+            _copy(projected, first + (g + kv_heads) * d, width, (t, d), one, values, span)
             _score(keys, span, queries, columns, (t, d), scores)
             for q in range(U(0), columns, LINE):
                 top, spoilt = splat(F(-np.inf)), splat(F(0.0))
@@ -163,13 +163,13 @@ def descend(projected: AnyArray, sums: AnyArray, slopes: AnyArray, to_projected:
             _fetch(projected, first + t * width + h * t * width // heads, t * width // heads)
             _fetch(to_projected, first + t * width + h * t * width // heads, t * width // heads)
             _fetch(slopes, i * t * heads * d + (heads + h) * t * d, t * d)
-            _take(projected, first + h * d, width, (t, d), scale * LOG2_E, (U(1), columns), across)
-            _take(projected, first + h * d, width, (t, d), scale, (span, U(1)), queries)
-            _take(slopes, place, heads * d, (t, d), one, (U(1), columns), slopes_across)
-            _take(slopes, place, heads * d, (t, d), one, (span, U(1)), given)
+            _across(projected, first + h * d, width, (t, d), scale * LOG2_E, across, columns)
+            _copy(projected, first + h * d, width, (t, d), scale, queries, span)
+            _across(slopes, place, heads * d, (t, d), one, slopes_across, columns)
+            _copy(slopes, place, heads * d, (t, d), one, given, span)
             if h % group == U(0):
-                _take(projected, first + g * d, width, (t, d), one, (span, U(1)), keys)
-                _take(projected, first + (g + kv_heads) * d, width, (t, d), one, (span, U(1)), values)
+                _copy(projected, first + g * d, width, (t, d), one, keys, span)
+                _copy(projected, first + (g + kv_heads) * d, width, (t, d), one, values, span)
                 to_keys[:], to_values[:] = F(0.0), F(0.0)
             for r in range(t):
                 shifts[r] = -sums[(i * heads + h) * t + r]
@@ -221,23 +221,31 @@ def _outside() -> AnyArray:
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _take(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], scale: Any, steps: tuple[int, int], out: AnyArray) -> None:
-    """A head's numbers, ``sizes`` of them, times ``scale``, ``steps`` apart."""
-    for r in range(sizes[0]):
-        for x in range(sizes[1]):
-            out[r * steps[0] + x * steps[1]] = source[start + r * stride + x] * scale
+def _across(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], scale: Any, out: AnyArray, columns: int) -> None:
+    """A head's numbers times ``scale``, as columns: those of one token ``columns`` apart."""
+    rows, d = sizes
+    even, whole = rows // LINE * LINE, d // LINE * LINE
+    for r in range(U(0), even, LINE):
+        for x in range(U(0), whole, LINE):
+            transpose(source, start + r * stride + x, stride, splat(scale), out, x * columns + r, columns)
+        for i in range(r, r + LINE):
+            for x in range(whole, d):
+                out[i + x * columns] = source[start + i * stride + x] * scale
+    for r in range(even, rows):
+        for x in range(d):
+            out[r + x * columns] = source[start + r * stride + x] * scale
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _copy(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], out: AnyArray, span: int) -> None:
-    """A head's numbers as rows, ``span`` apart."""
+def _copy(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], scale: Any, out: AnyArray, span: int) -> None:
+    """A head's numbers times ``scale``, as rows, ``span`` apart."""
     rows, d = sizes
     even = d // LINE * LINE
     for r in range(rows):
         for x in range(U(0), even, LINE):
-            store(out, r * span + x, load(source, start + r * stride + x))
+            store(out, r * span + x, multiply(load(source, start + r * stride + x), splat(scale)))
         for x in range(even, d):
-            out[r * span + x] = source[start + r * stride + x]
+            out[r * span + x] = source[start + r * stride + x] * scale
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -255,7 +263,7 @@ def _share(source: AnyArray, span: int, wholes: AnyArray, sizes: tuple[int, int]
 
 @numba.njit(nogil=True, error_model="numpy")
 def _put(source: AnyArray, span: int, sizes: tuple[int, int], scale: Any, out: AnyArray, start: int, stride: int) -> None:
-    """The reverse of ``_take``."""
+    """The reverse of ``_copy``."""
     for r in range(sizes[0]):
         for x in range(sizes[1]):
             out[start + r * stride + x] = source[r * span + x] * scale

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 READ_NUMBERS, READ_ROWS = 1 << 17, 512
 """Numbers inside the MLP, where rows are widest, of texts that are read at once; and tokens, if those are more."""
-PASSED = 8
-"""Times as many texts are passed through whole blocks, which read them so many at once by themselves."""
+PASSED, PASSED_ROWS = 4, 128
+"""Times as many texts are passed through whole blocks, which take about so many of their tokens at once by themselves."""
 
 Norm: TypeAlias = tuple[AnyArray, tuple[float, bool]]
 
@@ -184,7 +184,7 @@ class PackedStream:
             length: Tokens a text; the rows are whole texts.
             heads: Query heads, key and value heads, numbers a head.
         """
-        block, n = self._packed.blocks[layer], min(self._n, max(1, READ_ROWS // length) * length)
+        block, n = self._packed.blocks[layer], min(self._n, max(1, PASSED_ROWS // length) * length)
         if self._mixed is None:
             self._mixed = self._x.new_empty(n * heads[0] * heads[2]).numpy()
         room = self._added[: n * block.qkv[1]], self._columns[: n * block.qkv[2]], self._mixed, self._inner[: n * block.rest[1][2]]

@@ -18,7 +18,7 @@ from numba.core import cgutils, errors, types
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+_FLOAT, _INT, _LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 _LOWEST = -126.0  # powers below this one are taken for 0
 _EXP2 = [math.log(2.0) ** i / math.factorial(i) for i in range(7)]  # Taylor's polynomial, right to 1e-7 on [-1/2, 1/2]
@@ -249,3 +249,33 @@ def totals(typing: Any, vectors: Any) -> Any:
         return parts[0]
 
     return VECTOR(vectors), generate
+
+
+@intrinsic
+def transpose(typing: Any, array: Any, index: Any, stride: Any, factor: Any, out: Any, place: Any, step: Any) -> Any:
+    """Sixteen vectors of ``array``, ``stride`` apart from ``index`` on, times ``factor``: the lanes of ``out``'s, ``step`` apart."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, first, apart, scale, target, to, pace = arguments
+        rows = []
+        for i in range(LANES):
+            row = builder.load(address_of(context, builder, signature.args[0], source, builder.add(first, builder.mul(apart, _LONG(i)))))
+            row.align = 4
+            rows.append(builder.fmul(row, scale))
+        half = 1
+        while half < LANES:
+            # Of each two rows, ``half`` apart, the first takes the lanes of both whose bit of ``half`` is 0, the second the others.
+            left = [LANES + lane - half if lane & half else lane for lane in range(LANES)]
+            right = [LANES + lane if lane & half else lane + half for lane in range(LANES)]
+            for i in range(LANES):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = _shuffle(builder, a, b, left), _shuffle(builder, a, b, right)
+            half *= 2
+        for i, row in enumerate(rows):
+            at = builder.add(to, builder.mul(pace, _LONG(i)))
+            builder.store(row, address_of(context, builder, signature.args[4], target, at)).align = 4
+        return context.get_dummy_value()
+
+    number = types.uint64
+    return types.none(floats(array), number, number, VECTOR, floats(out), number, number), generate
