@@ -47,6 +47,10 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
+NAMED = 4
+"""Units whose generation the bar shows."""
+
+
 class Bar:
     """A progress bar on stderr with the rate and the time left; see ``studbook.study.Progress``."""
 
@@ -59,7 +63,7 @@ class Bar:
             BarColumn(),
             TaskProgressColumn(show_speed=True),
             MofNCompleteColumn(),
-            TextColumn("units, {task.fields[rate]}, left"),
+            TextColumn("units{task.fields[rate]}, left"),
             TimeRemainingColumn(),
         )
         self._progress = Progress(*columns, console=Console(stderr=True), transient=False)
@@ -67,15 +71,23 @@ class Bar:
     def begin(self, total: int, done: int) -> None:
         """See ``Progress``."""
         self._progress.start()
-        self._done = done
+        self._before, self._finished, self._parts = done, done, 0.0
         self._task = self._progress.add_task("running", total=total, completed=done, rate="")
 
     def advance(self) -> None:
         """See ``Progress``."""
-        task = self._progress.tasks[0]
-        elapsed = task.elapsed or 0.0
-        rate = (task.completed + 1 - self._done) / elapsed if elapsed else 0.0
-        self._progress.update(self._task, advance=1, rate=f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min")
+        self._finished, self._parts = self._finished + 1, max(0.0, self._parts - 1.0)
+        elapsed = self._progress.tasks[0].elapsed or 0.0
+        rate = (self._finished - self._before) / elapsed if elapsed else 0.0
+        shown = f", {rate:.1f}/s" if rate >= 1 else f", {60 * rate:.1f}/min"
+        self._progress.update(self._task, completed=self._finished + self._parts, rate=shown)
+
+    def under_way(self, generations: Sequence[tuple[int, int]]) -> None:
+        """See ``Progress``."""
+        self._parts = sum(made / (last + 1) for made, last in generations)
+        names = ", ".join(f"{made}/{last}" for made, last in generations[:NAMED]) + (", …" if len(generations) > NAMED else "")
+        description = f"generation {names}" if names else "running"
+        self._progress.update(self._task, completed=self._finished + self._parts, description=description)
 
     def end(self) -> None:
         """See ``Progress``."""

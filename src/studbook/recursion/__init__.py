@@ -2,7 +2,7 @@
 
 from studbook.recursion.array_files import Torn
 from studbook.recursion.curated import KEPT, Reject, Sifting, can_curate_in_law, candidates_of_fresh, check_curation
-from studbook.recursion.journal import Journal, Resumed, digests_of
+from studbook.recursion.journal import Journal, Resumed, digests_of, last_finished
 from studbook.recursion.lawful import LawGeneration, can_run_in_law, run_generations_in_law
 from studbook.recursion.loop import NO_BASE_HINT, FreshLaw, FreshReserve, FreshSupply, Generation, run_generations, starting_point
 from studbook.recursion.network import MAX_NODES, Network, n_generated, network_parts, split_evenly
@@ -68,6 +68,7 @@ __all__ = [
     "candidates_of_fresh",
     "check_curation",
     "digests_of",
+    "last_finished",
     "fresh_by_generation",
     "mix_at",
     "n_fresh",

@@ -220,6 +220,15 @@ class Journal:
         return self.learner.load(folder / MODEL, self.original.space)
 
 
+def last_finished(folder: Path) -> int:
+    """The last generation that the journal in a folder calls finished, -1 where there is none: for people, nothing is checked."""
+    try:
+        marks = [path.parent.name.removeprefix(_PREFIX) for path in folder.glob(f"{_PREFIX}*/{MARK}")]
+    except OSError:
+        return -1  # the unit has been finished meanwhile
+    return max((int(number) for number in marks if number.isdecimal()), default=-1)
+
+
 def _sealed(mark: Mapping[str, Any]) -> bytes:
     """A mark as JSON under its own SHA-256."""
     text = json.dumps(mark).encode()

@@ -24,6 +24,7 @@ from studbook.study.provenance import new_manifest, now
 from studbook.study.registering import Registering, prepare_registering
 from studbook.study.results import UnitResult
 from studbook.study.sifted import frame_of
+from studbook.study.underway import watched
 from studbook.study.units import run_unit
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Progress(Protocol):
         """One more unit is finished."""
         ...
 
+    def under_way(self, generations: Sequence[tuple[int, int]]) -> None:
+        """From another thread, now and then: the generation that each unit with a journal is making, and the unit's last one."""
+        ...
+
     def end(self) -> None:
         """No more units."""
         ...
@@ -53,6 +58,9 @@ class Silent:
         """See ``Progress``."""
 
     def advance(self) -> None:
+        """See ``Progress``."""
+
+    def under_way(self, generations: Sequence[tuple[int, int]]) -> None:
         """See ``Progress``."""
 
     def end(self) -> None:
@@ -127,13 +135,14 @@ def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Exe
     progress.begin(len(plan.units), len(plan.units) - len(missing))
     run_in_folder = partial(run_unit, folder=run.path.absolute(), registering=registering)
     try:
-        for index, data in executor.run(run_in_folder, missing):
-            unit = missing[index]
-            # In this order: a run that is stopped in between still has the journal to take the unit's result from.
-            _keep_models(run, unit)
-            run.write_unit(unit.key, data)
-            _remove(run.work(unit.key))
-            progress.advance()
+        with watched(run, missing, progress):
+            for index, data in executor.run(run_in_folder, missing):
+                unit = missing[index]
+                # In this order: a run that is stopped in between still has the journal to take the unit's result from.
+                _keep_models(run, unit)
+                run.write_unit(unit.key, data)
+                _remove(run.work(unit.key))
+                progress.advance()
     finally:
         progress.end()
 
