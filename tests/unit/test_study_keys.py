@@ -9,7 +9,7 @@ import pytest
 
 import studbook
 from studbook.arrays import Batch, numbers
-from studbook.errors import ConfigError
+from studbook.errors import CheckpointError, ConfigError
 from studbook.study.plan import digest_of
 
 
@@ -28,6 +28,14 @@ class Shifted:
 
     def sample(self, n: int, *, rng: np.random.Generator) -> Batch:
         return numbers(np.full(n, self.shift.sum()))
+
+
+@dataclass(frozen=True)
+class OfTheHub(Shifted):
+    """A learner that begins with a model of the hub."""
+
+    model: str = "me/tiny"
+    shift: float = 0.0
 
 
 class Plain:
@@ -85,3 +93,19 @@ def test_planning_many_units_is_cheap_and_too_many_are_refused():
         studbook.create_study(
             data="normal", learner="kde", metrics=["std"], generations=1, replicates=5_000_000, samples=5, method="samples"
         )
+
+
+def test_what_the_hub_has_under_a_name_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="there is no folder me/tiny, and the hub can't be reached"):
+        study(OfTheHub())
+    kept, keys = tmp_path / "models--me--tiny", []
+    (kept / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        folder = kept / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(commit.encode())
+        (kept / "refs" / "main").write_text(commit)
+        keys.append(study(OfTheHub()).plan.units[0].key)
+    assert keys[0] != keys[1] == study(OfTheHub()).plan.units[0].key

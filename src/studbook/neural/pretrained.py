@@ -45,6 +45,11 @@ def find_folder(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
     return _from_hub(found["name"], found["revision"], files)
 
 
+def may_be_on_hub(name: str) -> bool:
+    """Whether a name has the form ``owner/model``, with or without ``@REVISION``."""
+    return "/" in name and _HUB_ID.fullmatch(name) is not None
+
+
 def require_weights(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a model's folder.
 

@@ -86,13 +86,37 @@ def foreign_code(thing: object) -> str:
 
 
 def weights_digest(*things: object) -> list[str]:
-    """Digests of the saved weights that learners and metrics name: ``training.base``, ``model`` and ``network``, where these exist."""
+    """Digests of the saved weights that learners and metrics name: ``training.base``, ``model`` and ``network``, where these exist.
+
+    What the hub has under a name may change: its present files count. They are downloaded, if they aren't kept.
+
+    Raises:
+        CheckpointError: The hub has no such model, or can't be reached.
+    """
     found = []
     for thing in things:
-        named = (getattr(getattr(thing, "training", None), "base", ""), getattr(thing, "model", ""), getattr(thing, "network", ""))
-        paths = [Path(name).expanduser() for name in named if isinstance(name, str) and name and "\0" not in name]
+        models, network = (
+            (getattr(getattr(thing, "training", None), "base", ""), getattr(thing, "model", "")),
+            getattr(thing, "network", ""),
+        )
+        named = [(name, _model_at) for name in models] + [(network, _path)]
+        paths = [where(name) for name, where in named if isinstance(name, str) and name and "\0" not in name]
         found += [_digest_at(path, _stamp(path)) for path in paths if path.exists()]
     return found
+
+
+def _path(name: str) -> Path:
+    return Path(name).expanduser()
+
+
+def _model_at(name: str) -> Path:
+    """A model's path, or where one of the hub is kept."""
+    path = _path(name)
+    if path.exists():
+        return path
+    from studbook.neural.pretrained import find_folder, may_be_on_hub
+
+    return find_folder(name) if may_be_on_hub(name) else path
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
