@@ -167,6 +167,27 @@ def test_a_token_that_is_certain_or_all_but_impossible(gap: float) -> None:
     assert found.max() <= 0.0
 
 
+@pytest.mark.parametrize("size", [1e25, 1e30, 1e38])
+def test_logits_that_overflow_are_no_probabilities(size: float) -> None:
+    rng = torch.Generator().manual_seed(5)
+    head, rows = torch.randn(75, 24, generator=rng), torch.randn(21, 24, generator=rng)
+    targets, found = torch.randint(75, (21,), generator=rng), torch.empty(21)
+    head[11], rows[4] = head[11] * size, rows[4] * 1e15
+    likelihoods(rows.numpy().ravel(), pack(head, None), head.numpy().ravel(), targets.numpy(), found.numpy())
+    expected = functional.log_softmax(rows @ head.T, dim=1).gather(1, targets[:, None])[:, 0]
+    assert not (found > 0.0).any()
+    assert found[4].isfinite() == expected[4].isfinite()
+
+
+def test_a_large_vocabulary_loses_no_digits() -> None:
+    head, rows, found = torch.zeros(200_000, 8), torch.ones(3, 8), torch.empty(3)
+    head[5] = 1.0
+    targets = torch.tensor([5, 6, 5])
+    likelihoods(rows.numpy().ravel(), pack(head, None), head.numpy().ravel(), targets.numpy(), found.numpy())
+    expected = functional.log_softmax(rows.double() @ head.double().T, dim=1).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=0.0)
+
+
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["embedding.weight", "blocks.1.up.weight", "norm.weight"])
 def test_a_weight_that_is_no_number_spoils_the_log_probabilities(spoilt: float, name: str) -> None:

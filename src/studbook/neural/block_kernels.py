@@ -17,13 +17,13 @@ from studbook.arrays import AnyArray
 from studbook.neural.attention_kernels import LINE, LOG2_E, F, U
 from studbook.neural.causal_attention import read
 from studbook.neural.choice_kernels import RUN, scan
-from studbook.neural.product_kernels import ROWS, Matrix, add_powers, multiply_rows, pick_products
+from studbook.neural.product_kernels import PANEL, ROWS, Matrix, add_powers, multiply_rows, pick_products
 from studbook.neural.vectors import add, divide, exp2, load, maximum, multiply, multiply_add, splat, store, total
 
-SUMMED = 8 * ROWS
-"""Rows whose logits' exponentials are summed together."""
-UNSURE = F(2.0**64)
-"""Sums of exponentials, over one of them, above which single precision loses digits."""
+SUMMED, SUMMED_COLUMNS = 8 * ROWS, 64 * PANEL
+"""Rows whose logits' exponentials are summed together, and how many of each in single precision."""
+UNSURE = 2.0**120
+"""Sums of exponentials, over one of them, from which on one may have been cut off."""
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 _RELU, _GELU, _GELU_TANH = range(3)
 _LOWEST = F(-126.0)
@@ -120,7 +120,8 @@ def pass_texts(
 def likelihoods(normed: AnyArray, head: Matrix, rows: AnyArray, targets: AnyArray, found: AnyArray) -> None:
     """The log-probability of a token a row: minus the logarithm of the sum of all logits' exponentials, each over the token's own.
 
-    No logits are kept. Only where the token is so improbable that the sum would lose digits, they are made again.
+    No logits are kept. Only where a row's are not numbers, or so much larger than the token's own that their sum isn't known, they are made
+    again.
 
     Args:
         normed: ``(n, width)``, flat: the stream after the last norm.
@@ -129,19 +130,23 @@ def likelihoods(normed: AnyArray, head: Matrix, rows: AnyArray, targets: AnyArra
         targets: ``(n,)`` tokens.
         found: ``(n,)`` natural logarithms; written.
     """
-    n, width = targets.size, head[1]
+    n, (_, width, columns) = targets.size, head
     scaled, chosen, sums = np.empty(SUMMED * width, np.float32), np.empty(SUMMED, np.float32), np.empty(SUMMED * LINE, np.float32)
+    wholes = np.empty(SUMMED, np.float64)
     for first in range(0, n, SUMMED):
         count = min(SUMMED, n - first)
         for place in range(count * width):
             scaled[place] = normed[first * width + place] * LOG2_E
         pick_products(scaled[: count * width], rows, targets[first : first + count], chosen)
-        sums[:] = F(0.0)
-        add_powers(scaled, count, head, chosen, sums)
+        wholes[:] = 0.0
+        for column in range(0, columns, SUMMED_COLUMNS):
+            sums[:] = F(0.0)
+            add_powers(scaled, count, head, (column, min(column + SUMMED_COLUMNS, columns)), chosen, sums)
+            for row in range(count):
+                wholes[row] += total(load(sums, U(row) * LINE))
         for row in range(count):
-            whole = total(load(sums, U(row) * LINE))
-            if whole < UNSURE:
-                found[first + row] = -math.log(whole)
+            if 1.0 <= wholes[row] < UNSURE:  # the token's own exponential is 1
+                found[first + row] = -math.log(wholes[row])
             else:
                 _likelihood(normed[(first + row) * width :], head, targets[first + row], found[first + row :])
 

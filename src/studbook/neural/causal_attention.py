@@ -1,4 +1,4 @@
-"""Compiled attention of short texts in training, on a CPU in single precision, forwards and backwards.
+"""Compiled attention of short texts, on a CPU in single precision, forwards and backwards.
 
 A head's numbers are read straight from the projection, and its slopes are written straight into the projection's: nothing is split,
 transposed or put together in between. Scores lie in the cache as ``(key, query)``, so that a vector's lanes are queries and a softmax needs

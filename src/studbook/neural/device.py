@@ -52,7 +52,10 @@ def session(options: Training, *, rng: np.random.Generator, doing: str, batch: i
     torch.set_num_threads(options.threads)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], device_type="cuda"):
-            (torch.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed)(seed)
+            if device.type == "cuda":
+                torch.manual_seed(seed)
+            else:
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed notes each call for devices that may yet come
             yield device
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):

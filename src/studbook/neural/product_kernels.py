@@ -118,7 +118,7 @@ def _powers_of(n_rows: int) -> Any:
     @intrinsic
     def powers(typing: Any, left: Any, first: Any, depth: Any, panels: Any, steps: Any, less: Any, sums: Any, row: Any) -> Any:
         """As a tile, but added to a vector a row of ``sums`` ``(n, LANES)``, from ``row`` on, are two to the power of the row's products
-        less its number of ``less`` ``(n,)``; powers beyond -126 and 126 are taken for these.
+        less its number of ``less`` ``(n,)``; powers beyond -126 and 126 are taken for these, and what is no number for -126.
         """
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -201,19 +201,21 @@ def _multiply(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def add_powers(left: AnyArray, n: int, matrix: Matrix, less: AnyArray, sums: AnyArray) -> None:
+def add_powers(left: AnyArray, n: int, matrix: Matrix, between: tuple[int, int], less: AnyArray, sums: AnyArray) -> None:
     """Sums of two to the power of each number in the product of rows with a packed matrix, plus its biases, less a number a row.
 
     Args:
         left: ``(n, depth)``, flat.
         n: Rows.
         matrix: From ``pack``.
+        between: The first column, of a panel, and the one after the last.
         less: ``(n,)``.
-        sums: ``(n, LANES)``, flat; each row's vector is added to. Powers beyond -126 and 126 are taken for these.
+        sums: ``(n, LANES)``, flat; each row's vector is added to. Powers beyond -126 and 126 are taken for these, and what is no
+            number for -126.
     """
-    panels, depth, width = matrix[0], U(matrix[1]), U(matrix[2])
+    panels, depth = matrix[0], U(matrix[1])
     pace, even = U(PANEL) // ((U(n) + U(ROWS - 1)) // U(ROWS)), U(n) // U(ROWS) * U(ROWS)
-    for first in range(U(0), width, U(PANEL)):
+    for first in range(U(between[0]), U(between[1]), U(PANEL)):
         panel, following = first * (depth + U(1)), (first + U(PANEL)) * (depth + U(1))
         for row in range(U(0), even, U(ROWS)):
             steps = (panel, following + row // U(ROWS) * pace * depth, pace)

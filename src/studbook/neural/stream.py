@@ -37,7 +37,7 @@ class PackedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A decoder's weights as they are now, once more.
+    """A decoder's weights as they are now, once more; of no use once they have changed.
 
     Attributes:
         blocks: Of each block.

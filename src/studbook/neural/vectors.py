@@ -158,7 +158,7 @@ def power_of_two(builder: Any, x: Any) -> Any:
 
 
 def bounded_power_of_two(builder: Any, x: Any) -> Any:
-    """The same of any number; those beyond -126 and 126 are taken for these."""
+    """The same of any number; those beyond -126 and 126 are taken for these, and what is no number for -126."""
     lowest, highest = _all(_LOWEST), _all(-_LOWEST)
     x = _larger(builder, x, lowest)
     return power_of_two(builder, builder.select(builder.fcmp_ordered("<", x, highest), x, highest))
