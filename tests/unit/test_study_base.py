@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import studbook
-from studbook.arrays import numbers, text
-from studbook.errors import CheckpointError, ConfigError, DeviceError, FitError
+from studbook.arrays import images, numbers, text
+from studbook.errors import CheckpointError, ConfigError, DeviceError, FitError, MetricError
 from studbook.learners import CausalLM, Gaussian, Vae
 from studbook.mixing import Accumulate, Fresh, Keep, Replace
 from studbook.neural.options import Decoding, Training
@@ -277,3 +277,44 @@ def test_the_catalog_lists_the_options_of_networks_once():
     (vae,) = [row for row in tables["learners"] if row["name"] == "vae"]
     assert "[training]" in vae["parameters"]
     assert "Training(" not in vae["parameters"]
+
+
+PLAIN_TEXT = text(np.array([[0, 1], [1, 0], [0, 0], [1, 1]] * 5), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("perplexity", "metric perplexity needs held-out real text"),
+        ("hapax_survival", "the original has no word that occurs once"),
+        ("distinct_3", "metric distinct_3 got blocks of 2 tokens, expected 3 or more"),
+    ],
+)
+def test_a_metric_without_a_value_on_this_text_is_refused_before_anything_is_trained(metric, message):
+    with pytest.raises(MetricError, match=message):
+        studbook.create_study(data={"source": PLAIN_TEXT, "heldout": 0.0}, learner="ngram", metrics=[metric])
+
+
+@pytest.mark.parametrize(
+    ("metric", "parameters", "message"),
+    [
+        ("class_shares", {}, "needs labels on the original records"),
+        ("class_shares", {"by": "network"}, "needs a network that tells classes apart"),
+        ("recognised", {}, "needs a network that tells classes apart"),
+        ("fid", {"against": "heldout"}, "compares with held-out records, and there are none"),
+        ("kid", {"network": "nowhere"}, "nowhere"),
+        ("memorisation", {"network": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_metric_without_a_value_on_these_pictures_is_refused_before_anything_is_trained(metric, parameters, message):
+    pixels = images(np.random.default_rng(0).random((20, 8, 8)), (0.0, 1.0))
+    with pytest.raises((MetricError, CheckpointError), match=message):
+        studbook.create_study(
+            {
+                "study": {"name": "checked", "generations": 1},
+                "data": {"source": pixels, "heldout": 0.0},
+                "learner": {"kind": "vae"},
+                "mix": {"kind": "replace"},
+                "metrics": {"names": [metric], metric: parameters},
+            }
+        )

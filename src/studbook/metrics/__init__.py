@@ -11,7 +11,7 @@ from studbook.metrics.information import Information
 from studbook.metrics.latents import LatentStd
 from studbook.metrics.memorisation import Memorisation
 from studbook.metrics.moments import Drift, Mean, Std, Variance
-from studbook.metrics.protocols import LawMetric, Metric, Observation, Reference, Scorer
+from studbook.metrics.protocols import CheckedMetric, LawMetric, Metric, Observation, Reference, Scorer
 from studbook.metrics.recognised import Recognised
 from studbook.metrics.regression import WeightError
 from studbook.metrics.tails import TailMass
@@ -36,6 +36,7 @@ __all__ = [
     "KernelDistance",
     "KullbackLeibler",
     "LatentStd",
+    "CheckedMetric",
     "LawMetric",
     "LowPerplexityShare",
     "Mean",

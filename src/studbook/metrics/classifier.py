@@ -91,6 +91,13 @@ class ClassShares:
                 'metrics.class_shares.network is given, but its classifier is "svm"', hint='set metrics.class_shares.by = "network"'
             )
 
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        if self.by == "network":
+            features.check_network("class_shares", reference, self.network, classes=True)
+        else:
+            _labelled(reference)
+
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("class_shares", observation.sample, self.kinds)
@@ -114,10 +121,15 @@ class ClassShares:
         return tuple(classifier.classes.tolist()), np.searchsorted(classifier.classes, classifier.predict(values))
 
     def _train(self, reference: Reference) -> Classifier:
-        if reference.records is None or reference.records.labels is None:
-            raise MetricError(
-                "metric class_shares needs labels on the original records, and there are none",
-                hint="use data with labels, or drop the metric",
-            )
-        chosen = views.thin(reference.records, self.limit, rng=stream(0, "metrics", "classifier"))
+        chosen = views.thin(_labelled(reference), self.limit, rng=stream(0, "metrics", "classifier"))
         return Classifier.train(chosen, self.components)
+
+
+def _labelled(reference: Reference) -> Batch:
+    """The original records, which have labels."""
+    if reference.records is None or reference.records.labels is None:
+        raise MetricError(
+            "metric class_shares needs labels on the original records, and there are none",
+            hint="use data with labels, or drop the metric",
+        )
+    return reference.records

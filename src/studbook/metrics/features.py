@@ -66,6 +66,29 @@ def check_parameters(metric: str, limit: int, most: int = 50_000) -> None:
     views.require_range(f"{metric}.limit", limit, 2, most)
 
 
+def check_network(metric: str, reference: Reference, network: str, *, classes: bool = False) -> None:
+    """Refuse a network that can't be loaded, or data that none can be trained on; ``classes`` says that it has to tell them apart.
+
+    Raises:
+        CheckpointError: Nothing is there, or something else.
+        MetricError: Says what the data lack.
+    """
+    records = reference.background if reference.background is not None else reference.records
+    if network:
+        found = network_of(metric, reference, network)
+        if classes and not getattr(found, "classes", ()):
+            raise _without_classes(metric)
+    elif classes and (records is None or records.labels is None or len(set(records.labels.tolist())) < 2):
+        raise _without_classes(metric)
+
+
+def _without_classes(metric: str) -> MetricError:
+    return MetricError(
+        f"metric {metric} needs a network that tells classes apart, and this one knows none",
+        hint="use real data with labels of two classes or more, or set its network to a classifier's folder",
+    )
+
+
 def network_of(metric: str, reference: Reference, network: str) -> FeatureNetwork:
     """The network that ``network`` means, loaded (or trained) once for this reference.
 
@@ -86,10 +109,7 @@ def classifier_of(metric: str, reference: Reference, network: str) -> LabelNetwo
     """
     found = network_of(metric, reference, network)
     if not getattr(found, "classes", ()):
-        raise MetricError(
-            f"metric {metric} needs a network that tells classes apart, and this one knows none",
-            hint="use real data with labels of two classes or more, or set its network to a classifier's folder",
-        )
+        raise _without_classes(metric)
     return found  # type: ignore[return-value]
 
 

@@ -64,6 +64,11 @@ class FrechetDistance:
     def __post_init__(self) -> None:
         features.check_parameters("fid", self.limit)
 
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        features.real_records("fid", reference, self.against)
+        features.check_network("fid", reference, self.network)
+
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See ``studbook.metrics.protocols.Metric``."""
         views.require_kind("fid", observation.sample, self.kinds)
@@ -104,6 +109,11 @@ class KernelDistance:
 
     def __post_init__(self) -> None:
         features.check_parameters("kid", self.limit)
+
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        features.real_records("kid", reference, self.against)
+        features.check_network("kid", reference, self.network)
 
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See ``studbook.metrics.protocols.Metric``."""

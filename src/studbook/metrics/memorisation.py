@@ -57,6 +57,10 @@ class Memorisation:
     def __post_init__(self) -> None:
         features.check_parameters("memorisation", self.limit)
 
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        features.check_network("memorisation", reference, self.network)
+
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See ``studbook.metrics.protocols.Metric``."""
         name = "memorisation"

@@ -81,6 +81,19 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class CheckedMetric(Protocol):
+    """A metric that can say before anything is trained that it has no value on a study's data."""
+
+    def check_reference(self, reference: Reference) -> None:
+        """Refuse a reference that no generation could be measured with.
+
+        Raises:
+            MetricError: Says what it lacks.
+        """
+        ...
+
+
+@runtime_checkable
 class LawMetric(Protocol):
     """A metric that is a function of the law, so that it has no sampling error."""
 

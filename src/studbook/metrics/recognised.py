@@ -37,6 +37,10 @@ class Recognised:
     def __post_init__(self) -> None:
         features.check_parameters("recognised", self.limit)
 
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        features.check_network("recognised", reference, self.network, classes=True)
+
     def measure(self, reference: Reference, observation: Observation, *, rng: np.random.Generator) -> tuple[Measurement, ...]:
         """See ``studbook.metrics.protocols.Metric``.
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from studbook.arrays import AnyArray, Kind
+from studbook.arrays import AnyArray, Batch, Ints, Kind
 from studbook.errors import ConfigError, MetricError
 from studbook.metrics.protocols import Observation, Reference
 from studbook.metrics.stderr import jackknife_stderr
@@ -25,6 +25,7 @@ from studbook.metrics.text_tables import (
     count_present,
     jackknife_of_share,
     only_groups,
+    original_of,
     type_counts,
 )
 from studbook.records import Measurement
@@ -115,12 +116,13 @@ class HapaxSurvival:
         Raises:
             MetricError: The original has no word that occurs once.
         """
-        counts = type_counts("hapax_survival", reference)
-        hapaxes = reference.memo("text.hapaxes", lambda: np.flatnonzero(counts == 1))
-        if not len(hapaxes):
-            raise MetricError("the original has no word that occurs once, so hapax_survival has no value", hint="measure rare_survival")
+        hapaxes = _hapaxes(reference)
         only = only_groups("hapax_survival", reference, observation.sample)
         return (_share("hapax_survival", only[hapaxes], len(hapaxes), observation),)
+
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        _hapaxes(reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +196,30 @@ class Distinct:
         """
         name, sample = f"distinct_{self.n}", observation.sample
         check_text(name, sample)
-        if sample.space.dimension < self.n:
-            raise MetricError(
-                f"metric {name} got blocks of {sample.space.dimension} tokens, expected {self.n} or more", hint="use longer blocks"
-            )
+        self._require_length(sample)
         a_block = sample.space.dimension - self.n + 1
         count, left_out = count_ngrams(reference, sample, self.n)
         total = len(sample) * a_block
         others = total - np.bincount(block_groups(sample)) * a_block
         stderr = jackknife_stderr(left_out / others) if len(others) > 1 else float("inf")
         return (Measurement(name, count / total, stderr, total),)
+
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        self._require_length(original_of(f"distinct_{self.n}", reference))
+
+    def _require_length(self, batch: Batch) -> None:
+        if batch.space.dimension < self.n:
+            message = f"metric distinct_{self.n} got blocks of {batch.space.dimension} tokens, expected {self.n} or more"
+            raise MetricError(message, hint="use longer blocks")
+
+
+def _hapaxes(reference: Reference) -> Ints:
+    counts = type_counts("hapax_survival", reference)
+    hapaxes = reference.memo("text.hapaxes", lambda: np.flatnonzero(counts == 1))
+    if not len(hapaxes):
+        raise MetricError("the original has no word that occurs once, so hapax_survival has no value", hint="measure rare_survival")
+    return hapaxes
 
 
 def _share(name: str, only: AnyArray, whole: float, observation: Observation) -> Measurement:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from studbook.arrays import Floats, Kind
+from studbook.arrays import Batch, Floats, Kind
 from studbook.errors import MetricError
 from studbook.metrics import views
 from studbook.metrics.protocols import Observation, Reference
@@ -64,12 +64,13 @@ class Perplexity:
         Raises:
             MetricError: No text was held out, or the model gives no probabilities.
         """
-        heldout = reference.heldout
-        if heldout is None or not len(heldout):
-            raise MetricError("metric perplexity needs held-out real text, and there is none", hint="set data.heldout, for example to 0.1")
-        scored = scored_blocks(heldout, n_scored(observation.model, self.limit))
+        scored = scored_blocks(_heldout(reference), n_scored(observation.model, self.limit))
         log_prob = log_probs("perplexity", observation.model, scored, "the model")
         return (_perplexity("perplexity", -log_prob / scored.space.dimension, scored.values.size),)
+
+    def check_reference(self, reference: Reference) -> None:
+        """See ``studbook.metrics.protocols.CheckedMetric``."""
+        _heldout(reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,12 @@ class HighPerplexityShare:
         name = "high_perplexity_share"
         limit = _at(np.sort(surprise_of_original(name, reference, observation.base, self.limit)), 1 - TAIL)
         return (_tail_share(name, surprise_of_sample(name, reference, observation, self.limit) > limit),)
+
+
+def _heldout(reference: Reference) -> Batch:
+    if reference.heldout is None or not len(reference.heldout):
+        raise MetricError("metric perplexity needs held-out real text, and there is none", hint="set data.heldout, for example to 0.1")
+    return reference.heldout
 
 
 def check_limit(metric: str, limit: int) -> None:

@@ -15,7 +15,7 @@ from studbook.arrays import Batch, Kind, Space
 from studbook.data import Dataset
 from studbook.errors import ConfigError, DataError, MetricError
 from studbook.learners import learner_of_law
-from studbook.metrics import LawMetric, Reference
+from studbook.metrics import CheckedMetric, LawMetric, Reference
 from studbook.mixing import Origin
 from studbook.recursion import (
     Continuing,
@@ -332,8 +332,20 @@ def _check(job: Job, dataset: Dataset) -> Job:
         )
     if not lawful:
         _check_memory(job, dataset)
+        _check_metrics(job, dataset)
     _try_fit(job, dataset)
     return replace(job, method="law" if lawful else "samples")
+
+
+def _check_metrics(job: Job, dataset: Dataset) -> None:
+    """Let the metrics refuse the data now, not when generation 0 is trained."""
+    split = job.divide(dataset)
+    if split.original is None:
+        return
+    reference = Reference(split.original, dataset.law, split.heldout, dataset.background)
+    for chosen in job.cell.metrics:
+        if isinstance(chosen.metric, CheckedMetric):
+            chosen.metric.check_reference(reference)
 
 
 def _try_fit(job: Job, dataset: Dataset) -> None:
