@@ -264,9 +264,7 @@ def test_fits_are_told_in_figures_and_words(language):
 
 
 def test_a_failed_fit_is_named_on_top_of_the_page_and_in_the_summary(language, page):
-    sentence = (
-        "The training of generation 3, replicate 2 in “replace”, failed: the loss was NaN in step 12; its model is the last sound one."
-    )
+    sentence = "The training of generation 3, replicate 2 in “replace”, failed: the loss was NaN in step 12; its model is the last one with finite numbers."
     assert failure_sentences(load_run(language)) == [sentence]
     assert summary(load_run(language))[-1] == sentence
     main = page[page.index("<main>") :]
@@ -384,9 +382,23 @@ def test_bars_below_zero_reach_their_sum(tmp_path):
 def test_the_generation_from_which_pictures_are_no_longer_recognised(tmp_path):
     run = load_run(small(tmp_path, {"recognised": [[1.0, 0.4, 0.6, 0.3, 0.2], [1.0, 1.0, 1.0, 0.9, 0.9]]}, ("a", "b"), kind="images"))
     assert findings(run, aggregate(run)) == [
-        "Fewer than half of the pictures are recognised for what they should show in “temperature a” from generation 3 on and in "
-        "“temperature b” at no generation."
+        "Fewer than half of the pictures are recognised for what they should show: in “temperature a” in generation 1 and from "
+        "generation 3 on; in “temperature b” at no generation."
     ]
+
+
+@pytest.mark.parametrize(
+    ("recognised", "when"),
+    [
+        ([0.2, 0.4, 0.6, 0.5], "in generations 0 to 1"),  # healed
+        ([0.2, 0.4, 0.3, 0.1], "from generation 0 on"),
+        ([0.9, 0.4, 0.6, 0.7], "in generation 1"),
+        ([0.9, 0.9, 0.6, 0.4], "from generation 3 on"),
+    ],
+)
+def test_pictures_that_are_recognised_again(tmp_path, recognised, when):
+    run = load_run(small(tmp_path, {"recognised": [recognised]}, ("a",), kind="images"))
+    assert findings(run, aggregate(run)) == [f"Fewer than half of the pictures are recognised for what they should show {when}."]
 
 
 def test_the_share_of_text_that_is_too_probable(language):

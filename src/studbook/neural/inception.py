@@ -170,8 +170,9 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError, OSError) as error:
-        line = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f"{file} can't be read as a PyTorch state dict: {line}", hint="it is damaged or something else") from error
+        # PyTorch's own words advise to unpickle whatever is in the file.
+        hint = "it is damaged or something else: give the weights of FID's Inception network, tensors by name"
+        raise CheckpointError(f"{file} can't be read as a PyTorch state dict", hint=hint) from error
     if not isinstance(state, Mapping) or len(state) > MAX_TENSORS:
         raise CheckpointError(f"{file} holds a {type(state).__name__}, expected a state dict", hint="give the Inception weights")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):

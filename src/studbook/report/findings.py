@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+
 import polars as pl
 
 from studbook.report.decomposition import drift_sentence
@@ -33,14 +36,22 @@ def _of_cells(run: Run, curves: pl.DataFrame, metric: str) -> list[tuple[Cell, p
 
 
 def _until_recognised(run: Run, curves: pl.DataFrame) -> str:
-    """From which generation on fewer than half of the pictures are recognised."""
+    """In which generations fewer than half of the pictures are recognised."""
     clauses = []
     for cell, rows in _of_cells(run, curves, RECOGNISED):
-        sound = rows.filter(pl.col("median") >= _HALF)["generation"]
-        lost = rows if sound.is_empty() else rows.filter(pl.col("generation") > sound.max())
-        when = f"from generation {lost['generation'][0]} on" if len(lost) else "at no generation"
+        when = _when([(generation, median < _HALF) for generation, median in rows.select("generation", "median").rows()])
         clauses.append(f"in “{cell.label}” {when}" if len(run.cells) > 1 else when)
-    return f"Fewer than half of the pictures are recognised for what they should show {_joined(clauses)}." if clauses else ""
+    colon = ":" if len(run.cells) > 1 else ""
+    return f"Fewer than half of the pictures are recognised for what they should show{colon} {'; '.join(clauses)}." if clauses else ""
+
+
+def _when(held: list[tuple[int, bool]]) -> str:
+    """In which of the measured generations something holds."""
+    spans = [[generation for generation, _ in span] for holds, span in groupby(held, key=itemgetter(1)) if holds]
+    words = [f"in generation {span[0]}" if len(span) == 1 else f"in generations {span[0]} to {span[-1]}" for span in spans]
+    if spans and spans[-1][-1] == held[-1][0]:
+        words[-1] = f"from generation {spans[-1][0]} on"
+    return _joined(words) if words else "at no generation"
 
 
 def _tails_of_text(run: Run, curves: pl.DataFrame) -> str:

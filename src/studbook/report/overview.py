@@ -65,7 +65,7 @@ def _card(part: Part, n_runs: int) -> Html:
 def _failed(part: Part) -> Html | None:
     n = part.run.n_failures
     link = tag("a", count(n, "fit"), href=f"#{part.anchor('training')}")
-    return tag("p", link, " failed: the model is then the last sound one.", class_="notice") if n else None
+    return tag("p", link, " failed: the model is then the last one with finite numbers.", class_="notice") if n else None
 
 
 def _curves(part: Part, metric: str) -> Html | None:

@@ -88,7 +88,7 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Failure:
-    """A fit that failed; its model is the last sound one.
+    """A fit that failed; its model is the last one with finite numbers.
 
     Attributes:
         cell: The cell's number.
