@@ -149,7 +149,8 @@ def failure_sentences(run: Run, most: int = _MOST_NAMED) -> list[str]:
     failed = run.failures
     labels = {c.index: c.label for c in run.cells}
     sentences = [
-        f"The training of {_whose(f)}{_where(f.cell, labels, run.cells)}, failed: {f.message}; its model is the last one with finite numbers."
+        f"The training of {_whose(f)}{_where(f.cell, labels, run.cells)}, failed: {f.message}; its model is the last one with finite "
+        "numbers."
         for f in failed[:most]
     ]
     rest = run.n_failures - len(sentences)
