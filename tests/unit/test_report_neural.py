@@ -264,8 +264,10 @@ def test_fits_are_told_in_figures_and_words(language):
 
 
 def test_a_failed_fit_is_named_on_top_of_the_page_and_in_the_summary(language, page):
-    sentence = "The training of generation 3, replicate 2 in “replace”, failed: the loss was NaN in step 12; its model is the last "
-        "one with finite numbers."
+    sentence = (
+        "The training of generation 3, replicate 2 in “replace”, failed: the loss was NaN in step 12; its model is the last one with "
+        "finite numbers."
+    )
     assert failure_sentences(load_run(language)) == [sentence]
     assert summary(load_run(language))[-1] == sentence
     main = page[page.index("<main>") :]
