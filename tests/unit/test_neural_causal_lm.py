@@ -440,6 +440,13 @@ def test_more_tokens_than_the_model_has(folder):
     many = text(np.zeros((4, 8), int), tuple(f"w{i}" for i in range(12)))
     with pytest.raises(FitError, match=r"a tokenizer that doesn't fit: the data have 12 tokens, .* has 11"):
         CausalLM(str(folder)).check_original(many)
+    with pytest.raises(FitError, match=r"data\.tokens, data\.vocabulary \(it comes without a tokenizer\)") as caught:
+        CausalLM(str(folder)).check_original(many)
+    assert "data.tokenizer" not in str(caught.value)
+    with_tokenizer(folder, [f"w{i}" for i in range(12)])
+    with pytest.raises(FitError, match="its tokenizer and its weights don't belong together") as caught:
+        CausalLM(str(folder)).check_original(many)
+    assert "data.tokenizer" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
