@@ -54,7 +54,7 @@ def read_picture(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, max_by
     try:
         with image_module.open(io.BytesIO(data), formats=FORMATS) as opened:
             _check_size(opened.width, opened.height, what, max_pixels)
-            return _rgb(opened)
+            return rgb_of(opened)
     except DataError:
         raise
     except MemoryError as error:
@@ -111,19 +111,28 @@ def _check_size(width: int, height: int, what: str, max_pixels: int) -> None:
         raise DataError(f"{what} has {width:,} x {height:,} pixels, {most}", hint="make it smaller first")
 
 
-def _rgb(opened: Any) -> NDArray[np.uint8]:
-    """The pixels of an opened picture; what is cut off is an error and not a grey area."""
+def rgb_of(opened: Any) -> NDArray[np.uint8]:
+    """The pixels of a picture that Pillow has opened, ``(h, w, 3)``; what is cut off is an error and not a grey area."""
     opened.load()
     if opened.mode.startswith(("I", "F")):
-        # Pillow would clip 16 bits at 255, so that all but the darkest is white.
-        values = np.asarray(opened)
-        if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 0xFFFF:
-            raise DataError("its pixels are neither bytes nor 16-bit numbers")
-        grey = (values.astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.repeat(upper_byte_of(opened)[:, :, None], 3, axis=2)
     if opened.mode == "P" and "transparency" in opened.info:
         opened = opened.convert("RGBA")
     return np.array(opened.convert("RGB"), np.uint8)
+
+
+def upper_byte_of(opened: Any) -> NDArray[np.uint8]:
+    """The pixels of a picture in 16-bit grey that Pillow has opened, ``(h, w)``.
+
+    Pillow itself would clip them at 255, so that nearly all were white.
+
+    Raises:
+        DataError: Its numbers don't fit into 16 bits.
+    """
+    values = np.asarray(opened)
+    if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 0xFFFF:
+        raise DataError("its pixels are neither bytes nor 16-bit numbers")
+    return (values.astype(np.uint16) >> 8).astype(np.uint8)
 
 
 def _refusal(error: Exception, what: str, max_pixels: int) -> DataError:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -12,9 +17,12 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from studbook.errors import CheckpointError  # noqa: E402
+import studbook  # noqa: E402
+from studbook.api import resume_study  # noqa: E402
+from studbook.errors import CheckpointError, StorageError  # noqa: E402
 from studbook.neural import causal  # noqa: E402
-from studbook.neural.checkpoints import save_checkpoint  # noqa: E402
+from studbook.neural.checkpoints import save_checkpoint, write_tensors  # noqa: E402
+from studbook.neural.foreign import Foreign  # noqa: E402
 from studbook.neural.pretrained import find_folder, require_weights  # noqa: E402
 
 N = 20
@@ -216,3 +224,87 @@ def test_a_hub_id_without_a_network(name, monkeypatch):
     with pytest.raises(CheckpointError, match="and the hub can't be reached for a model of that name") as caught:
         find_folder(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 400 kB; skips where mounting isn't allowed."""
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "studbook-test", str(folder)]
+    if reason := subprocess.run(command, capture_output=True, text=True, check=False).stderr:
+        pytest.skip(f"can't mount a temporary file system: {reason}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def own_network():
+    return causal.random_network("gpt2-tiny", (2, 128, 2), N, context=12)
+
+
+def foreign_network():
+    config = transformers.GPTNeoXConfig(
+        vocab_size=N, hidden_size=128, num_hidden_layers=2, intermediate_size=512, num_attention_heads=2, bos_token_id=0, eos_token_id=0
+    )
+    return causal.Network(Foreign(transformers.AutoModelForCausalLM.from_config(config), N), config, 0)
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda folder: causal.save_network(folder, own_network(), {}),
+        lambda folder: causal.save_network(folder, foreign_network(), {}),
+        lambda folder: save_checkpoint(folder, "vae", {"w": torch.zeros(200_000)}, {}),
+    ],
+)
+def test_a_full_disk_is_one_line_and_nothing_is_left(disk, save):
+    with pytest.raises(StorageError, match=r"can't write .*model: the disk is full"):
+        save(disk / "model")
+    assert not list(disk.iterdir())
+
+
+@pytest.mark.mount
+def test_a_full_disk_keeps_the_finished_generations(disk):
+    table = {
+        "study": {"name": "small", "generations": 8, "models": "all"},
+        "data": {"source": "python-docs", "tokens": "bytes", "block": 16, "limit": 20},
+        "learner": {"kind": "causal_lm", "model": "opt-tiny", "layers": 1, "width": 32, "heads": 2, "training": {"epochs": 1}},
+        "mix": {"kind": "replace"},
+        "metrics": {"names": ["types_share"]},
+    }
+    with pytest.raises(StorageError, match=r"the disk is full; generations up to [1-7] are finished and kept"):
+        studbook.create_study(table).run(disk / "run")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    assert resume_study(disk / "run").run(disk / "run").manifest["status"] == "finished"
+
+
+def test_what_the_system_says_of_a_file_stays_its_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_tensors(tmp_path / "nowhere" / "model.safetensors", {"w": torch.zeros(2)}, {})
+
+
+SAVE = """
+import sys, torch
+from pathlib import Path
+from studbook.neural import causal
+
+torch.manual_seed(0)
+network = causal.random_network("gpt2-tiny", (1, 8, 2), 5, context=4)
+for name in sys.argv[2:]:
+    causal.save_network(Path(sys.argv[1], name), network, {"note": "ä"})
+"""
+
+
+def test_equal_models_are_equal_files_in_every_process(tmp_path):
+    names = [f"{i}" for i in range(6)]
+    for process in ("one", "two"):
+        subprocess.run([sys.executable, "-c", SAVE, tmp_path / process, *names], check=True)
+    digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.glob("*/*/model.safetensors")}
+    assert len(digests) == 12
+    assert len(set(digests.values())) == 1
+    assert opened(tmp_path / "one" / "0", 5)[1] == {"note": "ä"}

@@ -219,7 +219,7 @@ def test_pictures_of_different_sizes_are_named(tmp_path):
     folder.mkdir()
     for i, side in enumerate((4, 5)):
         Image.fromarray(np.zeros((side, 4), np.uint8)).save(folder / f"{i}.png")
-    with pytest.raises(DataError, match="row 1 has 4 x 5 pixels, the first has 4 x 4"):
+    with pytest.raises(DataError, match=r"row 1 \(1\.png\) has 4 x 5 pixels, the first has 4 x 4"):
         load(folder)
 
 
@@ -228,8 +228,80 @@ def test_a_damaged_picture_is_named(tmp_path):
     folder.mkdir()
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "0.png")
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:30])
-    with pytest.raises(DataError, match="row 1 can't be read as a picture"):
+    with pytest.raises(DataError, match=r"row 1 \(1\.png\) can't be read as a picture"):
         load(folder)
+
+
+def folder_of(folder, *images, suffix="png", **options):
+    """Pictures as files 0, 1, ... of a folder."""
+    folder.mkdir()
+    for i, image in enumerate(images):
+        image.save(folder / f"{i}.{suffix}", **options)
+    return folder
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2"), ("tif", "<i4"), ("pgm", "<u2")])
+def test_of_16_bit_grey_the_upper_byte_is_taken(tmp_path, suffix, kind):
+    deep = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2849
+    folder = folder_of(tmp_path / "deep", Image.fromarray(deep.astype(kind)), suffix=suffix)
+    assert np.array_equal(load(folder).records.values, [deep >> 8])
+
+
+@pytest.mark.parametrize("values", [np.full((2, 2), 0.5, np.float32), np.full((2, 2), 70_000, np.int32), np.full((2, 2), -1, np.int32)])
+def test_grey_beyond_16_bits_is_named(tmp_path, values):
+    folder = folder_of(tmp_path / "deep", Image.fromarray(np.zeros((2, 2), np.uint16)), Image.fromarray(values), suffix="tif")
+    with pytest.raises(DataError, match=r"row 1 \(1\.tif\): its pixels are neither bytes nor 16-bit numbers.*\.npy"):
+        load(folder)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparent_pixels_keep_their_colour(tmp_path, mode):
+    image = Image.new(mode.removesuffix("A"), (3, 2), 90 if mode == "LA" else (10, 20, 30))
+    pixels = np.asarray(image)
+    image.putalpha(0)
+    assert np.array_equal(load(folder_of(tmp_path / "clear", image)).records.values, [pixels])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("L", "CMYK", r"row 1 \(1\.tif\) is coloured \(Pillow's mode CMYK\), the first is grey"),
+        ("RGB", "LA", r"row 1 \(1\.tif\) is grey \(Pillow's mode LA\), the first is coloured"),
+        ("1", "RGB", "the first is grey"),
+    ],
+)
+def test_grey_pictures_among_coloured_ones_are_named(tmp_path, first, second, said):
+    folder = folder_of(tmp_path / "mixed", Image.new(first, (3, 3)), Image.new(second, (3, 3)), suffix="tif")
+    with pytest.raises(DataError, match=said):
+        load(folder)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_animations_are_refused(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 8), (90 * i, 0, 0)) for i in range(3)]
+    folder = folder_of(tmp_path / "moving", frames[0], suffix=suffix, save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=rf"row 0 \(0\.{suffix}\) holds 3 pictures"):
+        load(folder)
+
+
+def test_a_photograph_with_a_preview_is_one_picture(tmp_path):
+    photograph = Image.new("RGB", (8, 8), (200, 0, 0))
+    folder = folder_of(tmp_path / "phone", photograph, suffix="jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))])
+    assert load(folder).space.shape == (8, 8, 3)
+
+
+def test_a_picture_that_would_fill_the_memory_is_not_called_damaged(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path / "bomb", Image.new("1", (300, 300)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"row 0 \(0\.png\) has far more pixels, expected at most 67,108,864 \(make it smaller first\)"):
+        load(folder)
+
+
+def test_programs_that_draw_are_not_run(tmp_path):
+    folder_of(tmp_path / "drawn", Image.new("L", (3, 3)))
+    (tmp_path / "drawn" / "1.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 3\n%%EndComments\nshowpage\n")
+    with pytest.raises(DataError, match=r"row 1 \(1\.png\) can't be read as a picture: cannot identify"):
+        load(tmp_path / "drawn")
 
 
 def test_too_much_is_refused(pictures, words):

@@ -82,12 +82,32 @@ def test_a_path_object_is_fine():
         ("a.txt", {"path": "b.txt"}, "data.path isn't a parameter"),
         ("a.txt", {"tokens": "word"}, "did you mean 'words'?"),
         ("", {}, "there is no data source ''"),
+        ("x" * 5000, {}, "there is no data source 'xxx"),
+        ("~nobody-of-that-name/x", {}, "no suffix, which no source reads"),
     ],
 )
 def test_what_can_not_be_opened_says_why(name, parameters, said):
     with pytest.raises(ConfigError) as caught:
         open_source(name, **parameters)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("faces", "hub:./faces"), ("./faces/", "hub:./faces/"), ("~/faces", "hub:~/faces"), ("faces.v2", "hub:./faces.v2")],
+)
+def test_a_folder_is_read_through_hub(tmp_path, monkeypatch, name, address):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("faces", "faces.v2"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(ConfigError) as caught:
+        open_source(name)
+    assert (
+        f"is a folder, expected a source or a file (pictures, texts or tables in a folder are read with data.source = {address!r})"
+        in str(caught.value)
+    )
+    assert open_source(address).name == str((tmp_path / name.removeprefix("~/")).resolve())
 
 
 def test_descriptions_are_one_line():

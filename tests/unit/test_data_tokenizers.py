@@ -200,6 +200,32 @@ def test_a_tokenizer_without_vocabulary(tmp_path):
         blocks("a b", tokenizer=save(tokenizers.Tokenizer(tokenizers.models.BPE()), tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (tokenizers.models.WordLevel({"a": 0}, unk_token="<none>"), "the token '<none>' for unknown words, which isn't in its vocabulary"),
+        (tokenizers.models.WordPiece({"a": 0}, unk_token="[UNK]"), "the token '[UNK]' for unknown words"),
+        (tokenizers.models.BPE({"a": 0}, [], unk_token="<unk>"), "the token '<unk>' for unknown words"),
+        (tokenizers.models.Unigram([("a", 0.0), ("b", -1.0)]), "no token for unknown words"),
+    ],
+)
+def test_a_tokenizer_without_its_token_for_unknown_words(tmp_path, model, said):
+    folder = save(tokenizers.Tokenizer(model), tmp_path / "model")
+    with pytest.raises(CheckpointError) as caught:
+        tokens_module.read_encoder(tmp_path / "model")
+    assert f"{folder}/tokenizer.json has {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_fails_later_is_named():
+    class Fails:
+        def encode(self, text, **options):
+            raise Exception("no such thing")
+
+    with pytest.raises(CheckpointError, match=r"model/tokenizer\.json can't encode a text: no such thing"):
+        tokens_module.Encoder(Fails(), ("a",), "words", "model/tokenizer.json").encode(["a b"])
+
+
 def test_ids_out_of_all_bounds_are_refused():
     wild = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 2**31}, unk_token="a"))
     with pytest.raises(CheckpointError, match="token ids up to 2,147,483,648"):

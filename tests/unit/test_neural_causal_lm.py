@@ -440,6 +440,13 @@ def test_more_tokens_than_the_model_has(folder):
     many = text(np.zeros((4, 8), int), tuple(f"w{i}" for i in range(12)))
     with pytest.raises(FitError, match=r"a tokenizer that doesn't fit: the data have 12 tokens, .* has 11"):
         CausalLM(str(folder)).check_original(many)
+    with pytest.raises(FitError, match=r"data\.tokens, data\.vocabulary \(it comes without a tokenizer\)") as caught:
+        CausalLM(str(folder)).check_original(many)
+    assert "data.tokenizer" not in str(caught.value)
+    with_tokenizer(folder, [f"w{i}" for i in range(12)])
+    with pytest.raises(FitError, match="its tokenizer and its weights don't belong together") as caught:
+        CausalLM(str(folder)).check_original(many)
+    assert "data.tokenizer" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -450,6 +457,7 @@ def test_more_tokens_than_the_model_has(folder):
         ({"decoding": Decoding(end="zzz")}, "decoding.end is 'zzz', which isn't in the vocabulary"),
         ({"decoding": Decoding(end="a", min_new=9)}, "decoding.min_new is 9, above the 8 tokens of a continuation"),
         ({"context": 4}, "learner.context is 4, the data's blocks have 8 tokens"),
+        ({"context": 41}, "sees 40 tokens (set it to 0, or lower)"),
     ],
 )
 def test_prompts_and_blocks_that_are_too_long(tmp_path, options, said):
@@ -477,6 +485,15 @@ def test_blocks_longer_than_the_context(tmp_path):
 def test_sizes_out_of_range(options, said):
     with pytest.raises(ConfigError, match=said):
         CausalLM(**options)
+
+
+@pytest.mark.parametrize(("name", "value"), [("layers", 3), ("width", 32), ("heads", 8)])
+def test_sizes_beside_a_pretrained_model_are_refused(tmp_path, name, value):
+    for model in (str(tmp_path), "owner/name", "smollm2"):
+        CausalLM(model, layers=2, width=64, heads=4)  # the defaults
+        with pytest.raises(ConfigError) as caught:
+            CausalLM(model, **{name: value})
+        assert f"learner.{name} is {value}, but learner.model is '{model}', which has its own (drop learner.{name}," in str(caught.value)
 
 
 def test_a_missing_model_is_one_line(tmp_path):

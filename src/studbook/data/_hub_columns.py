@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from studbook.arrays import AnyArray, Batch, Ints
 from studbook.data._files import require_bytes
 from studbook.data._records import Selection, batch_of_array, images_of_array
 from studbook.errors import ConfigError, DataError, MissingExtraError
 from studbook.parameters import nearest
+from studbook.pictures import FORMATS, MAX_PIXELS, rgb_of, upper_byte_of
 
 Kind: TypeAlias = Literal["text", "images", "numbers", "states", "counts"]
 # Rows that are in memory at once while a column is read.
 ROWS = 1000
-MAX_PIXELS = 1 << 26
 
 
 def require_package(package: str, module: str, install: str) -> None:
@@ -87,8 +88,11 @@ def labels_of(table: Any, name: str, where: str) -> Ints | None:
 def pictures(table: Any, column: str, labels: Ints | None, selection: Selection, where: str) -> Batch:
     """Pictures of one size: grey ones as ``(n, h, w)``, all others as ``(n, h, w, 3)``, 0 to 255.
 
+    Of 16-bit grey the upper byte is taken; transparent pixels keep their colour, as in ``studbook.pictures.read_picture``.
+
     Raises:
-        DataError: A picture that can't be read, is missing, or has another size than the first; or too many.
+        DataError: A picture that can't be read, is missing, is an animation, has numbers beyond 16 bits, or has another size or other
+            channels than the first; or too many.
     """
     require_package("pillow", "PIL", "pip install pillow")
     from datasets import Image
@@ -137,25 +141,63 @@ def numbers_of(
     return batch
 
 
-def _pixels(cell: Any, where: str, expected: tuple[int, ...] | None) -> AnyArray:
+def _pixels(cell: Any, where: str, expected: tuple[int, ...] | None) -> NDArray[np.uint8]:
     from PIL import Image
 
     if not cell or not (cell.get("bytes") or cell.get("path")):
         raise DataError(f"{where} has no picture", hint="rows are counted from 0")
+    where = f"{where} ({Path(cell['path']).name})" if cell.get("path") else where
     try:
-        with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else Path(cell["path"])) as opened:
-            size = (opened.height, opened.width)
-            if opened.height * opened.width > MAX_PIXELS:
-                raise DataError(f"{where} has {opened.width} x {opened.height} pixels, expected at most {MAX_PIXELS:,}")
-            if expected is not None and size != expected[:2]:
-                message = f"{where} has {size[1]} x {size[0]} pixels, the first has {expected[1]} x {expected[0]}"
-                raise DataError(message, hint="pictures have to be of one size; scale them first")
-            grey = opened.mode in ("1", "L") if expected is None else len(expected) == 2
-            return np.asarray(opened.convert("L" if grey else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else Path(cell["path"]), formats=FORMATS) as opened:
+            _require_one_kind(opened, where, expected)
+            return _bytes_of(opened, where)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, by the header
+        raise _too_large(where, "far more pixels") from error
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{where} can't be read as a picture: {str(error)[:200]}", hint="the file is damaged or cut off") from error
+        hint = "the file is damaged or cut off, or no " + ", ".join(FORMATS)
+        raise DataError(f"{where} can't be read as a picture: {str(error)[:200]}", hint=hint) from error
+
+
+def _require_one_kind(opened: Any, where: str, expected: tuple[int, ...] | None) -> None:
+    """Refuse, by its header, a picture that is too large, of several pictures, or of another size or number of channels than the first."""
+    if opened.height * opened.width > MAX_PIXELS:
+        raise _too_large(where, f"{opened.width:,} x {opened.height:,} pixels")
+    # A photograph with a preview behind it (MPO) is one picture.
+    if getattr(opened, "is_animated", False) and opened.format != "MPO":
+        message = f"{where} holds {opened.n_frames} pictures (frames, pages or layers), expected one"
+        raise DataError(message, hint="store each as a picture of its own")
+    if expected is None:
+        return
+    if (opened.height, opened.width) != expected[:2]:
+        message = f"{where} has {opened.width} x {opened.height} pixels, the first has {expected[1]} x {expected[0]}"
+        raise DataError(message, hint="pictures have to be of one size; scale them first")
+    if _is_grey(opened.mode) != (len(expected) == 2):
+        ours, first = ("grey", "coloured") if _is_grey(opened.mode) else ("coloured", "grey")
+        message = f"{where} is {ours} (Pillow's mode {opened.mode}), the first is {first}"
+        raise DataError(message, hint="pictures have to be all grey or all coloured; convert them first")
+
+
+def _bytes_of(opened: Any, where: str) -> NDArray[np.uint8]:
+    """The pixels as bytes, ``(h, w)`` of grey ones and else ``(h, w, 3)``; transparent ones keep their colour."""
+    if opened.mode in ("1", "L", "LA"):
+        return np.asarray(opened.convert("L"))
+    if not _is_grey(opened.mode):
+        return rgb_of(opened)
+    try:
+        return upper_byte_of(opened)
+    except DataError as error:
+        message = f"{where}: {error}: Pillow's mode is {opened.mode}"
+        raise DataError(message, hint="scale them to 0 ... 255 first, or store them as an array: .npy") from error
+
+
+def _is_grey(mode: str) -> bool:
+    return mode in ("1", "L", "LA") or mode.startswith(("I", "F"))
+
+
+def _too_large(where: str, got: str) -> DataError:
+    return DataError(f"{where} has {got}, expected at most {MAX_PIXELS:,}", hint="make it smaller first")
 
 
 def _parts(table: Any, names: Sequence[str]) -> Iterator[Any]:

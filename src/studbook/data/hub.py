@@ -37,6 +37,9 @@ class HubData:
     Nothing in it is run: data sets that need a script are refused. Downloads stay in the hub's own cache, tables made of them in
     studbook's, unless ``HF_HOME`` or ``HF_DATASETS_CACHE`` says otherwise.
 
+    Pictures are all of one size, and all grey or all coloured; animations are refused. Of 16-bit grey the upper byte is taken, and
+    transparent pixels keep the colour that is stored for them.
+
     Args:
         name: ``owner/name``, a name, or a folder.
         config: One of the data set's configurations; may be left out where there is one.

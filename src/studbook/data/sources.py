@@ -184,9 +184,20 @@ def _reader(path: str) -> type[CatalogSource]:
     reader = FILES.get(file.suffix.lower())
     if reader is not None:
         return reader
+    if path and _is_folder(file):
+        address = path if path.startswith((".", "/", "~")) else f"./{path}"
+        hint = f"pictures, texts or tables in a folder are read with data.source = {PREFIX + address!r}"
+        raise ConfigError(f"{path[:200]!r} is a folder, expected a source or a file", hint=hint)
     suffixes = ", ".join(FILES)
     if file.suffix == "" and file.name == path:
         hint = nearest(path, SOURCES, noun="source") + f" A path ends in one of {suffixes}"
         raise ConfigError(f"there is no data source {path[:200]!r}", hint=hint)
     got = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
     raise ConfigError(f"{path[:200]!r} has {got}, which no source reads", hint=f"known are {suffixes}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.expanduser().is_dir()
+    except (OSError, RuntimeError):  # a name that is too long, a home folder that isn't there
+        return False

@@ -19,13 +19,14 @@ def require_same_tokens(folder: Path, space: Space, name: str) -> None:
     from studbook.neural.causal import read_config
     from studbook.neural.tokens import has_tokenizer
 
-    hint = f'set data.tokenizer = "{name}"'
+    hint = "read the data in the tokens that the model was trained with: data.tokens, data.vocabulary (it comes without a tokenizer)"
     size = read_config(folder).vocab_size
     if has_tokenizer(folder):
         theirs = _tokens_of(folder, tuple((entry.name, entry.stat().st_mtime_ns) for entry in sorted(folder.iterdir())))
         if theirs != space.vocabulary:
             message = f"a tokenizer that doesn't fit: {_first_difference(space.vocabulary, theirs)}"
-            raise FitError(message, hint=hint)
+            raise FitError(message, hint=f'set data.tokenizer = "{name}"')
+        hint = "its tokenizer and its weights don't belong together; choose another model"
     if space.n_states > size:
         message = f"a tokenizer that doesn't fit: the data have {space.n_states:,} tokens, {name} has {size:,}"
         raise FitError(message, hint=hint)

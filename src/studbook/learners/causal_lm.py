@@ -151,7 +151,7 @@ class CausalLM:
         mark: The watermark of what it writes.
 
     Raises:
-        ConfigError: A size out of range.
+        ConfigError: A size out of range, or one that is given beside a pretrained model, which has its own.
 
     References:
         Zhang et al. 2022 (OPT); Radford et al. 2019 (GPT-2); Le Scao et al. 2022 (BLOOM); Touvron et al. 2023 (Llama); Ben Allal et al.
@@ -191,8 +191,19 @@ class CausalLM:
         require(1 <= self.heads <= self.width, where, "heads", self.heads, "1 up to the width")
         require(0 <= self.context <= 1 << 20, where, "context", self.context, "0 (what is needed) or more tokens")
         require(0.0 <= self.dropout < 1.0, where, "dropout", self.dropout, "at least 0 and below 1")
+        self._require_own_sizes()
         if self.width % self.heads:
             raise ConfigError(f"learner.width is {self.width}, not a multiple of learner.heads, {self.heads}")
+
+    def _require_own_sizes(self) -> None:
+        """Refuse sizes beside a pretrained model, whose own they would not change."""
+        if self.model in RANDOM_NAMES:
+            return
+        for field_ in dataclasses.fields(self):
+            value = getattr(self, field_.name)
+            if field_.name in ("layers", "width", "heads") and value != field_.default:
+                message = f"learner.{field_.name} is {value}, but learner.model is {self.model!r}, which has its own"
+                raise ConfigError(message, hint=f"drop learner.{field_.name}, or choose random weights: {', '.join(RANDOM_NAMES)}")
 
     def check_original(self, batch: Batch) -> None:
         """Refuse data and a decoding that don't fit each other or the model; a pretrained one's config and tokenizer are read.
@@ -200,7 +211,8 @@ class CausalLM:
         Raises:
             FitError: Not text, no blocks, a token id that isn't in the vocabulary, a weight that isn't positive, or other tokens than the
                 model's.
-            ConfigError: Prompt and continuation are longer than the context, or an end token that isn't in the vocabulary.
+            ConfigError: Prompt and continuation are longer than the context, this longer than what the model sees, or an end token that
+                isn't in the vocabulary.
             CheckpointError: There is no such model, or it is damaged.
             MissingExtraError: PyTorch or transformers isn't installed.
         """
@@ -215,6 +227,8 @@ class CausalLM:
         if space.dimension > longest:
             message = f"the data's blocks have {space.dimension} tokens, {self.model} sees {longest}"
             raise ConfigError(message, hint="set data.block lower")
+        if self.context > longest:
+            raise ConfigError(f"learner.context is {self.context}, {self.model} sees {longest} tokens", hint="set it to 0, or lower")
         require_room(space, self.decoding, longest)
 
     def condition_on(self, original: Batch) -> object:

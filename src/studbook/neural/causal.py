@@ -14,14 +14,22 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from studbook.arrays import AnyArray
 from studbook.errors import CheckpointError, ConfigError, MissingExtraError
 from studbook.files import replacing_folder
 from studbook.neural.architectures import decoder_config, from_decoder, surplus_head, to_decoder
-from studbook.neural.checkpoints import FORMAT, WEIGHTS, digest_of_tensors, load_into, read_shapes, read_tensors
+from studbook.neural.checkpoints import (
+    FORMAT,
+    WEIGHTS,
+    digest_of_tensors,
+    load_into,
+    read_shapes,
+    read_tensors,
+    refusals_of_the_disk,
+    write_tensors,
+)
 from studbook.neural.decoder import Decoder, DecoderConfig
 from studbook.neural.foreign import Foreign, read_foreign
 from studbook.neural.pretrained import require_weights
@@ -192,13 +200,14 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any], promp
             tensors = from_decoder(state, network.config, network.module.config, network.rest)
             _write_config(temporary, network.config)
         else:
-            network.module.model.save_pretrained(str(temporary), max_shard_size="1000GB")
+            with refusals_of_the_disk():
+                network.module.model.save_pretrained(str(temporary), max_shard_size="1000GB")
             tensors, _ = read_tensors(temporary / WEIGHTS)
         _write_generation(temporary, network)
         noted = dict(about)
         if prompts is not None:
             kept = {"prompts": torch.from_numpy(np.ascontiguousarray(prompts, np.int32))}
-            save_file(kept, str(temporary / PROMPTS))
+            write_tensors(temporary / PROMPTS, kept, {})
             noted["prompts"] = digest_of_tensors(kept)
         note = {
             "format": FORMAT,
@@ -208,7 +217,7 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any], promp
             "config": _digest_of_file(temporary / CONFIG),
         }
         plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-        save_file(plain, str(temporary / WEIGHTS), metadata={"format": "pt", "studbook": json.dumps(note, sort_keys=True)})
+        write_tensors(temporary / WEIGHTS, plain, {"format": "pt", "studbook": json.dumps(note, sort_keys=True)})
         for name, content in network.tokenizer.items():
             (temporary / name).write_bytes(content)
 

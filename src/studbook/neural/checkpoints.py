@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +39,48 @@ def save_checkpoint(folder: Path, family: str, tensors: Mapping[str, Tensor], ab
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     note = {"format": FORMAT, "family": family, "about": dict(about), "digest": digest_of_tensors(plain)}
     with replacing_folder(folder) as temporary:
-        save_file(plain, str(temporary / WEIGHTS), metadata={"studbook": json.dumps(note, sort_keys=True)})
+        write_tensors(temporary / WEIGHTS, plain, {"studbook": json.dumps(note, sort_keys=True)})
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; equal tensors and metadata give equal bytes.
+
+    Args:
+        file: Which; not written whole or not at all, so inside ``replacing_folder``.
+        tensors: By name; contiguous, and none of them shares memory with another.
+        metadata: Texts for its header.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    with refusals_of_the_disk():
+        save_file(dict(tensors), str(file), metadata=dict(metadata) or None)
+    if len(metadata) > 1:
+        _sort_metadata(file)
+
+
+def _sort_metadata(file: Path) -> None:
+    """Put the header's metadata in order: the library writes them as they come out of its hash table, in another order each time."""
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        stream.seek(8)
+        stream.write(ordered.ljust(size))
+
+
+@contextmanager
+def refusals_of_the_disk() -> Iterator[None]:
+    """Turn what safetensors makes of the operating system's refusals back into what they were."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number)) from error
 
 
 def load_checkpoint(folder: Path, family: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

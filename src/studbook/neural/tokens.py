@@ -28,6 +28,8 @@ FILES = (
 )  # fmt: skip
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _BLANK = "\u2581"
+# Ugaritic letters: if a tokenizer doesn't know any word at all, it is this one.
+_UNHEARD_OF = "\U00010380\U0001039f\U00010391"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,11 +40,13 @@ class Encoder:
         tokenizer: Of the library ``tokenizers``.
         vocabulary: The text of each token id; ids that no token has are named ``<unused ID>``.
         joined: How these are put together, see ``studbook.arrays.Space``.
+        where: The file that it comes from, for messages.
     """
 
     tokenizer: Any
     vocabulary: tuple[str, ...]
     joined: Joined
+    where: str = "the tokenizer"
 
     def encode(self, chunks: Iterable[str], most: int = 0) -> AnyArray:
         """Token ids ``(n,)`` int32 of a text, without special tokens around it.
@@ -50,6 +54,9 @@ class Encoder:
         Args:
             chunks: The text, cut anywhere.
             most: Number of ids taken from the start; 0 takes all.
+
+        Raises:
+            CheckpointError: The tokenizer fails on the text.
         """
         ids: list[AnyArray] = [np.empty(0, np.int32)]
         n = 0
@@ -62,7 +69,29 @@ class Encoder:
         return joined[:most] if most else joined
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        except Exception as error:  # the library raises bare Exceptions
+            message = f"{self.where} can't encode a text: {str(error)[:200]}"
+            raise CheckpointError(
+                message, hint="it is damaged, or lacks a token for what it doesn't know; choose another tokenizer"
+            ) from error
+
+    def require_unknown(self) -> None:
+        """Refuse a tokenizer that would fail at the first word that it doesn't know.
+
+        Raises:
+            CheckpointError: Its token for unknown words isn't in its vocabulary.
+        """
+        try:
+            self.tokenizer.encode(_UNHEARD_OF, add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exceptions
+            name = json.loads(self.tokenizer.to_str())["model"].get("unk_token")
+            said = "no token for unknown words" if name is None else f"the token {name!r} for unknown words, which isn't in its vocabulary"
+            message = f"{self.where} has {said}"
+            raise CheckpointError(
+                message, hint="add it to the vocabulary, as the model was trained with it, or choose another model"
+            ) from error
 
     def _adds_blank(self) -> bool:
         """Whether a text is taken to begin with a blank, as SentencePiece does: a piece that does, has one too many."""
@@ -151,7 +180,7 @@ def encoder_of(tokenizer: Any, where: str) -> Encoder:
     """An encoder from an object of the library ``tokenizers``.
 
     Raises:
-        CheckpointError: It has no vocabulary.
+        CheckpointError: It has no vocabulary, or none of its tokens stands for unknown words though it needs one.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -166,7 +195,9 @@ def encoder_of(tokenizer: Any, where: str) -> Encoder:
         names[i] = name
     added = {i: token.content for i, token in tokenizer.get_added_tokens_decoder().items()}
     texts, joined = _texts(names, added, json.loads(tokenizer.to_str()))
-    return Encoder(tokenizer, tuple(texts), joined)
+    encoder = Encoder(tokenizer, tuple(texts), joined, where)
+    encoder.require_unknown()
+    return encoder
 
 
 def require_tokenizers() -> None:
