@@ -266,14 +266,24 @@ def test_transparent_pixels_keep_their_colour(tmp_path, mode):
     ("first", "second", "said"),
     [
         ("L", "CMYK", r"row 1 \(1\.tif\) is coloured \(Pillow's mode CMYK\), the first is grey"),
-        ("RGB", "LA", r"row 1 \(1\.tif\) is grey \(Pillow's mode LA\), the first is coloured"),
         ("1", "RGB", "the first is grey"),
     ],
 )
-def test_grey_pictures_among_coloured_ones_are_named(tmp_path, first, second, said):
+def test_a_coloured_picture_after_a_grey_one_is_named(tmp_path, first, second, said):
     folder = folder_of(tmp_path / "mixed", Image.new(first, (3, 3)), Image.new(second, (3, 3)), suffix="tif")
     with pytest.raises(DataError, match=said):
         load(folder)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_grey_pictures_after_a_coloured_one_are_made_so(tmp_path, mode):
+    grey = (
+        Image.fromarray(np.array([[0, 65535]], np.uint16))
+        if mode == "I;16"
+        else Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode)
+    )
+    batch = load(folder_of(tmp_path / "mixed", Image.new("RGB", (2, 1), (9, 8, 7)), grey, suffix="png"))
+    assert batch.records.values.tolist() == [[[[9, 8, 7]] * 2], [[[0, 0, 0], [255, 255, 255]]]]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])

@@ -86,13 +86,13 @@ def labels_of(table: Any, name: str, where: str) -> Ints | None:
 
 
 def pictures(table: Any, column: str, labels: Ints | None, selection: Selection, where: str) -> Batch:
-    """Pictures of one size: grey ones as ``(n, h, w)``, all others as ``(n, h, w, 3)``, 0 to 255.
+    """Pictures of one size: as ``(n, h, w)`` where the first is grey, else as ``(n, h, w, 3)``, 0 to 255.
 
     Of 16-bit grey the upper byte is taken; transparent pixels keep their colour, as in ``studbook.pictures.read_picture``.
 
     Raises:
-        DataError: A picture that can't be read, is missing, is an animation, has numbers beyond 16 bits, or has another size or other
-            channels than the first; or too many.
+        DataError: A picture that can't be read, is missing, is an animation, has numbers beyond 16 bits, has another size than the
+            first, or is coloured after a grey one; or too many.
     """
     require_package("pillow", "PIL", "pip install pillow")
     from datasets import Image
@@ -150,7 +150,8 @@ def _pixels(cell: Any, where: str, expected: tuple[int, ...] | None) -> NDArray[
     try:
         with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else Path(cell["path"]), formats=FORMATS) as opened:
             _require_one_kind(opened, where, expected)
-            return _bytes_of(opened, where)
+            pixels = _bytes_of(opened, where)
+            return np.repeat(pixels[:, :, None], 3, axis=2) if expected is not None and pixels.ndim < len(expected) else pixels
     except Image.DecompressionBombError as error:  # Pillow's own limit, by the header
         raise _too_large(where, "far more pixels") from error
     except (OSError, SyntaxError, ValueError) as error:
@@ -161,7 +162,7 @@ def _pixels(cell: Any, where: str, expected: tuple[int, ...] | None) -> NDArray[
 
 
 def _require_one_kind(opened: Any, where: str, expected: tuple[int, ...] | None) -> None:
-    """Refuse, by its header, a picture that is too large, of several pictures, or of another size or number of channels than the first."""
+    """Refuse by its header a picture that is too large, several pictures, of another size than the first, or coloured after grey."""
     if opened.height * opened.width > MAX_PIXELS:
         raise _too_large(where, f"{opened.width:,} x {opened.height:,} pixels")
     # A photograph with a preview behind it (MPO) is one picture.
@@ -173,10 +174,9 @@ def _require_one_kind(opened: Any, where: str, expected: tuple[int, ...] | None)
     if (opened.height, opened.width) != expected[:2]:
         message = f"{where} has {opened.width} x {opened.height} pixels, the first has {expected[1]} x {expected[0]}"
         raise DataError(message, hint="pictures have to be of one size; scale them first")
-    if _is_grey(opened.mode) != (len(expected) == 2):
-        ours, first = ("grey", "coloured") if _is_grey(opened.mode) else ("coloured", "grey")
-        message = f"{where} is {ours} (Pillow's mode {opened.mode}), the first is {first}"
-        raise DataError(message, hint="pictures have to be all grey or all coloured; convert them first")
+    if len(expected) == 2 and not _is_grey(opened.mode):
+        message = f"{where} is coloured (Pillow's mode {opened.mode}), the first is grey"
+        raise DataError(message, hint="convert the pictures to one of both first, or put a coloured one in front: grey ones are made RGB")
 
 
 def _bytes_of(opened: Any, where: str) -> NDArray[np.uint8]:

@@ -37,7 +37,7 @@ class HubData:
     Nothing in it is run: data sets that need a script are refused. Downloads stay in the hub's own cache, tables made of them in
     studbook's, unless ``HF_HOME`` or ``HF_DATASETS_CACHE`` says otherwise.
 
-    Pictures are all of one size, and all grey or all coloured; animations are refused. Of 16-bit grey the upper byte is taken, and
+    Pictures are all of one size, none coloured where the first is grey; animations are refused. Of 16-bit grey the upper byte is taken, and
     transparent pixels keep the colour that is stored for them.
 
     Args:
