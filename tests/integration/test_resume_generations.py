@@ -15,7 +15,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import studbook
-from studbook.errors import ConfigError, FitError
+from studbook.arrays import numbers
+from studbook.errors import ConfigError, FitError, RunFolderError
+from studbook.rng import stream
 from studbook.study.units import run_unit
 
 PROGRAM = Path(__file__).with_name("stored_learner.py")
@@ -141,6 +143,37 @@ def test_models_are_kept_where_they_are_asked_for(stored, tmp_path, log):
     before = len(lines(log))
     everything.run(tmp_path / "run")
     assert len(lines(log)) == before
+
+
+def stopped(stored, monkeypatch, out: Path, log: Path, table: dict[str, object], at: int) -> None:
+    """Run a study whose ``at``-th fit fails."""
+    fit = stored.Stored._fit
+
+    def refuse(self, data, rng, start):
+        if len(lines(log)) == at - 1:
+            raise FitError("no more")
+        return fit(self, data, rng, start)
+
+    with monkeypatch.context() as patched, pytest.raises(FitError, match="no more"):
+        patched.setattr(stored.Stored, "_fit", refuse)
+        studbook.create_study(table).run(out)
+
+
+def test_a_model_that_has_changed_is_refused_before_anything_is_deleted(stored, tmp_path, log, monkeypatch):
+    base = tmp_path / "base"
+    stored.Stored().fit(numbers(np.arange(12.0).reshape(4, 3)), rng=stream(0)).save(base)
+    table = stored.study(learner=stored.Stored(stored.Options("base", str(base))))
+    log.write_text("")
+    stopped(stored, monkeypatch, tmp_path / "run", log, table, at=4)
+    before, kept = (base / "law.npz").read_bytes(), sorted((tmp_path / "run" / "work").rglob("*"))
+    stored.Stored().fit(numbers(np.ones((4, 3))), rng=stream(0)).save(base)
+    with pytest.raises(RunFolderError, match=f"the model {base} has changed since the run in {tmp_path / 'run'} was begun"):
+        studbook.create_study(table).run(tmp_path / "run")
+    assert sorted((tmp_path / "run" / "work").rglob("*")) == kept
+    (base / "law.npz").write_bytes(before)
+    log.write_text("")
+    studbook.create_study(table).run(tmp_path / "run")
+    assert len(lines(log)) == 3
 
 
 def test_models_that_cannot_be_saved_are_refused(stored):

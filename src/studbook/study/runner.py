@@ -82,7 +82,7 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
 
     Raises:
         FolderBusyError: Another process runs in the folder.
-        RunFolderError: The folder holds another study.
+        RunFolderError: The folder holds another study, or a model that the study starts from or measures with has changed since.
         InterruptedRunError: Ctrl-C; finished units stay.
         StorageError: The disk refused; finished units stay.
     """
@@ -110,11 +110,22 @@ def _open_manifest(run: RunFolder, plan: Plan, register: str | None) -> tuple[di
                 f"{run.path} holds a run of another config: {_difference(old['config']['resolved'], fresh['config']['resolved'])}",
                 hint="choose another folder with --out, or delete that one",
             )
+        _refuse_changed_weights(run, old.get("weights"), fresh["weights"])
         fresh |= {"started": old["started"], "seconds": old["seconds"], "cpu_seconds": old["cpu_seconds"]}
         before = old.get("register")
         register = before if register is None and isinstance(before, str) else register
     registering = None if register is None else prepare_registering(plan, register, old)
     return fresh | ({} if registering is None else {"register": registering.shown}), registering
+
+
+def _refuse_changed_weights(run: RunFolder, old: Any, new: dict[str, str]) -> None:
+    """Weights are part of the units' keys: with other ones all that was finished would count for nothing, and be made again."""
+    for name, digest in old.items() if isinstance(old, dict) else ():  # an older run's manifest has none
+        if new.get(name) != digest:
+            raise RunFolderError(
+                f"the model {name} {'has changed' if name in new else 'is gone'} since the run in {run.path} was begun",
+                hint="put the model back as it was, or choose another folder with --out",
+            )
 
 
 def _difference(old: Any, new: list[dict[str, Any]]) -> str:
