@@ -43,7 +43,7 @@ def new_manifest(plan: Plan) -> dict[str, Any]:
         "seed": plan.jobs[0].cell.study.seed,
         "grid": list(plan.jobs[0].cell.keys),
         "cells": [_cell(job, plan) for job in plan.jobs],
-        "units": {"total": len(plan.units), "done": 0},
+        "units": {"total": len(plan.units), "done": 0, "out_of_date": 0},
         "failures": 0,
     }
 

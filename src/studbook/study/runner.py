@@ -17,6 +17,7 @@ import numpy as np
 from studbook.errors import InterruptedRunError, RunFolderError, StudbookError
 from studbook.execution import Executor
 from studbook.files import remove, storage
+from studbook.recursion import last_finished
 from studbook.study.folder import RunFolder
 from studbook.study.overlays import overlay
 from studbook.study.plan import Plan, Unit
@@ -46,6 +47,10 @@ class Progress(Protocol):
         """From another thread, now and then: the generation that each unit with a journal is making, and the unit's last one."""
         ...
 
+    def out_of_date(self, units: int, generations: int) -> None:
+        """Before ``begin``, where code has changed: so many finished units, and generations of others, count no more and are made again."""
+        ...
+
     def end(self) -> None:
         """No more units."""
         ...
@@ -61,6 +66,9 @@ class Silent:
         """See ``Progress``."""
 
     def under_way(self, generations: Sequence[tuple[int, int]]) -> None:
+        """See ``Progress``."""
+
+    def out_of_date(self, units: int, generations: int) -> None:
         """See ``Progress``."""
 
     def end(self) -> None:
@@ -92,6 +100,7 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
         run.remove_leftovers()
         with _status(run, manifest, plan):
             missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not _has_models(run, unit)]
+            _tell_out_of_date(run, plan, manifest, progress or Silent())
             _remove_stale_work(run, missing)
             run.write_manifest(manifest)
             _run_missing(run, plan, missing, (executor, progress or Silent()), registering)
@@ -112,6 +121,8 @@ def _open_manifest(run: RunFolder, plan: Plan, register: str | None) -> tuple[di
             )
         _refuse_changed_weights(run, old.get("weights"), fresh["weights"])
         fresh |= {"started": old["started"], "seconds": old["seconds"], "cpu_seconds": old["cpu_seconds"]}
+        told = old["units"].get("out_of_date")
+        fresh["units"]["out_of_date"] = told if isinstance(told, int) else 0
         before = old.get("register")
         register = before if register is None and isinstance(before, str) else register
     registering = None if register is None else prepare_registering(plan, register, old)
@@ -182,6 +193,17 @@ def _keep_models(run: RunFolder, unit: Unit) -> None:
             target.mkdir(parents=True, exist_ok=True)
             remove(target / path.name)
             path.replace(target / path.name)
+
+
+def _tell_out_of_date(run: RunFolder, plan: Plan, manifest: dict[str, Any], progress: Progress) -> None:
+    """Say what was finished by other code, once: its units stay in the folder, and the manifest counts them."""
+    keys = {unit.key for unit in plan.units}
+    old = sum(path.stem not in keys for path in (run.path / "units").glob("*.unit"))
+    generations = sum(last_finished(path) + 1 for path in (run.path / "work").glob("*") if path.name not in keys)
+    units = max(0, old - manifest["units"]["out_of_date"])
+    manifest["units"]["out_of_date"] = old
+    if units or generations:
+        progress.out_of_date(units, generations)
 
 
 def _remove_stale_work(run: RunFolder, missing: list[Unit]) -> None:
