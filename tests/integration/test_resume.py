@@ -19,6 +19,7 @@ import studbook
 from studbook.errors import FolderBusyError, RunFolderError
 from studbook.execution import create_executor
 from studbook.study import RunFolder, with_absolute_paths
+from studbook.study.provenance import new_manifest
 
 STUDY = """
 [study]
@@ -126,6 +127,24 @@ def test_a_changed_config_in_the_same_folder_is_refused(study_file, tmp_path):
     with pytest.raises(RunFolderError, match="samples is 4000 there, 3000 here"):
         studbook.create_study(study_file, overrides=["study.replicates=1", "study.samples=3000"]).run(out)
     assert (out / "measurements.parquet").read_bytes() == before
+
+
+def test_what_differs_is_named_by_its_own_key(tmp_path):
+    def study(*overrides: str) -> studbook.Study:
+        table = {"study": {"name": "x", "generations": 1, "models": "none"}, "data": {"source": "digits", "limit": 40}}
+        table |= {"learner": {"kind": "vae", "training": {"epochs": 1}}, "mix": {"kind": "replace"}}
+        return studbook.create_study({**table, "metrics": {"names": ["mean", "tail_mass"]}}, overrides=overrides)
+
+    def refused(said: str, *overrides: str) -> None:
+        with pytest.raises(RunFolderError, match=f"of another config: {said} "):
+            study(*overrides).run(tmp_path)
+
+    plan = study().plan
+    (tmp_path / "manifest.json").write_text(json.dumps(new_manifest(plan)))
+    refused(r"learner\.training\.epochs is 1 there, 2 here", "learner.training.epochs=2")
+    refused(r'learner\.kind is "vae" there, "gmm" here', 'learner={kind="gmm"}')
+    refused(r"metrics\.tail_mass\.quantile is 0.01 there, 0.1 here", "metrics.tail_mass.quantile=0.1")
+    refused(r"data\.limit is 40 there, 41 here", "data.limit=41")
 
 
 def test_a_folder_with_other_things_in_it_is_refused(study_file, tmp_path):

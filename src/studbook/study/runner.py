@@ -146,10 +146,27 @@ def _difference(old: Any, new: list[dict[str, Any]]) -> str:
     if len(old) != len(new):
         return f"{len(old)} cells there, {len(new)} here"
     for before, after in zip(old, new, strict=True):
-        for key in sorted({*before, *after}, reverse=True):
-            if before.get(key) != after.get(key):
-                return f"{key} is {json.dumps(before.get(key))} there, {json.dumps(after.get(key))} here"
+        if before != after:
+            return _first_difference(before, after, "")
     return "its data have changed"
+
+
+def _first_difference(old: Any, new: Any, name: str) -> str:
+    """Where two values differ: the dotted key of the first that isn't a table, and what it is in both; kinds and data settle others."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new}, key=lambda key: (key in {"kind", "data"}, key), reverse=True)
+        key = next(key for key in keys if old.get(key) != new.get(key) or (key in old) != (key in new))
+        return _first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    if _names(old) == _names(new) and _names(old):
+        index = next(index for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1])
+        return _first_difference(old[index], new[index], f"{name}.{_names(old)[index]}")
+    return f"{name} is {json.dumps(old)} there, {json.dumps(new)} here"
+
+
+def _names(value: Any) -> list[str]:
+    """The names in a list of tables, such as metrics; empty for anything else."""
+    tables = value if isinstance(value, list) else []
+    return [table["name"] for table in tables] if all(isinstance(table, dict) and "name" in table for table in tables) else []
 
 
 def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Executor, Progress], registering: Registering | None) -> None:
