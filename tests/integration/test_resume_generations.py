@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 import studbook
 from studbook.arrays import numbers
-from studbook.errors import ConfigError, FitError, RunFolderError
+from studbook.errors import ConfigError, DeviceMemoryError, FitError, RunFolderError
 from studbook.rng import stream
 from studbook.study.units import run_unit
 
@@ -109,6 +109,25 @@ def test_a_failed_generation_keeps_the_finished_ones(stored, tmp_path, log, monk
     resumed = studbook.create_study(table).run(tmp_path / "run")
     assert len(lines(log)) == 6
     assert_frame_equal(resumed.frame(), whole)
+
+
+def test_used_up_memory_says_what_can_be_followed(stored, tmp_path, log, monkeypatch):
+    """Another batch size is another study, which the folder would be refused to."""
+    fit = stored.Stored._fit
+
+    def refuse(self, data, rng, start):
+        if len(lines(log)) == 2:
+            raise DeviceMemoryError("no memory", hint="lower learner.training.batch")
+        return fit(self, data, rng, start)
+
+    monkeypatch.setattr(stored.Stored, "_fit", refuse)
+    with pytest.raises(DeviceMemoryError, match="generations up to 1 are finished and kept") as told:
+        studbook.create_study(stored.study()).run(tmp_path / "run")
+    resume = f"studbook study resume {tmp_path / 'run'}"
+    assert (
+        told.value.hint
+        == f"go on on a machine with more memory: {resume}, or lower learner.training.batch and start anew in another folder"
+    )
 
 
 def test_failures_of_training_are_counted_and_said(stored, tmp_path, log, capsys):

@@ -13,7 +13,7 @@ import numpy as np
 
 from studbook.arrays import Batch
 from studbook.data import Dataset
-from studbook.errors import RunFolderError, StudbookError
+from studbook.errors import DeviceMemoryError, RunFolderError, StudbookError
 from studbook.metrics import Observation, Reference
 from studbook.mixing import Mix
 from studbook.protocols.together import TrainedTogether
@@ -249,5 +249,10 @@ def _with_kept(error: StudbookError, finished: int, run: RunFolder) -> StudbookE
     message = f"{error.message}; generations up to {finished} are finished and kept"
     if error.hint and "study resume" in error.hint:
         return type(error)(message, hint=error.hint)
-    go_on = f"go on with: studbook study resume {shlex.quote(str(run.path))}"
+    resume = f"studbook study resume {shlex.quote(str(run.path))}"
+    if isinstance(error, DeviceMemoryError):
+        # With another batch or size it would be another study: its results would be others.
+        anew = f", or {error.hint} and start anew in another folder" if error.hint else ""
+        return type(error)(message, hint=f"go on on a machine with more memory: {resume}{anew}")
+    go_on = f"go on with: {resume}"
     return type(error)(message, hint=f"{error.hint}, then {go_on}" if error.hint else go_on)
