@@ -16,8 +16,9 @@ from polars.testing import assert_frame_equal
 
 import studbook
 from studbook.arrays import numbers
-from studbook.errors import ConfigError, DeviceMemoryError, FitError, RunFolderError
+from studbook.errors import ConfigError, DeviceMemoryError, FitError, RunFolderError, StorageError
 from studbook.rng import stream
+from studbook.study import RunFolder
 from studbook.study.units import run_unit
 
 PROGRAM = Path(__file__).with_name("stored_learner.py")
@@ -191,6 +192,39 @@ def test_a_model_that_has_changed_is_refused_before_anything_is_deleted(stored, 
     assert sorted((tmp_path / "run" / "work").rglob("*")) == kept
     (base / "law.npz").write_bytes(before)
     log.write_text("")
+    studbook.create_study(table).run(tmp_path / "run")
+    assert len(lines(log)) == 3
+
+
+def test_a_kept_model_that_was_damaged_is_made_again(stored, tmp_path, log, monkeypatch):
+    """While its unit is under way, whatever its size; of a finished unit, where its size is another."""
+    out, table = tmp_path / "run", stored.study(study={"replicates": 2, "generations": 3, "models": "all"})
+    whole = studbook.create_study(table).run(tmp_path / "whole").folder
+    log.write_text("")
+    stopped(stored, monkeypatch, out, log, table, at=7)  # generation 2 of the second replicate
+    moved = out / "models/cell-000/replicate-000/generation-00001/law.npz"
+    moved.write_bytes(moved.read_bytes()[:-1])
+    (victim,) = out.glob("work/*/models/generation-00000/about.json")
+    victim.write_bytes(victim.read_bytes().replace(b"scratch", b"scrutch"))
+    log.write_text("")
+    studbook.create_study(table).run(out)
+    assert len(lines(log)) == 8
+    for path in (whole / "models").rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (out / path.relative_to(whole)).read_bytes()
+    log.write_text("")
+    studbook.create_study(table).run(out)
+    assert lines(log) == []
+
+
+def test_models_that_were_moved_already_are_not_made_again(stored, tmp_path, log, monkeypatch):
+    table = stored.study(study={"generations": 2, "models": "all"})
+
+    def refuse(*_args):
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(RunFolder, "write_unit", refuse)
+        studbook.create_study(table).run(tmp_path / "run")
     studbook.create_study(table).run(tmp_path / "run")
     assert len(lines(log)) == 3
 

@@ -19,6 +19,7 @@ from studbook.execution import Executor
 from studbook.files import remove, storage
 from studbook.recursion import last_finished
 from studbook.study.folder import RunFolder
+from studbook.study.kept import has_models, keep_models, kept_generations
 from studbook.study.overlays import overlay
 from studbook.study.plan import Plan, Unit
 from studbook.study.provenance import new_manifest, now
@@ -99,7 +100,7 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
         manifest, registering = _open_manifest(run, plan, register)
         run.remove_leftovers()
         with _status(run, manifest, plan):
-            missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not _has_models(run, unit)]
+            missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not has_models(run, unit)]
             _tell_out_of_date(run, plan, manifest, progress or Silent())
             _remove_stale_work(run, missing)
             run.write_manifest(manifest)
@@ -178,38 +179,12 @@ def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Exe
             for index, data in executor.run(run_in_folder, missing):
                 unit = missing[index]
                 # In this order: a run that is stopped in between still has the journal to take the unit's result from.
-                _keep_models(run, unit)
+                keep_models(run, unit)
                 run.write_unit(unit.key, data)
                 _remove(run.work(unit.key))
                 progress.advance()
     finally:
         progress.end()
-
-
-def _kept_generations(unit: Unit) -> Sequence[int]:
-    """The generations of a unit whose models are to be kept."""
-    study = unit.job.cell.study
-    return {"none": (), "last": (study.generations,), "all": range(study.generations + 1)}[study.models]
-
-
-def _has_models(run: RunFolder, unit: Unit) -> bool:
-    """Whether every model of a unit that is to be kept is in the run folder."""
-    kept = _kept_generations(unit)
-    if not kept:
-        return True
-    folder = run.models(unit.job.cell.index, unit.start)
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return all(f"generation-{index:05d}" in there for index in kept)
-
-
-def _keep_models(run: RunFolder, unit: Unit) -> None:
-    """Take the models out of a finished unit's work folder."""
-    source, target = run.work(unit.key) / "models", run.models(unit.job.cell.index, unit.start)
-    with storage(target):
-        for path in sorted(source.iterdir()) if source.is_dir() else ():
-            target.mkdir(parents=True, exist_ok=True)
-            remove(target / path.name)
-            path.replace(target / path.name)
 
 
 def _tell_out_of_date(run: RunFolder, plan: Plan, manifest: dict[str, Any], progress: Progress) -> None:
@@ -289,8 +264,8 @@ def _write_results(run: RunFolder, plan: Plan) -> dict[str, Any]:
             if result.rejects:
                 lines = [json.dumps(reject, ensure_ascii=False) for reject in result.rejects]
                 run.write(f"rejects/cell-{unit.job.cell.index:03d}.jsonl", "\n".join([*lines, ""]).encode())
-    kept = [unit for unit in plan.units if _kept_generations(unit)]
-    about = {"models": sum(_has_models(run, unit) for unit in kept), "models_missing": sum(not _has_models(run, unit) for unit in kept)}
+    kept = [unit for unit in plan.units if kept_generations(unit)]
+    about = {"models": sum(has_models(run, unit) for unit in kept), "models_missing": sum(not has_models(run, unit) for unit in kept)}
     return {"failures": int(fits["failure"].is_not_null().sum()), **(about if kept else {})}
 
 
