@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studbook.arrays import Batch
-from studbook.data import SOURCES, Dataset, Source
+from studbook.data import Dataset, Source
 from studbook.errors import ConfigError, RunFolderError
 from studbook.execution import Executor, create_executor
 from studbook.mixing import Mix
 from studbook.recursion import Learner
-from studbook.study import Plan, Progress, RunFolder, apply_overrides, expand, prepare, read_study_file, run_plan
+from studbook.study import Plan, Progress, RunFolder, apply_overrides, expand, prepare, read_study_file, run_plan, with_absolute_paths
 
 if TYPE_CHECKING:
     import altair as alt
@@ -185,7 +185,8 @@ def create_study(
         _place(table, "mix", mix)
         if data is None or learner is None:
             raise ConfigError("create_study needs data and a learner", hint='for example data="digits", learner="gmm"')
-    return Study(prepare(expand(_with_absolute_path(table)), _with_absolute_path(table)))
+    table = with_absolute_paths(table)
+    return Study(prepare(expand(table), table))
 
 
 def resume_study(folder: Path) -> Study:
@@ -211,32 +212,6 @@ def load_result(folder: Path | str) -> Result:
     result = Result(Path(folder))
     _ = result.manifest
     return result
-
-
-def _with_absolute_path(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the paths of data and models made absolute, so that a run can be resumed from another folder."""
-    absolute = {**table}
-    if isinstance(table.get("data"), Mapping):
-        absolute["data"] = _absolute(table["data"], "source", "tokenizer")
-    if isinstance(table.get("learner"), Mapping):
-        learner = _absolute(table["learner"], "model")
-        if isinstance(learner.get("training"), Mapping):
-            learner["training"] = _absolute(learner["training"], "base")
-        absolute["learner"] = learner
-    if isinstance(table.get("metrics"), Mapping):
-        absolute["metrics"] = {k: _absolute(v, "network") if isinstance(v, Mapping) else v for k, v in table["metrics"].items()}
-    return absolute
-
-
-def _absolute(section: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """The table with those keys made absolute that name a file or a folder."""
-    return {key: _resolved(value) if key in keys and isinstance(value, str) else value for key, value in section.items()}
-
-
-def _resolved(name: str) -> str:
-    if not name or "\0" in name or name in SOURCES or not Path(name).expanduser().exists():
-        return name
-    return str(Path(name).expanduser().resolve())
 
 
 def _place(table: dict[str, Any], section: str, value: Any) -> None:

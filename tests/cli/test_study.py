@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,17 @@ def test_list_show_export_report(run):
     assert page.stat().st_size < 4_000_000
     assert list((run / "report" / "charts").glob("*.svg"))
     assert list((run / "report" / "charts").glob("*.png"))
+
+
+def test_show_says_that_trainings_failed(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    said = "2 trainings failed and went on with what they had"
+    assert said not in studbook("study", "show", folder).stderr
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"failures": 2}))
+    assert said in studbook("study", "show", folder).stderr
+    assert said in studbook("study", "show", folder, "--format", "json").stderr
 
 
 def test_one_report_for_several_runs(run, tmp_path):

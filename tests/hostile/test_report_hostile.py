@@ -100,6 +100,18 @@ def test_a_run_without_measurements_says_so(folder):
         load_run(folder)
 
 
+@pytest.mark.parametrize(("status", "said"), [("interrupted", "interrupted: 1"), ("failed", "failed: 1"), ("running", "stopped: 0")])
+def test_an_unfinished_run_is_not_called_damaged(folder, status, said):
+    (folder / "measurements.parquet").unlink()
+    edit(folder, status=status, units={"total": 2, "done": 1})
+    with pytest.raises(RunFolderError, match=f"is {said} of 2 units are finished") as told:
+        load_run(folder)
+    assert told.value.hint == f"go on with: studbook study resume {folder}"
+    edit(folder, status="finished")
+    with pytest.raises(RunFolderError, match="can't be read"):
+        load_run(folder)
+
+
 @pytest.mark.parametrize("suffix", ["npz", "json"])
 def test_damaged_samples_are_named(folder, suffix):
     path = folder / "samples" / f"cell-000.{suffix}"

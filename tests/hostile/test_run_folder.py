@@ -113,6 +113,14 @@ def test_a_damaged_manifest(finished, content):
         resume_study(finished)
 
 
+def test_killed_while_the_first_manifest_was_written(tmp_path):
+    (tmp_path / "units").mkdir()
+    for name in (".lock", ".writing-k2j3"):
+        (tmp_path / name).touch()
+    studbook.create_study(TABLE).run(tmp_path)
+    assert not list(tmp_path.glob(".writing-*"))
+
+
 def test_no_run_folder(tmp_path):
     with pytest.raises(RunFolderError, match="not a run folder"):
         studbook.load_result(tmp_path)

@@ -18,7 +18,8 @@ from polars.testing import assert_frame_equal
 import studbook
 from studbook.errors import FolderBusyError, RunFolderError
 from studbook.execution import create_executor
-from studbook.study import RunFolder
+from studbook.study import RunFolder, with_absolute_paths
+from studbook.study.provenance import new_manifest
 
 STUDY = """
 [study]
@@ -128,6 +129,24 @@ def test_a_changed_config_in_the_same_folder_is_refused(study_file, tmp_path):
     assert (out / "measurements.parquet").read_bytes() == before
 
 
+def test_what_differs_is_named_by_its_own_key(tmp_path):
+    def study(*overrides: str) -> studbook.Study:
+        table = {"study": {"name": "x", "generations": 1, "models": "none"}, "data": {"source": "digits", "limit": 40}}
+        table |= {"learner": {"kind": "vae", "training": {"epochs": 1}}, "mix": {"kind": "replace"}}
+        return studbook.create_study({**table, "metrics": {"names": ["mean", "tail_mass"]}}, overrides=overrides)
+
+    def refused(said: str, *overrides: str) -> None:
+        with pytest.raises(RunFolderError, match=f"of another config: {said} "):
+            study(*overrides).run(tmp_path)
+
+    plan = study().plan
+    (tmp_path / "manifest.json").write_text(json.dumps(new_manifest(plan)))
+    refused(r"learner\.training\.epochs is 1 there, 2 here", "learner.training.epochs=2")
+    refused(r'learner\.kind is "vae" there, "gmm" here', 'learner={kind="gmm"}')
+    refused(r"metrics\.tail_mass\.quantile is 0.01 there, 0.1 here", "metrics.tail_mass.quantile=0.1")
+    refused(r"data\.limit is 40 there, 41 here", "data.limit=41")
+
+
 def test_a_folder_with_other_things_in_it_is_refused(study_file, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match="isn't empty and holds no run"):
@@ -197,6 +216,74 @@ def test_a_run_is_resumed_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     again = studbook.resume_study(tmp_path / "a" / "run").run(tmp_path / "a" / "run")
     assert again.manifest["status"] == "finished"
+
+
+CASES = """
+[study]
+name = "paths"
+generations = 1
+[data]
+source = "numbers.csv"
+[learner]
+kind = "gaussian"
+[mix]
+kind = "replace"
+[metrics]
+names = ["mean"]
+[grid]
+"learner.ddof" = [0, 1]
+[[grid.case]]
+name = "first"
+[[grid.case]]
+name = "dotted"
+"data.source" = "others.csv"
+[[grid.case]]
+name = "table"
+data = { source = "others.csv" }
+"""
+
+
+def test_paths_in_cases_mean_the_same_from_another_folder(tmp_path, monkeypatch):
+    """The other folder has files of the same names, with other values."""
+    for folder, shift in (("a", 0), ("b", 100)):
+        (tmp_path / folder).mkdir()
+        for name, more in (("numbers.csv", 0), ("others.csv", 1000)):
+            (tmp_path / folder / name).write_text("x\n" + "\n".join(str(i % 7 + shift + more) for i in range(60)))
+    monkeypatch.chdir(tmp_path / "a")
+    (tmp_path / "a" / "study.toml").write_text(CASES)
+    study = studbook.create_study(Path("study.toml"))
+    assert [job.cell.source_table["source"] for job in study.plan.jobs[:3]] == [
+        str(tmp_path / "a" / name) for name in ("numbers.csv", "others.csv", "others.csv")
+    ]
+    before = study.run("run").frame()
+    monkeypatch.chdir(tmp_path / "b")
+    for unit in (tmp_path / "a" / "run" / "units").iterdir():
+        unit.unlink()
+    again = studbook.resume_study(tmp_path / "a" / "run").run(tmp_path / "a" / "run").frame()
+    assert_frame_equal(again, before)
+
+
+def test_names_that_are_no_paths_stay(tmp_path, monkeypatch):
+    """Whatever lies in the folder under a name that means something else."""
+    for name in ("opt-tiny", "good", "zipf", "smollm2", "own", "me"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    learners = [{"model": name} for name in ("opt-tiny", "smollm2", "me/other", "good")]
+    grid = {"learner.model": ["opt-tiny", "good"], "learner": learners, "case": [{"name": "good", "learner.training.base": "good"}]}
+    grid |= {"metrics": {"fid": {"network": ["", "own"]}}, "data.tokenizer": ["smollm2", "good"]}
+    data = {"source": "zipf", "tokenizer": "good"}
+    found = with_absolute_paths({"data": data, "metrics": {"names": ["own"], "fid": {"network": "own"}}, "grid": grid})
+    good, own = str(tmp_path / "good"), str(tmp_path / "own")
+    assert found["data"] == {"source": "zipf", "tokenizer": good}
+    assert found["metrics"] == {"names": ["own"], "fid": {"network": own}}
+    assert found["grid"]["learner.model"] == ["opt-tiny", good]
+    assert [learner["model"] for learner in found["grid"]["learner"]] == ["opt-tiny", "smollm2", "me/other", good]
+    assert found["grid"]["case"] == [{"name": "good", "learner.training.base": good}]
+    assert found["grid"]["metrics"] == {"fid": {"network": ["", own]}}
+    assert found["grid"]["data.tokenizer"] == ["smollm2", good]
+    addresses = ["hub:me/other:train", "hub:./good:train", "hub:good"]
+    absolute = ["hub:me/other:train", f"hub:{good}:train", f"hub:{good}"]
+    assert with_absolute_paths({"grid": {"data.source": addresses}})["grid"]["data.source"] == absolute
 
 
 def test_an_edited_file_is_read_again(tmp_path):

@@ -15,7 +15,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import studbook
-from studbook.errors import ConfigError, FitError
+from studbook.arrays import numbers
+from studbook.errors import ConfigError, DeviceMemoryError, FitError, RunFolderError, StorageError
+from studbook.rng import stream
+from studbook.study import RunFolder
 from studbook.study.units import run_unit
 
 PROGRAM = Path(__file__).with_name("stored_learner.py")
@@ -109,6 +112,25 @@ def test_a_failed_generation_keeps_the_finished_ones(stored, tmp_path, log, monk
     assert_frame_equal(resumed.frame(), whole)
 
 
+def test_used_up_memory_says_what_can_be_followed(stored, tmp_path, log, monkeypatch):
+    """Another batch size is another study, which the folder would be refused to."""
+    fit = stored.Stored._fit
+
+    def refuse(self, data, rng, start):
+        if len(lines(log)) == 2:
+            raise DeviceMemoryError("no memory", hint="lower learner.training.batch")
+        return fit(self, data, rng, start)
+
+    monkeypatch.setattr(stored.Stored, "_fit", refuse)
+    with pytest.raises(DeviceMemoryError, match="generations up to 1 are finished and kept") as told:
+        studbook.create_study(stored.study()).run(tmp_path / "run")
+    resume = f"studbook study resume {tmp_path / 'run'}"
+    assert (
+        told.value.hint
+        == f"go on on a machine with more memory: {resume}, or lower learner.training.batch and start anew in another folder"
+    )
+
+
 def test_failures_of_training_are_counted_and_said(stored, tmp_path, log, capsys):
     from studbook.cli.study import _say_done
 
@@ -141,6 +163,70 @@ def test_models_are_kept_where_they_are_asked_for(stored, tmp_path, log):
     before = len(lines(log))
     everything.run(tmp_path / "run")
     assert len(lines(log)) == before
+
+
+def stopped(stored, monkeypatch, out: Path, log: Path, table: dict[str, object], at: int) -> None:
+    """Run a study whose ``at``-th fit fails."""
+    fit = stored.Stored._fit
+
+    def refuse(self, data, rng, start):
+        if len(lines(log)) == at - 1:
+            raise FitError("no more")
+        return fit(self, data, rng, start)
+
+    with monkeypatch.context() as patched, pytest.raises(FitError, match="no more"):
+        patched.setattr(stored.Stored, "_fit", refuse)
+        studbook.create_study(table).run(out)
+
+
+def test_a_model_that_has_changed_is_refused_before_anything_is_deleted(stored, tmp_path, log, monkeypatch):
+    base = tmp_path / "base"
+    stored.Stored().fit(numbers(np.arange(12.0).reshape(4, 3)), rng=stream(0)).save(base)
+    table = stored.study(learner=stored.Stored(stored.Options("base", str(base))))
+    log.write_text("")
+    stopped(stored, monkeypatch, tmp_path / "run", log, table, at=4)
+    before, kept = (base / "law.npz").read_bytes(), sorted((tmp_path / "run" / "work").rglob("*"))
+    stored.Stored().fit(numbers(np.ones((4, 3))), rng=stream(0)).save(base)
+    with pytest.raises(RunFolderError, match=f"the model {base} has changed since the run in {tmp_path / 'run'} was begun"):
+        studbook.create_study(table).run(tmp_path / "run")
+    assert sorted((tmp_path / "run" / "work").rglob("*")) == kept
+    (base / "law.npz").write_bytes(before)
+    log.write_text("")
+    studbook.create_study(table).run(tmp_path / "run")
+    assert len(lines(log)) == 3
+
+
+def test_a_kept_model_that_was_damaged_is_made_again(stored, tmp_path, log, monkeypatch):
+    """While its unit is under way, whatever its size; of a finished unit, where its size is another."""
+    out, table = tmp_path / "run", stored.study(study={"replicates": 2, "generations": 3, "models": "all"})
+    whole = studbook.create_study(table).run(tmp_path / "whole").folder
+    log.write_text("")
+    stopped(stored, monkeypatch, out, log, table, at=7)  # generation 2 of the second replicate
+    moved = out / "models/cell-000/replicate-000/generation-00001/law.npz"
+    moved.write_bytes(moved.read_bytes()[:-1])
+    (victim,) = out.glob("work/*/models/generation-00000/about.json")
+    victim.write_bytes(victim.read_bytes().replace(b"scratch", b"scrutch"))
+    log.write_text("")
+    studbook.create_study(table).run(out)
+    assert len(lines(log)) == 8
+    for path in (whole / "models").rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (out / path.relative_to(whole)).read_bytes()
+    log.write_text("")
+    studbook.create_study(table).run(out)
+    assert lines(log) == []
+
+
+def test_models_that_were_moved_already_are_not_made_again(stored, tmp_path, log, monkeypatch):
+    table = stored.study(study={"generations": 2, "models": "all"})
+
+    def refuse(*_args):
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(RunFolder, "write_unit", refuse)
+        studbook.create_study(table).run(tmp_path / "run")
+    studbook.create_study(table).run(tmp_path / "run")
+    assert len(lines(log)) == 3
 
 
 def test_models_that_cannot_be_saved_are_refused(stored):

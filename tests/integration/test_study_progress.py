@@ -10,7 +10,7 @@ from rich.console import Console
 import studbook
 from studbook.cli.rendering import Bar
 from studbook.execution import create_executor
-from studbook.study import underway
+from studbook.study import plan, underway
 
 LAST = 6
 
@@ -29,6 +29,9 @@ class Listener:
 
     def under_way(self, generations):
         self.told.append(tuple(generations))
+
+    def out_of_date(self, units, generations):
+        self.told.append(("out of date", units, generations))
 
     def end(self):
         self.told.append("end")
@@ -80,3 +83,33 @@ def test_the_bar_counts_finished_generations_as_parts_of_units():
     assert task.description == "generation 1/4, 1/4, 1/4, 1/4, …"
     bar.end()
     assert "units" in written.getvalue()
+
+
+def test_what_other_code_finished_is_told_once(tmp_path, monkeypatch):
+    """A unit and its neighbour's journal, of a run that was stopped, then gone on with by other code, and by other code again."""
+    out = tmp_path / "run"
+
+    def told() -> list[object]:
+        listener = Listener()
+        study().run(out, progress=listener)
+        return [told for told in listener.told if told[0] == "out of date"]
+
+    assert told() == []
+    _, second = study().plan.units
+    (out / "units" / f"{second.key}.unit").unlink()
+    for index in range(3):
+        mark = out / "work" / second.key / f"generation-{index:05d}" / "finished.json"
+        mark.parent.mkdir(parents=True)
+        mark.touch()
+    monkeypatch.setattr(plan, "code_digest", lambda: "other")
+    assert told() == [("out of date", 1, 3)]
+    assert told() == []
+    monkeypatch.setattr(plan, "code_digest", lambda: "another")
+    assert told() == [("out of date", 2, 0)]
+
+
+def test_the_bar_says_what_is_out_of_date():
+    bar, output = Bar(), io.StringIO()
+    bar._progress.live.console = Console(file=output, width=160)
+    bar.out_of_date(1200, 3)
+    assert output.getvalue() == "1,200 finished units and 3 generations of others are made again: the code has changed since\n"

@@ -68,3 +68,17 @@ name = "b"
 def test_what_is_not_a_case_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         cells(text)
+
+
+def test_paths_in_the_grid_are_called_by_their_last_names(tmp_path):
+    values = "\n".join(["x", *map(str, range(9))])
+    for name in ("a.csv", "b.csv", "more/a.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(values)
+
+    def labels(*names: str) -> list[str]:
+        quoted = ", ".join(f'"{tmp_path / name}"' for name in names)
+        return [c.keys["data.source"] for c in cells(f'[grid]\n"data.source" = [{quoted}]')]
+
+    assert labels("a.csv", "b.csv") == ["a.csv", "b.csv"]
+    assert labels("a.csv", "more/a.csv") == [str(tmp_path / "a.csv"), str(tmp_path / "more/a.csv")]

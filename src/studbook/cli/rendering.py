@@ -89,6 +89,11 @@ class Bar:
         description = f"generation {names}" if names else "running"
         self._progress.update(self._task, completed=self._finished + self._parts, description=description)
 
+    def out_of_date(self, units: int, generations: int) -> None:
+        """See ``Progress``."""
+        said = f"{units:,} finished units and {generations:,} generations of others are made again: the code has changed since"
+        self._progress.console.print(said, markup=False, highlight=False)
+
     def end(self) -> None:
         """See ``Progress``."""
         self._progress.stop()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from studbook.cli.rendering import Bar, Format, show_json, show_table
+from studbook.errors import printable
 
 SHOWN = {
     "cell": "cell",
@@ -122,6 +124,7 @@ def show(folder: Folder, format_: Annotated[Format, typer.Option("--format")] = 
 
     loaded = load_run(folder)
     numbers = table(loaded)
+    _say_failures(loaded.manifest)
     if format_ is Format.JSON:
         show_json({"manifest": loaded.manifest, "table": numbers.to_dicts()})
     else:
@@ -168,12 +171,16 @@ def _executor(name: ExecutorName | None, workers: int) -> Executor:
 
 def _say_done(result: Result) -> None:
     manifest = result.manifest
-    if failures := manifest.get("failures"):
-        typer.echo(f"{failures} trainings failed and went on with what they had: see fits.parquet, column failure", err=True)
+    _say_failures(manifest)
     if missing := manifest.get("models_missing"):
         typer.echo(f"the models of {missing} replicates weren't kept: their workers don't see {result.folder}", err=True)
     typer.echo(f"finished; the report: studbook study report {result.folder}", err=True)
     typer.echo(result.folder)
+
+
+def _say_failures(manifest: Mapping[str, Any]) -> None:
+    if failures := manifest.get("failures"):
+        typer.echo(printable(f"{failures} trainings failed and went on with what they had: see fits.parquet, column failure"), err=True)
 
 
 def _show_plan(plan: Plan, folder: Path) -> None:

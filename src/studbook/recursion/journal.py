@@ -105,6 +105,16 @@ class Journal:
                     self._thin(index)
         return found
 
+    def clear(self) -> None:
+        """Delete every generation, so that the chain begins anew.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with storage(self.folder):
+            for index in self._generations():
+                remove(self._folder(index))
+
     def gather(self, generation: int, parts: Sequence[Batch]) -> Batch:
         """See ``studbook.recursion.Stock``: the training set becomes a file where it is more than one batch, or needed later."""
         self._written.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 import zlib
 from collections import Counter
@@ -201,7 +202,10 @@ def load_run(folder: Path) -> Run:
     """
     folder = Path(folder)
     manifest = RunFolder(folder).read_manifest()
-    measurements = _read_table(folder / "measurements.parquet", _MEASUREMENTS)
+    path = folder / "measurements.parquet"
+    if manifest["status"] != "finished" and not path.is_file():
+        raise _unfinished(folder, manifest)
+    measurements = _read_table(path, _MEASUREMENTS)
     measurements = measurements.filter(pl.col("value").is_not_nan() & pl.col("value").is_not_null())
     if measurements.is_empty():
         raise RunFolderError(f"{folder} holds no measurement yet", hint="resume the study with 'studbook study resume'")
@@ -214,6 +218,16 @@ def load_run(folder: Path) -> Run:
     if unknown:
         raise RunFolderError(f"measurements.parquet holds cell {min(unknown)}, which manifest.json doesn't know", hint=_DAMAGED)
     return run
+
+
+def _unfinished(folder: Path, manifest: Mapping[str, Any]) -> RunFolderError:
+    """What keeps a run from having results, and what to do."""
+    status, units = str(manifest["status"]), table_of(manifest, "units")
+    running, done = RunFolder(folder).is_locked(), units.get("done", 0)
+    if status == "running":  # its manifest counts units only when it ends
+        status, done = "running" if running else "stopped", len(list((folder / "units").glob("*.unit")))
+    hint = "wait for it" if running else f"go on with: studbook study resume {shlex.quote(str(folder))}"
+    return RunFolderError(f"the run in {folder} is {status}: {done} of {units.get('total', 'its')} units are finished", hint=hint)
 
 
 def _cell(about: Mapping[str, Any], *, unique: bool) -> Cell:

@@ -13,7 +13,7 @@ import numpy as np
 
 from studbook.arrays import Batch
 from studbook.data import Dataset
-from studbook.errors import RunFolderError, StudbookError
+from studbook.errors import DeviceMemoryError, RunFolderError, StudbookError
 from studbook.metrics import Observation, Reference
 from studbook.mixing import Mix
 from studbook.protocols.together import TrainedTogether
@@ -31,6 +31,7 @@ from studbook.recursion import (
     Needs,
     Phased,
     Restoring,
+    Resumed,
     Society,
     SocietyReader,
     Storable,
@@ -41,6 +42,7 @@ from studbook.recursion import (
 from studbook.rng import stream
 from studbook.study.bases import base_key, find_base
 from studbook.study.folder import RunFolder
+from studbook.study.kept import kept_generations, models_are_sound, save_model
 from studbook.study.measuring import measure
 from studbook.study.networks import measure_network
 from studbook.study.plan import Job, Split, Unit, law_model, law_of
@@ -121,7 +123,7 @@ class _Chain:
 
     def _run(self, reference: Reference, pretraining: Batch | None, streams: Callable[..., np.random.Generator]) -> None:
         job, replicate = self.unit.job, self.unit.start
-        resumed = None if self.journal is None else self.journal.resume()
+        resumed = self._resume()
         first: Model | None = None
         if resumed is None:
             if replicate == 0:
@@ -152,6 +154,16 @@ class _Chain:
             if self.register is not None:
                 self.register.add(generation)  # before it counts as finished: what is entered twice is one entry
             self._store(generation)
+
+    def _resume(self) -> Resumed | None:
+        """Where the journal goes on; a kept model that was damaged since can only be made again from the beginning."""
+        resumed = None if self.journal is None else self.journal.resume()
+        if resumed is None or self.journal is None or self.folder is None:
+            return resumed
+        if models_are_sound(self.folder, self.unit, resumed.standing.index):
+            return resumed
+        self.journal.clear()
+        return None
 
     def _base(self, pretraining: Batch | None) -> Model | None:
         """The model that generations may start from, reported with the first replicate where the study pretrained it."""
@@ -199,11 +211,11 @@ class _Chain:
 
     def _store(self, generation: Generation) -> None:
         """Write down that a generation is finished, and its model where it is to be kept."""
-        study, model = self.unit.job.cell.study, generation.model
+        model = generation.model
         if self.journal is None or self.folder is None or not isinstance(model, Storable):
             return
-        if study.models == "all" or (study.models == "last" and generation.index == study.generations):
-            model.save(self.folder.work(self.unit.key) / "models" / f"generation-{generation.index:05d}")
+        if generation.index in kept_generations(self.unit):
+            save_model(self.folder, self.unit, generation.index, model)
         self.journal.finish(generation, encode(self.recorder.result(), self.unit.key))
         self.finished = generation.index
 
@@ -249,5 +261,10 @@ def _with_kept(error: StudbookError, finished: int, run: RunFolder) -> StudbookE
     message = f"{error.message}; generations up to {finished} are finished and kept"
     if error.hint and "study resume" in error.hint:
         return type(error)(message, hint=error.hint)
-    go_on = f"go on with: studbook study resume {shlex.quote(str(run.path))}"
+    resume = f"studbook study resume {shlex.quote(str(run.path))}"
+    if isinstance(error, DeviceMemoryError):
+        # With another batch or size it would be another study: its results would be others.
+        anew = f", or {error.hint} and start anew in another folder" if error.hint else ""
+        return type(error)(message, hint=f"go on on a machine with more memory: {resume}{anew}")
+    go_on = f"go on with: {resume}"
     return type(error)(message, hint=f"{error.hint}, then {go_on}" if error.hint else go_on)

@@ -213,7 +213,7 @@ def _combinations(table: Mapping[str, Any]) -> Iterator[tuple[dict[str, str | in
         n_cells *= len(values)
     if n_cells > MAX_CELLS:
         raise ConfigError(f"the grid has {n_cells:,} cells, at most {MAX_CELLS:,} are run", hint="split the study")
-    shown = {key: _alike([_show(value) for value in values]) for key, values in grid.items()}
+    shown = {key: _alike(_show_all(values)) for key, values in grid.items()}
     for positions in itertools.product(*(range(len(values)) for values in grid.values())):
         combination = [values[at] for values, at in zip(grid.values(), positions, strict=True)]
         raw = {name: copy.copy(section) for name, section in table.items() if name != "grid"}
@@ -399,6 +399,18 @@ def _override(table: dict[str, Any], override: str) -> None:
         grid[key.removeprefix("grid.").strip('"')] = value
         return
     _put(table, key, value)
+
+
+def _show_all(values: list[Any]) -> list[str | int | float]:
+    """The values of one key, each as one word or number; a path by its last name, where that tells it from the others."""
+    full, brief = [_show(value) for value in values], [_show(_last_name(value)) for value in values]
+    return brief if len(set(brief)) == len(set(full)) else full
+
+
+def _last_name(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _last_name(item) for key, item in value.items()}
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() and Path(value).name else value
 
 
 def _show(value: Any) -> str | int | float:

@@ -49,7 +49,7 @@ class RunFolder:
             StorageError: It can't be created or written.
         """
         with storage(self.path):
-            if self.path.is_dir() and not self.has_manifest() and any(p.name not in {".lock", "units"} for p in self.path.iterdir()):
+            if self.path.is_dir() and not self.has_manifest() and not all(_is_leftover(p) for p in self.path.iterdir()):
                 raise RunFolderError(f"{self.path} isn't empty and holds no run", hint="choose an empty or a new folder with --out")
             (self.path / "units").mkdir(parents=True, exist_ok=True)
         with locked_folder(self.path):
@@ -146,6 +146,11 @@ class RunFolder:
                 for name in [name for name in (*folders, *files) if name.startswith(".writing-")]:
                     remove(Path(parent, name))
                 folders[:] = [name for name in folders if not name.startswith(".writing-")]
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether something is there from a run that was killed while it wrote its first manifest."""
+    return path.name in {".lock", "units"} or path.name.startswith(".writing-")
 
 
 def check_manifest(manifest: Any, path: Path) -> dict[str, Any]:

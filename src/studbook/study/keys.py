@@ -86,7 +86,12 @@ def foreign_code(thing: object) -> str:
 
 
 def weights_digest(*things: object) -> list[str]:
-    """Digests of the saved weights that learners and metrics name: ``training.base``, ``model`` and ``network``, where these exist.
+    """Digests of the saved weights that learners and metrics name; see ``weights_of``."""
+    return [digest for _, digest in weights_of(*things)]
+
+
+def weights_of(*things: object) -> list[tuple[str, str]]:
+    """Names and digests of the weights that learners and metrics name: ``training.base``, ``model`` and ``network``, where these exist.
 
     What the hub has under a name may change: its present files count. They are downloaded, if they aren't kept.
 
@@ -100,8 +105,8 @@ def weights_digest(*things: object) -> list[str]:
             getattr(thing, "network", ""),
         )
         named = [(name, _model_at) for name in models] + [(network, _path)]
-        paths = [where(name) for name, where in named if isinstance(name, str) and name and "\0" not in name]
-        found += [_digest_at(path, _stamp(path)) for path in paths if path.exists()]
+        paths = [(name, where(name)) for name, where in named if isinstance(name, str) and name and "\0" not in name]
+        found += [(name, _digest_at(path, _stamp(path))) for name, path in paths if path.exists()]
     return found
 
 

@@ -15,7 +15,7 @@ from studbook.recursion import Continuing
 from studbook.study.catalog import describe
 from studbook.study.config import Cell
 from studbook.study.folder import KIND, SCHEMA_VERSION
-from studbook.study.keys import code_digest
+from studbook.study.keys import code_digest, weights_of
 from studbook.study.plan import Job, Plan
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "polars")
@@ -39,10 +39,11 @@ def new_manifest(plan: Plan) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "git": git_state(),
         "code_digest": code_digest(),
+        "weights": _weights(plan),
         "seed": plan.jobs[0].cell.study.seed,
         "grid": list(plan.jobs[0].cell.keys),
         "cells": [_cell(job, plan) for job in plan.jobs],
-        "units": {"total": len(plan.units), "done": 0},
+        "units": {"total": len(plan.units), "done": 0, "out_of_date": 0},
         "failures": 0,
     }
 
@@ -84,6 +85,11 @@ def plain(value: Any) -> Any:
 
 def _resolved(job: Job) -> dict[str, object]:
     return plain({"data": job.cell.source_table, "replicates": job.cell.study.replicates, **job.resolved()})  # type: ignore[no-any-return]
+
+
+def _weights(plan: Plan) -> dict[str, str]:
+    """Digests of the saved weights that the study names, by their names."""
+    return dict(pair for job in plan.jobs for pair in weights_of(job.cell.learner, *(chosen.metric for chosen in job.cell.metrics)))
 
 
 def _cell(job: Job, plan: Plan) -> dict[str, Any]:

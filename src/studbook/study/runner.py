@@ -17,7 +17,9 @@ import numpy as np
 from studbook.errors import InterruptedRunError, RunFolderError, StudbookError
 from studbook.execution import Executor
 from studbook.files import remove, storage
+from studbook.recursion import last_finished
 from studbook.study.folder import RunFolder
+from studbook.study.kept import has_models, keep_models, kept_generations
 from studbook.study.overlays import overlay
 from studbook.study.plan import Plan, Unit
 from studbook.study.provenance import new_manifest, now
@@ -46,6 +48,10 @@ class Progress(Protocol):
         """From another thread, now and then: the generation that each unit with a journal is making, and the unit's last one."""
         ...
 
+    def out_of_date(self, units: int, generations: int) -> None:
+        """Before ``begin``, where code has changed: so many finished units, and generations of others, count no more and are made again."""
+        ...
+
     def end(self) -> None:
         """No more units."""
         ...
@@ -61,6 +67,9 @@ class Silent:
         """See ``Progress``."""
 
     def under_way(self, generations: Sequence[tuple[int, int]]) -> None:
+        """See ``Progress``."""
+
+    def out_of_date(self, units: int, generations: int) -> None:
         """See ``Progress``."""
 
     def end(self) -> None:
@@ -82,7 +91,7 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
 
     Raises:
         FolderBusyError: Another process runs in the folder.
-        RunFolderError: The folder holds another study.
+        RunFolderError: The folder holds another study, or a model that the study starts from or measures with has changed since.
         InterruptedRunError: Ctrl-C; finished units stay.
         StorageError: The disk refused; finished units stay.
     """
@@ -91,7 +100,8 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, progress: Progress | 
         manifest, registering = _open_manifest(run, plan, register)
         run.remove_leftovers()
         with _status(run, manifest, plan):
-            missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not _has_models(run, unit)]
+            missing = [unit for unit in plan.units if run.read_unit(unit.key) is None or not has_models(run, unit)]
+            _tell_out_of_date(run, plan, manifest, progress or Silent())
             _remove_stale_work(run, missing)
             run.write_manifest(manifest)
             _run_missing(run, plan, missing, (executor, progress or Silent()), registering)
@@ -110,11 +120,24 @@ def _open_manifest(run: RunFolder, plan: Plan, register: str | None) -> tuple[di
                 f"{run.path} holds a run of another config: {_difference(old['config']['resolved'], fresh['config']['resolved'])}",
                 hint="choose another folder with --out, or delete that one",
             )
+        _refuse_changed_weights(run, old.get("weights"), fresh["weights"])
         fresh |= {"started": old["started"], "seconds": old["seconds"], "cpu_seconds": old["cpu_seconds"]}
+        told = old["units"].get("out_of_date")
+        fresh["units"]["out_of_date"] = told if isinstance(told, int) else 0
         before = old.get("register")
         register = before if register is None and isinstance(before, str) else register
     registering = None if register is None else prepare_registering(plan, register, old)
     return fresh | ({} if registering is None else {"register": registering.shown}), registering
+
+
+def _refuse_changed_weights(run: RunFolder, old: Any, new: dict[str, str]) -> None:
+    """Weights are part of the units' keys: with other ones all that was finished would count for nothing, and be made again."""
+    for name, digest in old.items() if isinstance(old, dict) else ():  # an older run's manifest has none
+        if new.get(name) != digest:
+            raise RunFolderError(
+                f"the model {name} {'has changed' if name in new else 'is gone'} since the run in {run.path} was begun",
+                hint="put the model back as it was, or choose another folder with --out",
+            )
 
 
 def _difference(old: Any, new: list[dict[str, Any]]) -> str:
@@ -124,10 +147,27 @@ def _difference(old: Any, new: list[dict[str, Any]]) -> str:
     if len(old) != len(new):
         return f"{len(old)} cells there, {len(new)} here"
     for before, after in zip(old, new, strict=True):
-        for key in sorted({*before, *after}, reverse=True):
-            if before.get(key) != after.get(key):
-                return f"{key} is {json.dumps(before.get(key))} there, {json.dumps(after.get(key))} here"
+        if before != after:
+            return _first_difference(before, after, "")
     return "its data have changed"
+
+
+def _first_difference(old: Any, new: Any, name: str) -> str:
+    """Where two values differ: the dotted key of the first that isn't a table, and what it is in both; kinds and data settle others."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new}, key=lambda key: (key in {"kind", "data"}, key), reverse=True)
+        key = next(key for key in keys if old.get(key) != new.get(key) or (key in old) != (key in new))
+        return _first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    if _names(old) == _names(new) and _names(old):
+        index = next(index for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1])
+        return _first_difference(old[index], new[index], f"{name}.{_names(old)[index]}")
+    return f"{name} is {json.dumps(old)} there, {json.dumps(new)} here"
+
+
+def _names(value: Any) -> list[str]:
+    """The names in a list of tables, such as metrics; empty for anything else."""
+    tables = value if isinstance(value, list) else []
+    return [table["name"] for table in tables] if all(isinstance(table, dict) and "name" in table for table in tables) else []
 
 
 def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Executor, Progress], registering: Registering | None) -> None:
@@ -139,7 +179,7 @@ def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Exe
             for index, data in executor.run(run_in_folder, missing):
                 unit = missing[index]
                 # In this order: a run that is stopped in between still has the journal to take the unit's result from.
-                _keep_models(run, unit)
+                keep_models(run, unit)
                 run.write_unit(unit.key, data)
                 _remove(run.work(unit.key))
                 progress.advance()
@@ -147,30 +187,15 @@ def _run_missing(run: RunFolder, plan: Plan, missing: list[Unit], how: tuple[Exe
         progress.end()
 
 
-def _kept_generations(unit: Unit) -> Sequence[int]:
-    """The generations of a unit whose models are to be kept."""
-    study = unit.job.cell.study
-    return {"none": (), "last": (study.generations,), "all": range(study.generations + 1)}[study.models]
-
-
-def _has_models(run: RunFolder, unit: Unit) -> bool:
-    """Whether every model of a unit that is to be kept is in the run folder."""
-    kept = _kept_generations(unit)
-    if not kept:
-        return True
-    folder = run.models(unit.job.cell.index, unit.start)
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return all(f"generation-{index:05d}" in there for index in kept)
-
-
-def _keep_models(run: RunFolder, unit: Unit) -> None:
-    """Take the models out of a finished unit's work folder."""
-    source, target = run.work(unit.key) / "models", run.models(unit.job.cell.index, unit.start)
-    with storage(target):
-        for path in sorted(source.iterdir()) if source.is_dir() else ():
-            target.mkdir(parents=True, exist_ok=True)
-            remove(target / path.name)
-            path.replace(target / path.name)
+def _tell_out_of_date(run: RunFolder, plan: Plan, manifest: dict[str, Any], progress: Progress) -> None:
+    """Say what was finished by other code, once: its units stay in the folder, and the manifest counts them."""
+    keys = {unit.key for unit in plan.units}
+    old = sum(path.stem not in keys for path in (run.path / "units").glob("*.unit"))
+    generations = sum(last_finished(path) + 1 for path in (run.path / "work").glob("*") if path.name not in keys)
+    units = max(0, old - manifest["units"]["out_of_date"])
+    manifest["units"]["out_of_date"] = old
+    if units or generations:
+        progress.out_of_date(units, generations)
 
 
 def _remove_stale_work(run: RunFolder, missing: list[Unit]) -> None:
@@ -239,8 +264,8 @@ def _write_results(run: RunFolder, plan: Plan) -> dict[str, Any]:
             if result.rejects:
                 lines = [json.dumps(reject, ensure_ascii=False) for reject in result.rejects]
                 run.write(f"rejects/cell-{unit.job.cell.index:03d}.jsonl", "\n".join([*lines, ""]).encode())
-    kept = [unit for unit in plan.units if _kept_generations(unit)]
-    about = {"models": sum(_has_models(run, unit) for unit in kept), "models_missing": sum(not _has_models(run, unit) for unit in kept)}
+    kept = [unit for unit in plan.units if kept_generations(unit)]
+    about = {"models": sum(has_models(run, unit) for unit in kept), "models_missing": sum(not has_models(run, unit) for unit in kept)}
     return {"failures": int(fits["failure"].is_not_null().sum()), **(about if kept else {})}
 
 
