@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import time
 
 import pytest
 from rich.console import Console
@@ -51,7 +53,7 @@ def study(**learner):
 @pytest.mark.parametrize("executor", ["local", "processes"])
 def test_generations_under_way_are_told_whichever_process_makes_them(tmp_path, monkeypatch, executor):
     monkeypatch.setattr(underway, "LOOK_S", 0.01)
-    listener = Listener()
+    listener, before = Listener(), time.process_time()
     study().run(tmp_path / "run", executor=create_executor(executor, 1 if executor == "local" else 2), progress=listener)
     assert listener.told[0] == ("begin", 2, 0)
     assert listener.told[-1] == "end"
@@ -60,6 +62,9 @@ def test_generations_under_way_are_told_whichever_process_makes_them(tmp_path, m
     assert {last for _, last in seen} == {LAST}
     assert len({made for made, _ in seen} - {0}) >= 3  # of six, whatever a look misses
     assert max(made for made, _ in seen) <= LAST
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_bytes())
+    others = 0.5 if executor == "processes" else 0.0  # of the workers, which load PyTorch first
+    assert manifest["cpu_seconds"] > 0.5 * (time.process_time() - before) + others
 
 
 def test_a_learner_without_a_journal_has_no_generations_to_tell(tmp_path, monkeypatch):

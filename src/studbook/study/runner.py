@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -218,10 +219,16 @@ def _remove(path: Path) -> None:
         remove(path)
 
 
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 @contextmanager
 def _status(run: RunFolder, manifest: dict[str, Any], plan: Plan) -> Iterator[None]:
     """Keep the manifest true whatever happens, and count the time."""
-    wall, cpu = time.monotonic(), time.process_time()
+    wall, cpu = time.monotonic(), _cpu_seconds()
     ending = "failed"
     try:
         yield
@@ -232,7 +239,7 @@ def _status(run: RunFolder, manifest: dict[str, Any], plan: Plan) -> Iterator[No
         raise InterruptedRunError("stopped; finished units and generations are kept", hint=f"go on with: {command}") from None
     finally:
         manifest["seconds"] += time.monotonic() - wall
-        manifest["cpu_seconds"] += time.process_time() - cpu
+        manifest["cpu_seconds"] += _cpu_seconds() - cpu
         manifest["status"] = ending
         manifest["units"]["done"] = sum((run.path / "units" / f"{unit.key}.unit").exists() for unit in plan.units)
         try:
