@@ -66,8 +66,9 @@ def _sort_metadata(file: Path) -> None:
         header = json.loads(stream.read(size))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        stream.seek(8)
-        stream.write(ordered.ljust(size))
+        if len(ordered) <= size:  # it is, unless the library writes JSON shorter than this
+            stream.seek(8)
+            stream.write(ordered.ljust(size))
 
 
 @contextmanager
