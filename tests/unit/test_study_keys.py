@@ -11,6 +11,7 @@ import studbook
 from studbook.arrays import Batch, numbers
 from studbook.errors import CheckpointError, ConfigError
 from studbook.study.plan import digest_of
+from studbook.study.provenance import new_manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +110,29 @@ def test_what_the_hub_has_under_a_name_counts(tmp_path, monkeypatch):
         (kept / "refs" / "main").write_text(commit)
         keys.append(study(OfTheHub()).plan.units[0].key)
     assert keys[0] != keys[1] == study(OfTheHub()).plan.units[0].key
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        {"kind": "vae", "network": "conv", "latents": 2},
+        {"kind": "causal_lm", "model": "opt-tiny"},
+    ],
+)
+def test_a_folder_that_is_called_like_a_network_is_no_weights(tmp_path, monkeypatch, learner):
+    monkeypatch.chdir(tmp_path)
+    data = {"source": "digits"} if learner["kind"] == "vae" else {"source": "python-docs", "vocabulary": 300, "block": 8, "limit": 60}
+    table = {
+        "study": {"name": "words", "generations": 1},
+        "data": data,
+        "learner": learner,
+        "mix": {"kind": "replace"},
+        "metrics": {"names": ["mean" if learner["kind"] == "vae" else "types"]},
+    }
+    before = studbook.create_study(table).plan.units[0].key
+    for name in ("conv", "opt-tiny"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("of something else")
+    study = studbook.create_study(table)
+    assert study.plan.units[0].key == before
+    assert new_manifest(study.plan)["weights"] == {}

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 
 import studbook
 from studbook.errors import ConfigError
+from studbook.learners.causal_lm import RANDOM_NAMES
 from studbook.study.catalog import describe
 
 RESULT_CODE = ("arrays.py", "rng.py", "records", "theory", "neural", "learners", "metrics", "data", "mixing", "recursion", "study")
@@ -22,6 +23,7 @@ CURATION_CODE = ("curation", "screening", "registry", "marks", "fingerprints")
 """What results depend on beside it, where candidates are judged."""
 PROTOCOL_CODE = ("protocols",)
 """What results depend on beside it, where nodes train together."""
+_NO_PATHS = frozenset({"smollm2", *RANDOM_NAMES})  # models that are no files of anybody's, whatever lies in the folder
 
 
 def digest_of(value: object) -> str:
@@ -85,29 +87,24 @@ def foreign_code(thing: object) -> str:
         return type(thing).__qualname__  # defined at a prompt: its fields still count
 
 
-def weights_digest(*things: object) -> list[str]:
-    """Digests of the saved weights that learners and metrics name; see ``weights_of``."""
-    return [digest for _, digest in weights_of(*things)]
+def weights_digest(learner: object, metrics: Iterable[object] = ()) -> list[str]:
+    """Digests of the saved weights that a learner and metrics name; see ``weights_of``."""
+    return [digest for _, digest in weights_of(learner, metrics)]
 
 
-def weights_of(*things: object) -> list[tuple[str, str]]:
-    """Names and digests of the weights that learners and metrics name: ``training.base``, ``model`` and ``network``, where these exist.
+def weights_of(learner: object, metrics: Iterable[object] = ()) -> list[tuple[str, str]]:
+    """Names and digests of saved weights: a learner's ``training.base`` and ``model``, metrics' ``network``, where these exist.
 
     What the hub has under a name may change: its present files count. They are downloaded, if they aren't kept.
 
     Raises:
         CheckpointError: The hub has no such model, or can't be reached.
     """
-    found = []
-    for thing in things:
-        models, network = (
-            (getattr(getattr(thing, "training", None), "base", ""), getattr(thing, "model", "")),
-            getattr(thing, "network", ""),
-        )
-        named = [(name, _model_at) for name in models] + [(network, _path)]
-        paths = [(name, where(name)) for name, where in named if isinstance(name, str) and name and "\0" not in name]
-        found += [(name, _digest_at(path, _stamp(path))) for name, path in paths if path.exists()]
-    return found
+    models = (getattr(getattr(learner, "training", None), "base", ""), getattr(learner, "model", ""))
+    named = [(name, _model_at) for name in models if name not in _NO_PATHS]
+    named += [(getattr(metric, "network", ""), _path) for metric in metrics]
+    paths = [(name, where(name)) for name, where in named if isinstance(name, str) and name and "\0" not in name]
+    return [(name, _digest_at(path, _stamp(path))) for name, path in paths if path.exists()]
 
 
 def _path(name: str) -> Path:

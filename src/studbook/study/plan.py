@@ -435,4 +435,4 @@ def _job_key(job: Job, code: str) -> str:
         own += [foreign_code(job.cell.curation), curation_digest()]
     if job.cell.network is not None and job.cell.network.trains_together:
         own.append(protocols_digest())
-    return digest_of([job.resolved(), job.data_digest, code, own, *weights_digest(learner, *metrics)])
+    return digest_of([job.resolved(), job.data_digest, code, own, *weights_digest(learner, metrics)])

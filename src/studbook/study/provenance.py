@@ -89,7 +89,7 @@ def _resolved(job: Job) -> dict[str, object]:
 
 def _weights(plan: Plan) -> dict[str, str]:
     """Digests of the saved weights that the study names, by their names."""
-    return dict(pair for job in plan.jobs for pair in weights_of(job.cell.learner, *(chosen.metric for chosen in job.cell.metrics)))
+    return dict(pair for job in plan.jobs for pair in weights_of(job.cell.learner, [chosen.metric for chosen in job.cell.metrics]))
 
 
 def _cell(job: Job, plan: Plan) -> dict[str, Any]:
