@@ -119,8 +119,8 @@ def read(projected: AnyArray, out: AnyArray, sums: AnyArray, sizes: tuple[int, .
             first, g = i * t * width, heads + h // (heads // kv_heads)
             _fetch(projected, first + t * width + h * t * width // heads, t * width // heads)
             _across(projected, first + h * d, width, (t, d), scale, queries, columns)
-            _copy(projected, first + g * d, width, (t, d), one, keys, span)
-            _copy(projected, first + (g + kv_heads) * d, width, (t, d), one, values, span)
+            _copy(projected, (first + g * d, width), (t, d), one, keys, (U(0), span))
+            _copy(projected, (first + (g + kv_heads) * d, width), (t, d), one, values, (U(0), span))
             _score(keys, span, queries, columns, (t, d), scores)
             for q in range(U(0), columns, LINE):
                 top, spoilt = splat(F(-np.inf)), splat(F(0.0))
@@ -164,12 +164,12 @@ def descend(projected: AnyArray, sums: AnyArray, slopes: AnyArray, to_projected:
             _fetch(to_projected, first + t * width + h * t * width // heads, t * width // heads)
             _fetch(slopes, i * t * heads * d + (heads + h) * t * d, t * d)
             _across(projected, first + h * d, width, (t, d), scale * LOG2_E, across, columns)
-            _copy(projected, first + h * d, width, (t, d), scale, queries, span)
+            _copy(projected, (first + h * d, width), (t, d), scale, queries, (U(0), span))
             _across(slopes, place, heads * d, (t, d), one, slopes_across, columns)
-            _copy(slopes, place, heads * d, (t, d), one, given, span)
+            _copy(slopes, (place, heads * d), (t, d), one, given, (U(0), span))
             if h % group == U(0):
-                _copy(projected, first + g * d, width, (t, d), one, keys, span)
-                _copy(projected, first + (g + kv_heads) * d, width, (t, d), one, values, span)
+                _copy(projected, (first + g * d, width), (t, d), one, keys, (U(0), span))
+                _copy(projected, (first + (g + kv_heads) * d, width), (t, d), one, values, (U(0), span))
                 to_keys[:], to_values[:] = F(0.0), F(0.0)
             for r in range(t):
                 shifts[r] = -sums[(i * heads + h) * t + r]
@@ -194,10 +194,10 @@ def descend(projected: AnyArray, sums: AnyArray, slopes: AnyArray, to_projected:
                 _multiply(weights, r * columns + start, (columns, U(1)), given, start * span, t - start, to_values, r * span, span)
                 _multiply(to_scores, r * columns + start, (columns, U(1)), queries, start * span, t - start, to_keys, r * span, span)
                 _multiply(to_scores, r, (U(1), columns), keys, U(0), min(r + ROWS, t), to_query, r * span, span)
-            _put(to_query, span, (t, d), scale, to_projected, first + h * d, width)
+            _copy(to_query, (U(0), span), (t, d), scale, to_projected, (first + h * d, width))
             if h % group == group - U(1):
-                _put(to_keys, span, (t, d), one, to_projected, first + g * d, width)
-                _put(to_values, span, (t, d), one, to_projected, first + (g + kv_heads) * d, width)
+                _copy(to_keys, (U(0), span), (t, d), one, to_projected, (first + g * d, width))
+                _copy(to_values, (U(0), span), (t, d), one, to_projected, (first + (g + kv_heads) * d, width))
 
 
 @numba.njit(nogil=True, inline="always")
@@ -237,15 +237,15 @@ def _across(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], s
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _copy(source: AnyArray, start: int, stride: int, sizes: tuple[int, int], scale: Any, out: AnyArray, span: int) -> None:
-    """A head's numbers times ``scale``, as rows, ``span`` apart."""
-    rows, d = sizes
-    even = d // LINE * LINE
-    for r in range(rows):
+def _copy(source: AnyArray, rows: tuple[int, int], sizes: tuple[int, int], scale: Any, out: AnyArray, to: tuple[int, int]) -> None:
+    """A head's numbers times ``scale``; ``rows`` and ``to`` are where its rows begin, and how far they are apart."""
+    even = sizes[1] // LINE * LINE
+    for r in range(sizes[0]):
+        first, target = rows[0] + r * rows[1], to[0] + r * to[1]
         for x in range(U(0), even, LINE):
-            store(out, r * span + x, multiply(load(source, start + r * stride + x), splat(scale)))
-        for x in range(even, d):
-            out[r * span + x] = source[start + r * stride + x] * scale
+            store(out, target + x, multiply(load(source, first + x), splat(scale)))
+        for x in range(even, sizes[1]):
+            out[target + x] = source[first + x] * scale
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -259,14 +259,6 @@ def _share(source: AnyArray, span: int, wholes: AnyArray, sizes: tuple[int, int]
             store(out, to + x, multiply(load(source, r * span + x), splat(share)))
         for x in range(even, d):
             out[to + x] = source[r * span + x] * share
-
-
-@numba.njit(nogil=True, error_model="numpy")
-def _put(source: AnyArray, span: int, sizes: tuple[int, int], scale: Any, out: AnyArray, start: int, stride: int) -> None:
-    """The reverse of ``_copy``."""
-    for r in range(sizes[0]):
-        for x in range(sizes[1]):
-            out[start + r * stride + x] = source[r * span + x] * scale
 
 
 @numba.njit(nogil=True, error_model="numpy")
